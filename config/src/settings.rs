@@ -1,0 +1,218 @@
+//! What the configuration *means*: validated, typed values, ready to use. Made only by `check.rs`; read by the master,
+//! the proxy and the workers. They serialize, because the engine library receives them as JSON over its C interface.
+//! Nothing in here reads a file, the environment or the clock.
+use serde::{Deserialize, Serialize};
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Every effective setting of one appliance.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Settings {
+    /// The application that the workers host.
+    pub app: App,
+    /// Public listeners of the proxy; never empty.
+    pub listen: Vec<Listen>,
+    /// How many workers, and how much each may do at once.
+    pub workers: Workers,
+    /// The listener that each worker opens itself.
+    pub native: Native,
+    /// How long things may take.
+    pub timeouts: Timeouts,
+    /// How large things may be.
+    pub limits: Limits,
+    /// The front proxy.
+    pub proxy: Proxy,
+    /// Logs.
+    pub log: Log,
+    /// Run directory and the read-only admin endpoint.
+    pub admin: Admin,
+    /// Users and permissions.
+    pub security: Security,
+}
+
+/// `[app]`: the application.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct App {
+    /// `module:callable` (`module` alone means `module:application`, else `module:app`; `module:make()` calls a factory).
+    pub module: String,
+    /// Absolute working directory of template and workers; first entry of `sys.path`.
+    pub chdir: PathBuf,
+    /// Absolute path of a virtual environment, if one is used.
+    pub venv: Option<PathBuf>,
+    /// Interpreter to take when there is no `venv`; looked up on `PATH` unless it has a slash.
+    pub python: String,
+    /// Further absolute directories for `sys.path`, after `chdir`.
+    pub pythonpath: Vec<PathBuf>,
+    /// How a request waits.
+    pub suspend: Suspend,
+    /// Environment variables set for the application before it is imported, in order of name.
+    pub env: Vec<(String, String)>,
+}
+
+/// The suspend engine: how a core gives the loop back while its request waits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Suspend {
+    /// One greenlet per request, on the loop's own thread.
+    Greenlet,
+    /// One pool thread per core, for applications that block.
+    Thread,
+}
+
+/// `[[listen]]`: one public listener.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Listen {
+    /// Where to listen.
+    pub address: Endpoint,
+}
+
+/// A listening address: `127.0.0.1:8080`, `[::1]:8080`, `:8080` (all addresses) or `unix:/run/app.sock`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Endpoint {
+    /// A TCP address; port 0 lets the kernel choose.
+    Tcp(SocketAddr),
+    /// The absolute path of a unix socket.
+    Unix(PathBuf),
+}
+
+/// `[workers]`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Workers {
+    /// Number of worker processes, at least 1 (`"auto"` has been resolved to the usable CPUs).
+    pub count: u32,
+    /// Requests that one worker runs at once (uWSGI `--async` / `--tornado`), at least 1.
+    pub cores: u32,
+}
+
+/// `[native]`: each worker's own listener on `base_port + worker_id`, bound after the fork.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Native {
+    /// `None`: no such listener.
+    pub base_port: Option<u16>,
+    /// Address to bind; loopback unless the user says otherwise.
+    pub address: IpAddr,
+}
+
+/// `[timeouts]`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Timeouts {
+    /// From the first byte of a request head to its last.
+    pub header: Duration,
+    /// Longest pause without progress while a request body arrives.
+    pub body: Duration,
+    /// Longest pause without progress while a response leaves.
+    pub write: Duration,
+    /// An idle keep-alive connection is closed after this.
+    pub keepalive: Duration,
+    /// Proxy: connecting to a worker.
+    pub connect: Duration,
+    /// Proxy: longest silence of a worker while it owes a response (0 = none).
+    pub response: Duration,
+    /// From the load of the application to the first ready worker.
+    pub boot: Duration,
+    /// From SIGTERM until what is still running is cut.
+    pub graceful: Duration,
+}
+
+/// `[limits]`; sizes in bytes.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Limits {
+    /// Request line, with method, target and version (else 414).
+    pub request_line: usize,
+    /// The whole request head (else 431).
+    pub header_bytes: usize,
+    /// Header fields in a request (else 431).
+    pub headers: usize,
+    /// Request body (else 413).
+    pub body: u64,
+    /// Part of a request body that is read before a core is taken.
+    pub body_buffer: usize,
+    /// Unsent response bytes above which the producing core waits.
+    pub write_buffer: usize,
+    /// Requests that may wait for a core in one worker (else 503).
+    pub waiting: usize,
+    /// Client connections of the whole proxy (more are closed at once).
+    pub connections: usize,
+    /// Listen backlog of every socket.
+    pub backlog: u32,
+}
+
+/// `[proxy]`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Proxy {
+    /// Threads, each with its own runtime and accept loop; at least 1.
+    pub threads: u32,
+    /// Peers whose `X-Forwarded-*` headers are believed.
+    pub trusted: Vec<Network>,
+}
+
+/// An address range in CIDR notation (`10.0.0.0/8`, `::1/128`); a plain address is a range of one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Network {
+    /// Any address of the range.
+    pub address: IpAddr,
+    /// Leading bits that count.
+    pub prefix: u8,
+}
+
+impl Network {
+    /// Whether `ip` lies in this range. An IPv4-mapped IPv6 address counts as the IPv4 address it stands for.
+    pub fn contains(&self, ip: IpAddr) -> bool {
+        match (self.address.to_canonical(), ip.to_canonical()) {
+            (IpAddr::V4(net), IpAddr::V4(ip)) => {
+                let shift = 32 - u32::from(self.prefix.min(32));
+                u32::from(net).checked_shr(shift).unwrap_or(0) == u32::from(ip).checked_shr(shift).unwrap_or(0)
+            }
+            (IpAddr::V6(net), IpAddr::V6(ip)) => {
+                let shift = 128 - u32::from(self.prefix.min(128));
+                u128::from(net).checked_shr(shift).unwrap_or(0) == u128::from(ip).checked_shr(shift).unwrap_or(0)
+            }
+            _ => false,
+        }
+    }
+}
+
+/// `[log]`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Log {
+    /// `error`, `warn`, `info`, `debug`, `trace`, or a tracing-subscriber filter such as `info,appliance_proxy=debug`.
+    pub level: String,
+    /// Human or JSON.
+    pub format: LogFormat,
+    /// Whether the proxy writes one line per request.
+    pub access: bool,
+}
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// Human on a terminal, JSON otherwise.
+    Auto,
+    /// One aligned line for a human.
+    Human,
+    /// One JSON object per line.
+    Json,
+}
+
+/// `[admin]`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Admin {
+    /// Read-only HTTP endpoint (`/healthz`, `/readyz`, `/status`); `None`: off.
+    pub listen: Option<SocketAddr>,
+    /// Absolute directory for the workers' sockets; `None`: a fresh private directory for each run.
+    pub run_dir: Option<PathBuf>,
+}
+
+/// `[security]`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Security {
+    /// User that proxy, template and workers run as, if the master is root.
+    pub user: Option<String>,
+    /// Group likewise; default: the user's own.
+    pub group: Option<String>,
+    /// File mode creation mask of all processes.
+    pub umask: u32,
+}

@@ -1,0 +1,236 @@
+//! The board: shared memory in which every worker publishes its state and counters. The master makes it before any fork;
+//! each process maps the same `memfd`. Each field has one writer (the worker that owns the slot, or the master where
+//! said), every access is a relaxed atomic, and a reader must treat what it finds as an untrusted number.
+//!
+//! A worker id has two slots, used by even and odd generations, so that a successor can boot beside its predecessor.
+#![expect(unsafe_code, reason = "maps shared memory, which no safe interface offers")]
+
+use nix::sys::memfd::{MFdFlags, memfd_create};
+use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
+use nix::unistd::ftruncate;
+use std::ffi::c_void;
+use std::io;
+use std::num::NonZeroUsize;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+
+/// Upper bounds of the latency histogram's buckets in milliseconds; the last bucket has no bound.
+pub const LATENCY_MS: [u64; 11] = [1, 2, 5, 10, 25, 50, 100, 250, 500, 1_000, 5_000];
+const BANKS: u32 = 2;
+
+/// What a worker is doing.
+#[repr(u32)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum State {
+    /// No process.
+    #[default]
+    Dead = 0,
+    /// Forked, not yet accepting.
+    Booting = 1,
+    /// Serving.
+    Ready = 2,
+    /// Finishing what it has; takes no new connections.
+    Draining = 3,
+}
+
+impl State {
+    fn from_number(n: u32) -> State {
+        match n {
+            1 => State::Booting,
+            2 => State::Ready,
+            3 => State::Draining,
+            _ => State::Dead,
+        }
+    }
+}
+
+/// One worker's page. Written by that worker only, but for `state`, which the master sets to dead when it reaps.
+#[repr(C, align(64))]
+#[derive(Debug, Default)]
+pub struct Slot {
+    /// Process id.
+    pub pid: AtomicU32,
+    /// Generation of the process.
+    pub generation: AtomicU32,
+    state: AtomicU32,
+    /// Requests it can run at once.
+    pub cores: AtomicU32,
+    /// Requests it is running.
+    pub busy: AtomicU32,
+    /// Requests that wait for a core.
+    pub waiting: AtomicU32,
+    /// Open connections.
+    pub connections: AtomicU32,
+    /// Resident memory in KiB, refreshed about once a second.
+    pub rss_kib: AtomicU32,
+    /// Requests finished.
+    pub requests: AtomicU64,
+    /// Requests that ended with an error of the application.
+    pub exceptions: AtomicU64,
+    /// Bytes sent.
+    pub bytes_out: AtomicU64,
+    /// Last turn of the loop, in milliseconds of the monotonic clock.
+    pub tick_ms: AtomicU64,
+    /// How long the last turn kept the loop, in microseconds.
+    pub lag_us: AtomicU64,
+    /// Finished requests by duration; bounds in [`LATENCY_MS`].
+    pub latency: [AtomicU64; LATENCY_MS.len() + 1],
+}
+
+impl Slot {
+    /// Current state.
+    pub fn state(&self) -> State {
+        State::from_number(self.state.load(Relaxed))
+    }
+
+    /// Publishes a new state.
+    pub fn set_state(&self, state: State) {
+        self.state.store(state as u32, Relaxed);
+    }
+
+    /// A new process takes the slot: every counter starts again from nothing.
+    pub fn claim(&self, pid: u32, generation: u32, cores: u32) {
+        self.set_state(State::Booting);
+        for counter in [&self.busy, &self.waiting, &self.connections, &self.rss_kib] {
+            counter.store(0, Relaxed);
+        }
+        for counter in [&self.requests, &self.exceptions, &self.bytes_out, &self.tick_ms, &self.lag_us] {
+            counter.store(0, Relaxed);
+        }
+        self.latency.iter().for_each(|bucket| bucket.store(0, Relaxed));
+        self.cores.store(cores, Relaxed);
+        self.generation.store(generation, Relaxed);
+        self.pid.store(pid, Relaxed);
+    }
+
+    /// Counts a finished request that took `millis`.
+    pub fn count_latency(&self, millis: u64) {
+        let bucket = LATENCY_MS.iter().position(|&bound| millis <= bound).unwrap_or(LATENCY_MS.len());
+        add(&self.latency[bucket], 1);
+    }
+}
+
+/// Adds to a counter that only this process writes: cheaper than a locked read-modify-write.
+pub fn add(counter: &AtomicU64, n: u64) {
+    counter.store(counter.load(Relaxed).wrapping_add(n), Relaxed);
+}
+
+/// The mapped board.
+#[derive(Debug)]
+pub struct Board {
+    slots: NonNull<Slot>,
+    workers: u32,
+    fd: OwnedFd,
+}
+
+// SAFETY: the mapping lives as long as the value, and everything in it is atomic.
+unsafe impl Send for Board {}
+// SAFETY: as above.
+unsafe impl Sync for Board {}
+
+impl Board {
+    /// Makes the board for workers `1..=workers`. Master only, before the first fork.
+    pub fn create(workers: u32) -> io::Result<Board> {
+        let fd = memfd_create(c"appliance-board", MFdFlags::MFD_CLOEXEC)?;
+        ftruncate(&fd, i64::try_from(Board::size(workers).get()).unwrap_or(i64::MAX))?;
+        Board::open(fd, workers)
+    }
+
+    /// Maps a board that another process made for the same number of workers.
+    pub fn open(fd: OwnedFd, workers: u32) -> io::Result<Board> {
+        let size = Board::size(workers);
+        let stat = nix::sys::stat::fstat(&fd)?;
+        if u64::try_from(stat.st_size).unwrap_or(0) < size.get() as u64 {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "the board is smaller than its workers need"));
+        }
+        let flags = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
+        // SAFETY: a fresh shared mapping of a memfd that is at least `size` bytes long; nobody truncates it.
+        let start = unsafe { mmap(None, size, flags, MapFlags::MAP_SHARED, &fd, 0)? };
+        Ok(Board { slots: start.cast(), workers, fd })
+    }
+
+    fn size(workers: u32) -> NonZeroUsize {
+        let slots = (workers.max(1) * BANKS) as usize;
+        NonZeroUsize::new(slots * size_of::<Slot>()).unwrap_or(NonZeroUsize::MIN)
+    }
+
+    /// Number of worker ids.
+    pub fn workers(&self) -> u32 {
+        self.workers
+    }
+
+    /// The memfd, to hand to another process.
+    pub fn fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+
+    /// The slot that a worker of this generation writes. Ids outside `1..=workers` are an error of the caller.
+    pub fn slot(&self, worker_id: u32, generation: u32) -> &Slot {
+        assert!((1..=self.workers).contains(&worker_id), "worker {worker_id} has no slot on the board");
+        let index = (worker_id - 1) * BANKS + generation % BANKS;
+        // SAFETY: the index is below workers * BANKS, which the mapping covers, and a slot is valid for any bytes.
+        unsafe { self.slots.add(index as usize).as_ref() }
+    }
+
+    /// The slot that speaks for a worker now: the ready one of the newest generation, else the one that is not dead.
+    pub fn current(&self, worker_id: u32) -> &Slot {
+        let (even, odd) = (self.slot(worker_id, 0), self.slot(worker_id, 1));
+        let rank = |slot: &Slot| {
+            let rank = match slot.state() {
+                State::Ready => 3,
+                State::Draining => 2,
+                State::Booting => 1,
+                State::Dead => 0,
+            };
+            (rank, slot.generation.load(Relaxed))
+        };
+        if rank(odd) > rank(even) { odd } else { even }
+    }
+}
+
+impl Drop for Board {
+    fn drop(&mut self) {
+        // SAFETY: exactly the mapping made in `open`; no reference into it can outlive `self`.
+        let _ = unsafe { munmap(self.slots.cast::<c_void>(), Board::size(self.workers).get()) };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_mappings_see_the_same_slot() {
+        let here = Board::create(3).unwrap();
+        let there = Board::open(here.fd().try_clone_to_owned().unwrap(), 3).unwrap();
+        here.slot(3, 0).claim(42, 0, 100);
+        here.slot(3, 0).set_state(State::Ready);
+        assert_eq!((there.current(3).pid.load(Relaxed), there.current(3).state()), (42, State::Ready));
+        assert_eq!(there.current(2).state(), State::Dead);
+    }
+
+    #[test]
+    fn the_ready_slot_of_the_newest_generation_speaks() {
+        let board = Board::create(1).unwrap();
+        board.slot(1, 4).claim(10, 4, 1);
+        board.slot(1, 4).set_state(State::Ready);
+        board.slot(1, 5).claim(11, 5, 1);
+        assert_eq!(board.current(1).pid.load(Relaxed), 10, "a booting successor does not speak yet");
+        board.slot(1, 5).set_state(State::Ready);
+        assert_eq!(board.current(1).pid.load(Relaxed), 11);
+    }
+
+    #[test]
+    fn a_board_that_is_too_small_is_refused() {
+        let small = Board::create(1).unwrap();
+        assert!(Board::open(small.fd().try_clone_to_owned().unwrap(), 2).is_err());
+    }
+
+    #[test]
+    fn garbage_in_the_state_reads_as_dead() {
+        let slot = Slot::default();
+        slot.state.store(77, Relaxed);
+        assert_eq!(slot.state(), State::Dead);
+    }
+}
