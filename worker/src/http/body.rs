@@ -204,3 +204,59 @@ fn digit(value: u64, digits: u8, b: u8) -> Result<State, Refusal> {
     };
     Ok(State::Size { value: value << 4 | u64::from(digit), digits: digits + 1 })
 }
+
+// The grammar itself is tested by the cases of `tests/requests`.
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CHUNKED: &[u8] = b"5\r\nhello\r\n6\r\n world\r\n0\r\n\r\nGET /next";
+
+    #[test]
+    fn what_follows_a_body_stays() {
+        let mut out = Vec::new();
+        let progress = Decoder::new(Framing::Chunked, 99).decode(CHUNKED, &mut out, 99).unwrap();
+        assert_eq!((progress, &out[..]), (Progress { consumed: 26, done: true }, &b"hello world"[..]));
+        let progress = Decoder::new(Framing::Length(5), 99).decode(CHUNKED, &mut out, 99).unwrap();
+        assert_eq!(progress, Progress { consumed: 5, done: true });
+    }
+
+    #[test]
+    fn no_more_is_written_than_there_is_room_for() {
+        let mut decoder = Decoder::new(Framing::Chunked, 99);
+        let (mut at, mut pieces) = (0, Vec::new());
+        while !decoder.is_done() {
+            let mut out = Vec::new();
+            at += decoder.decode(&CHUNKED[at..], &mut out, 4).unwrap().consumed;
+            pieces.push(String::from_utf8(out).unwrap());
+        }
+        assert_eq!(pieces, ["hell", "o wo", "rld"]);
+    }
+
+    #[test]
+    fn without_room_content_waits() {
+        let mut decoder = Decoder::new(Framing::Length(5), 99);
+        let mut out = Vec::new();
+        assert_eq!(decoder.decode(b"hello", &mut out, 0), Ok(Progress { consumed: 0, done: false }));
+        assert!(!decoder.is_started());
+        assert_eq!(decoder.decode(b"hello", &mut out, 5), Ok(Progress { consumed: 5, done: true }));
+        assert!(decoder.is_started());
+    }
+
+    #[test]
+    fn a_body_of_nothing_is_done_before_it_starts() {
+        for framing in [Framing::None, Framing::Length(0)] {
+            let mut decoder = Decoder::new(framing, 0);
+            assert!(decoder.is_done());
+            let progress = decoder.decode(b"GET /next", &mut Vec::new(), 99);
+            assert_eq!(progress, Ok(Progress { consumed: 0, done: true }));
+        }
+    }
+
+    #[test]
+    fn the_limit_is_exact() {
+        let body = b"5\r\nhello\r\n0\r\n\r\n";
+        assert!(Decoder::new(Framing::Chunked, 5).decode(body, &mut Vec::new(), 99).unwrap().done);
+        assert_eq!(Decoder::new(Framing::Chunked, 4).decode(body, &mut Vec::new(), 99), Err(TOO_LARGE));
+    }
+}

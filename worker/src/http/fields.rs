@@ -27,6 +27,15 @@ enum Coding {
     Unknown,
 }
 
+/// What the client expects before it sends the body, all `Expect` fields together.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Expectation {
+    #[default]
+    Nothing,
+    Continue,
+    Other,
+}
+
 /// What has been read so far.
 #[derive(Debug, Default)]
 pub(super) struct Fields<'a> {
@@ -37,8 +46,7 @@ pub(super) struct Fields<'a> {
     keep_alive: bool,
     upgrade_option: bool,
     upgrade: bool,
-    expect: bool,
-    expect_other: bool,
+    expectation: Expectation,
 }
 
 impl<'a> Fields<'a> {
@@ -47,9 +55,7 @@ impl<'a> Fields<'a> {
         match name.len() {
             4 if name.eq_ignore_ascii_case("host") => self.take_host(value),
             6 if name.eq_ignore_ascii_case("expect") => {
-                let known = value.eq_ignore_ascii_case(b"100-continue");
-                self.expect |= known;
-                self.expect_other |= !known;
+                self.take_expect(value);
                 Ok(())
             }
             7 if name.eq_ignore_ascii_case("upgrade") => {
@@ -83,6 +89,11 @@ impl<'a> Fields<'a> {
             self.keep_alive |= option.eq_ignore_ascii_case(b"keep-alive");
             self.upgrade_option |= option.eq_ignore_ascii_case(b"upgrade");
         }
+    }
+
+    fn take_expect(&mut self, value: &[u8]) {
+        let known = self.expectation != Expectation::Other && value.eq_ignore_ascii_case(b"100-continue");
+        self.expectation = if known { Expectation::Continue } else { Expectation::Other };
     }
 
     /// RFC 9112 section 6.3 would allow equal repetitions; we refuse every repetition.
@@ -132,12 +143,12 @@ impl<'a> Fields<'a> {
 
     /// Whether the client waits for a 100 before it sends the body. HTTP/1.0 knows no expectations.
     pub(super) fn expect_continue(&self, version: Version) -> Result<bool, Refusal> {
-        match version {
-            Version::Http10 => Ok(false),
-            Version::Http11 if self.expect_other => {
+        match (version, self.expectation) {
+            (Version::Http10, _) | (_, Expectation::Nothing) => Ok(false),
+            (_, Expectation::Continue) => Ok(true),
+            (_, Expectation::Other) => {
                 Err(Refusal::new(417, "an expectation other than 100-continue is not supported"))
             }
-            Version::Http11 => Ok(self.expect),
         }
     }
 

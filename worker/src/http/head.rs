@@ -218,3 +218,47 @@ impl Head {
         std::str::from_utf8(self.slice(span)).unwrap_or_default()
     }
 }
+
+// The rules are tested by the cases of `tests/requests`.
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMITS: Limits = Limits { request_line: 100, header_bytes: 1000, headers: 60, body: 100 };
+
+    #[test]
+    fn a_head_is_found_in_front_of_what_follows() {
+        let buf =
+            b"\r\nPOST /a%20b?c HTTP/1.1\r\nHost: d\r\nX-A: 1\r\nx-a: 2\r\nContent-Length: 4\r\n\r\nbody";
+        let mut scan = Scan::default();
+        assert!(parse(&buf[..30], &LIMITS, &mut scan).unwrap().is_none());
+        let head = parse(buf, &LIMITS, &mut scan).unwrap().unwrap();
+        assert_eq!(&buf[head.len()..], b"body");
+        assert_eq!(scan, Scan::default());
+        assert_eq!(
+            (head.method(), head.version(), head.framing()),
+            ("POST", Version::Http11, Framing::Length(4))
+        );
+        assert_eq!((head.target(), head.path(), head.query()), (&b"/a%20b?c"[..], &b"/a%20b"[..], &b"c"[..]));
+        assert_eq!((head.header("X-a"), head.header("X-B")), (Some(&b"1"[..]), None));
+        assert_eq!(head.headers().last(), Some(("Content-Length", &b"4"[..])));
+    }
+
+    #[test]
+    fn more_headers_than_usual_take_more_room() {
+        for count in [USUAL_HEADERS - 1, USUAL_HEADERS, 59] {
+            let buf = format!("GET / HTTP/1.1\r\nHost: a\r\n{}\r\n", "A: b\r\n".repeat(count));
+            let head = parse(buf.as_bytes(), &LIMITS, &mut Scan::default()).unwrap().unwrap();
+            assert_eq!(head.headers().count(), count + 1);
+        }
+    }
+
+    #[test]
+    fn the_body_limit_is_exact() {
+        let status = |length: u64| {
+            let buf = format!("GET / HTTP/1.1\r\nHost: a\r\nContent-Length: {length}\r\n\r\n");
+            parse(buf.as_bytes(), &LIMITS, &mut Scan::default()).map_or_else(|e| e.status, |_| 200)
+        };
+        assert_eq!((status(100), status(101)), (200, 413));
+    }
+}

@@ -25,6 +25,8 @@ mod scan;
 mod target;
 
 #[cfg(test)]
+mod corpus;
+#[cfg(test)]
 mod speed;
 
 pub use fields::Framing;

@@ -41,13 +41,12 @@ pub(super) fn explain(head: &[u8], error: httparse::Error) -> Refusal {
 }
 
 fn explain_request_line(head: &[u8]) -> Refusal {
-    let line = head.split(|&b| b == b'\n').next().unwrap_or(head);
-    let line = line.strip_suffix(b"\r").unwrap_or(line);
-    if line.contains(&b'\r') {
+    if memchr::memchr_iter(b'\r', head).any(|at| head.get(at + 1) != Some(&b'\n')) {
         return Refusal::bad("a carriage return stands without a line feed");
     }
+    let line = head.split(|&b| b == b'\r').next().unwrap_or(head);
     let words: Vec<&[u8]> = line.split(|&b| b == b' ').collect();
-    let &[method, target, version] = words.as_slice() else {
+    let &[method, target @ [_, ..], version @ [_, ..]] = words.as_slice() else {
         return Refusal::bad(
             "the request line is not a method, a target and a version with one space between them",
         );
@@ -61,7 +60,7 @@ fn explain_request_line(head: &[u8]) -> Refusal {
             Refusal::new(505, "this server speaks HTTP/1.1 and HTTP/1.0 only")
         }
         _ if !is_token(method) => Refusal::bad("the method contains a character that is not allowed"),
-        _ if target.is_empty() || !target.iter().all(u8::is_ascii_graphic) => {
+        _ if !target.iter().all(u8::is_ascii_graphic) => {
             Refusal::bad("the request target contains a character that is not allowed")
         }
         _ => Refusal::bad("the version in the request line is malformed"),
