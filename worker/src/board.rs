@@ -116,6 +116,19 @@ pub fn add(counter: &AtomicU64, n: u64) {
     counter.store(counter.load(Relaxed).wrapping_add(n), Relaxed);
 }
 
+/// Milliseconds of the monotonic clock, the same in every process of the machine.
+pub fn monotonic_ms() -> u64 {
+    let now = nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC);
+    now.map_or(0, |now| now.tv_sec().unsigned_abs() * 1_000 + now.tv_nsec().unsigned_abs() / 1_000_000)
+}
+
+/// Resident memory of this process in KiB.
+pub fn resident_kib() -> u32 {
+    const PAGE_KIB: u32 = 4;
+    let statm = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
+    statm.split_whitespace().nth(1).and_then(|pages| pages.parse::<u32>().ok()).unwrap_or(0) * PAGE_KIB
+}
+
 /// The mapped board.
 #[derive(Debug)]
 pub struct Board {
@@ -142,7 +155,10 @@ impl Board {
         let size = Board::size(workers);
         let stat = nix::sys::stat::fstat(&fd)?;
         if u64::try_from(stat.st_size).unwrap_or(0) < size.get() as u64 {
-            return Err(io::Error::new(io::ErrorKind::InvalidData, "the board is smaller than its workers need"));
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                "the board is smaller than its workers need",
+            ));
         }
         let flags = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
         // SAFETY: a fresh shared mapping of a memfd that is at least `size` bytes long; nobody truncates it.

@@ -1,10 +1,27 @@
-//! The loop engine of `appliance`.
+//! The loop engine of `appliance`: one mio event loop per worker process, its cores, and its HTTP/1.1 server.
+//!
+//! Read in this order: [`engine`] (one turn of the loop), [`cores`] (who may run), [`app`] (the seam to what is hosted),
+//! [`conn`] (the life of a connection), [`http`] (the protocol without I/O). The binary uses [`board`], [`abi`] and
+//! [`logging`]; the language hosts use the rest. Nothing in this crate knows Python.
 
-/// The C interface between the binary and the engine library.
 pub mod abi;
-/// The shared-memory page on which workers publish what they do.
+pub mod answer;
+pub mod app;
 pub mod board;
-/// The HTTP/1.1 protocol, without I/O.
+pub mod conn;
+pub mod cores;
+pub mod engine;
+pub mod error;
 pub mod http;
-/// One log subscriber per process.
+pub mod listen;
 pub mod logging;
+pub mod reactor;
+pub mod timers;
+pub mod waits;
+
+pub use app::{Host, Next, Request};
+pub use conn::{BodyRead, Sent};
+pub use cores::CoreId;
+pub use engine::{Boot, Engine};
+pub use error::Error;
+pub use mio::Interest;

@@ -1,1 +1,81 @@
-//! engine library
+//! The engine library: Python applications in the loop engine. The template loads it at run time, after libpython; it
+//! links neither, and one build serves every CPython from 3.10 on. Only here do PyO3, the GIL and "the current request"
+//! exist.
+//!
+//! Reading order: [`load`] (template), [`serve`] (worker), [`host`] (what the engine calls), [`wsgi::call`] (one
+//! request), [`wait`] (how it waits), [`aio`] (asyncio on the same loop).
+//!
+//! The rules for greenlets stand in [`greenlet`]. For the GIL there is one: the loop's thread holds it always, but for the
+//! moment in which it waits for events.
+#![expect(unsafe_code, reason = "the C interface to the binary")]
+
+mod aio;
+mod greenlet;
+mod host;
+mod interpreter;
+mod load;
+mod log;
+mod modules;
+mod raw;
+mod serve;
+mod uwsgi;
+mod wait;
+mod wsgi;
+
+use appliance_worker::abi::{self, ForkPhase, LoadArgs, RunArgs};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+/// See [`abi::VERSION_SYMBOL`].
+#[unsafe(no_mangle)]
+pub extern "C" fn appliance_engine_version() -> u32 {
+    abi::VERSION
+}
+
+/// See [`abi::LoadFn`].
+///
+/// # Safety
+/// `args` points to valid [`LoadArgs`], and libpython is loaded globally.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn appliance_engine_load(args: *const LoadArgs) -> i32 {
+    // SAFETY: the caller's promise.
+    let args = unsafe { &*args };
+    // SAFETY: the caller's promise: `settings_len` bytes that live during the call.
+    let json = unsafe { std::slice::from_raw_parts(args.settings, args.settings_len) };
+    let loaded = catch_unwind(AssertUnwindSafe(|| {
+        let settings: appliance_config::Settings =
+            serde_json::from_slice(json).map_err(|error| load::Failure {
+                code: abi::EXIT_FAILED,
+                text: format!("the engine library does not understand the settings of this binary: {error}"),
+            })?;
+        appliance_worker::logging::init(&settings.log);
+        load::load(load::Facts { settings, master_pid: args.master_pid, generation: args.generation })
+    }));
+    let (code, text) = match loaded {
+        Ok(Ok(line)) => (abi::EXIT_DONE, line),
+        Ok(Err(failure)) => (failure.code, failure.text),
+        Err(_) => (abi::EXIT_FAILED, "the engine library failed while it loaded the application".to_owned()),
+    };
+    (args.report)(args.context, text.as_ptr(), text.len());
+    code
+}
+
+/// See [`abi::ForkFn`].
+#[unsafe(no_mangle)]
+pub extern "C" fn appliance_engine_fork(phase: ForkPhase) {
+    match phase {
+        ForkPhase::Before => interpreter::fork::before(),
+        ForkPhase::Parent => interpreter::fork::parent(),
+        ForkPhase::Child => interpreter::fork::child(),
+    }
+}
+
+/// See [`abi::RunFn`].
+///
+/// # Safety
+/// `args` points to valid [`RunArgs`] whose descriptors are given away.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn appliance_engine_run(args: *const RunArgs) -> i32 {
+    // SAFETY: the caller's promise.
+    let args = unsafe { &*args };
+    catch_unwind(AssertUnwindSafe(|| serve::serve(args))).unwrap_or(abi::EXIT_FAILED)
+}

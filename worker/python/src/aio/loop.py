@@ -1,0 +1,108 @@
+"""The asyncio event loop of a worker: asyncio's own SelectorEventLoop on the engine's reactor.
+
+The engine drives it: nobody calls run_forever() here. Transports, TLS, subprocesses, executors and signal handlers are
+asyncio's. Made in the template before the application is imported, so that a loop obtained at import time is this one;
+adopt() then moves it into a worker after the fork.
+"""
+import asyncio
+import selectors
+import sys
+import threading
+from asyncio import events
+
+import _appliance
+
+
+class ReactorSelector(selectors._BaseSelectorImpl):
+    """Keeps the books of descriptors; waits in the template with a selector of its own, in a worker with the reactor."""
+
+    def __init__(self):
+        super().__init__()
+        self._template = selectors.DefaultSelector()
+
+    def adopt(self):
+        """Moves every descriptor over to the reactor of this process."""
+        template, self._template = self._template, None
+        for key in list(self._fd_to_key.values()):
+            _appliance.watch(key.fd, key.events)
+        # Its epoll instance is shared with the template: closing our descriptor is all that may be done to it.
+        template.close()
+
+    def register(self, fileobj, events, data=None):
+        key = super().register(fileobj, events, data)
+        try:
+            if self._template is not None:
+                self._template.register(key.fd, events, data)
+            else:
+                _appliance.watch(key.fd, events)
+        except BaseException:
+            super().unregister(fileobj)
+            raise
+        return key
+
+    def unregister(self, fileobj):
+        key = super().unregister(fileobj)
+        if self._template is not None:
+            self._template.unregister(key.fd)
+        else:
+            _appliance.unwatch(key.fd)
+        return key
+
+    def modify(self, fileobj, events, data=None):
+        key = self._fd_to_key[self._fileobj_lookup(fileobj)]
+        if events != key.events:
+            if self._template is not None:
+                self._template.modify(key.fd, events, data)
+            else:
+                _appliance.change(key.fd, events)
+        key = key._replace(events=events, data=data)
+        self._fd_to_key[key.fd] = key
+        return key
+
+    def select(self, timeout=None):
+        """Used by asyncio's own _run_once(): in the template, and in @postfork hooks that run the loop themselves."""
+        if self._template is not None:
+            ready = [(key.fd, mask) for key, mask in self._template.select(timeout)]
+        else:
+            ready = _appliance.select(timeout)
+        keys = self._fd_to_key
+        return [(keys[fd], mask & keys[fd].events) for fd, mask in ready if fd in keys]
+
+    def close(self):
+        if self._template is not None:
+            self._template.close()
+        super().close()
+
+
+class Loop(asyncio.SelectorEventLoop):
+    """asyncio's loop, driven by the engine once it serves."""
+
+    def __init__(self):
+        super().__init__(ReactorSelector())
+
+    def adopt(self):
+        """After the fork: nothing of the template's kernel state may be shared any more."""
+        self._selector.unregister(self._ssock)
+        self._internal_fds -= 1
+        self._ssock.close()
+        self._csock.close()
+        self._selector.adopt()
+        self._make_self_pipe()
+        asyncio.set_event_loop(self)
+
+    def serve(self):
+        """From here on this loop counts as running on this thread, as run_forever() would have it."""
+        self._thread_id = threading.get_ident()
+        events._set_running_loop(self)
+        sys.set_asyncgen_hooks(firstiter=self._asyncgen_firstiter_hook, finalizer=self._asyncgen_finalizer_hook)
+
+    def stop(self):
+        raise RuntimeError("this loop serves requests and is not the application's to stop; "
+                           "to end the worker use uwsgi.reload() or stop the appliance")
+
+
+def make():
+    """The loop of this process, made current for the thread that will serve."""
+    loop = Loop()
+    asyncio.set_event_loop(loop)
+    return loop

@@ -1,0 +1,178 @@
+//! Python as a [`Host`] of the engine: which request is on which core, entering and leaving greenlets, and one turn of
+//! asyncio. One [`Worker`] a process, on the loop's thread only.
+use crate::aio::Aio;
+use crate::wsgi::call::{self, Call};
+use crate::wsgi::environ::Template;
+use crate::{greenlet, interpreter};
+use appliance_worker::{CoreId, Engine, Host, Next, Request};
+use pyo3::exceptions::PyRuntimeError;
+use pyo3::prelude::*;
+use std::cell::{Cell, OnceCell, RefCell};
+use std::os::fd::RawFd;
+use std::rc::Rc;
+
+thread_local! {
+    static WORKER: OnceCell<Rc<Worker>> = const { OnceCell::new() };
+}
+
+/// What a worker needs to serve Python.
+pub struct Worker {
+    /// The loop.
+    pub engine: Rc<Engine>,
+    /// The WSGI callable.
+    pub app: Py<PyAny>,
+    /// What every `environ` starts from.
+    pub template: Template,
+    /// asyncio on the same loop.
+    pub aio: Aio,
+    hub: Py<PyAny>,
+    run_core: Py<PyAny>,
+    calls: RefCell<Vec<Option<Rc<Call>>>>,
+    next: Cell<Option<Rc<Call>>>,
+    /// Start-response callables that nobody else holds any more.
+    pub spare: RefCell<Vec<crate::wsgi::start::Spare>>,
+}
+
+impl Worker {
+    /// Makes this thread the one that serves; the current greenlet becomes the hub.
+    pub fn install(
+        py: Python<'_>,
+        engine: Rc<Engine>,
+        app: Py<PyAny>,
+        template: Template,
+        aio: Aio,
+    ) -> PyResult<Rc<Worker>> {
+        let worker = Rc::new(Worker {
+            engine,
+            app,
+            template,
+            aio,
+            hub: greenlet::current(py)?.unbind(),
+            run_core: wrap_pyfunction!(run_core, py)?.into_any().unbind(),
+            calls: RefCell::default(),
+            next: Cell::new(None),
+            spare: RefCell::default(),
+        });
+        WORKER.with(|cell| {
+            cell.set(Rc::clone(&worker))
+                .map(|()| worker)
+                .map_err(|_| PyRuntimeError::new_err("this process has a worker already"))
+        })
+    }
+
+    /// The worker of this thread. An error on any other thread, and in the template.
+    pub fn current() -> PyResult<Rc<Worker>> {
+        WORKER.with(|cell| cell.get().cloned()).ok_or_else(|| {
+            PyRuntimeError::new_err("this call works only on the thread that serves requests, in a worker")
+        })
+    }
+
+    /// The hub's greenlet.
+    pub fn hub<'py>(&self, py: Python<'py>) -> Bound<'py, PyAny> {
+        self.hub.bind(py).clone()
+    }
+
+    /// The request that the running greenlet, or one of its parents, serves.
+    pub fn current_call(&self, py: Python<'_>) -> PyResult<Option<Rc<Call>>> {
+        let mut greenlet = greenlet::current(py)?;
+        let calls = self.calls.borrow();
+        loop {
+            let found = calls.iter().flatten().find(|call| call.is_greenlet(&greenlet));
+            if found.is_some() {
+                return Ok(found.cloned());
+            }
+            let parent = greenlet.getattr("parent")?;
+            if parent.is_none() {
+                return Ok(None);
+            }
+            greenlet = parent;
+        }
+    }
+
+    /// Forgets a request that has ended.
+    pub fn forget(&self, core: CoreId) {
+        if let Some(call) = self.calls.borrow_mut().get_mut(core.index as usize) {
+            *call = None;
+        }
+    }
+
+    fn remember(&self, call: &Rc<Call>) {
+        let mut calls = self.calls.borrow_mut();
+        let index = call.core.index as usize;
+        if calls.len() <= index {
+            calls.resize(index + 1, None);
+        }
+        calls[index] = Some(Rc::clone(call));
+    }
+
+    /// The request on a core, if it is still that one.
+    pub fn call_on(&self, core: CoreId) -> Option<Rc<Call>> {
+        self.calls.borrow().get(core.index as usize).cloned().flatten().filter(|call| call.core == core)
+    }
+
+    fn enter(&self, py: Python<'_>, call: Rc<Call>) -> PyResult<()> {
+        self.remember(&call);
+        self.next.set(Some(call));
+        let greenlet = greenlet::new(py, self.run_core.bind(py))?;
+        greenlet::switch(py, &greenlet)?;
+        // The greenlet's only reference here ends now: one that waits for the loop is held by its call, one that went
+        // to the hub by itself lives as long as somebody else can switch to it, and is ended by this otherwise.
+        Ok(())
+    }
+}
+
+/// The body of every core's greenlet: serves one request.
+#[pyfunction]
+fn run_core(py: Python<'_>) -> PyResult<()> {
+    let worker = Worker::current()?;
+    let Some(call) = worker.next.take() else {
+        return Err(PyRuntimeError::new_err("the greenlet of a finished request was started again"));
+    };
+    call.set_greenlet(&greenlet::current(py)?);
+    call::serve(py, &worker, &call);
+    Ok(())
+}
+
+impl Host for Worker {
+    fn next(&self) -> Next {
+        Python::attach(|py| self.aio.next(py))
+    }
+
+    fn poll(&self, may_block: bool, poll: &mut dyn FnMut()) {
+        if may_block { interpreter::detached(poll) } else { poll() }
+    }
+
+    fn on_fd(&self, fd: RawFd, readable: bool, writable: bool) {
+        self.aio.on_fd(fd, readable, writable);
+    }
+
+    fn turn(&self) {
+        Python::attach(|py| {
+            if let Err(error) = self.aio.turn(py) {
+                crate::log::exception(py, &error, "exception in the event loop");
+            }
+        });
+    }
+
+    fn start(&self, core: CoreId, request: Request) {
+        Python::attach(|py| {
+            let call = Rc::new(Call::new(core, request));
+            if let Err(error) = self.enter(py, Rc::clone(&call)) {
+                // run_core answers every exception itself, so this is greenlet's own failure (no memory, for example).
+                crate::log::exception(py, &error, "a request could not be started");
+                call.abandon(self);
+            }
+        });
+    }
+
+    fn resume(&self, core: CoreId) {
+        Python::attach(|py| {
+            let parked = self.call_on(core).and_then(|call| call.take_parked());
+            if let Some(greenlet) = parked
+                && let Err(error) = greenlet::switch(py, greenlet.bind(py))
+            {
+                crate::log::exception(py, &error, "exception while a request was resumed");
+            }
+        });
+    }
+}

@@ -1,0 +1,35 @@
+//! The few things of CPython's C interface that PyO3 does not offer safely. First of all strings between HTTP (latin-1
+//! bytes) and Python, where PEP 3333 wants "native strings" that hold bytes as code points 0-255.
+#![expect(unsafe_code, reason = "PyO3 has no safe interface for these")]
+
+use pyo3::ffi;
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyString};
+use std::borrow::Cow;
+
+/// A `str` with one code point per byte.
+pub fn latin1<'py>(py: Python<'py>, bytes: &[u8]) -> Bound<'py, PyAny> {
+    // SAFETY: pointer and length describe a live slice, the GIL is held, and the result is a new reference or null,
+    // which can only mean that memory ran out; PyO3 panics on that as it does for every other string.
+    unsafe {
+        let text =
+            ffi::PyUnicode_DecodeLatin1(bytes.as_ptr().cast(), bytes.len().cast_signed(), std::ptr::null());
+        Bound::from_owned_ptr(py, text)
+    }
+}
+
+/// The bytes of a native string; an error if it holds a code point above 255, which no HTTP field can carry.
+pub fn latin1_bytes<'a>(text: &'a Bound<'_, PyString>) -> PyResult<Cow<'a, [u8]>> {
+    let utf8 = text.to_str()?;
+    if utf8.is_ascii() {
+        return Ok(Cow::Borrowed(utf8.as_bytes()));
+    }
+    let bytes: Bound<'_, PyBytes> = text.call_method1("encode", ("latin-1",))?.cast_into()?;
+    Ok(Cow::Owned(bytes.as_bytes().to_vec()))
+}
+
+/// How many references an object has; 1 means that only the caller's is left.
+pub fn references(object: &Bound<'_, PyAny>) -> isize {
+    // SAFETY: a live object, with the GIL held.
+    unsafe { ffi::Py_REFCNT(object.as_ptr()) }
+}

@@ -1,0 +1,39 @@
+"""The decorators of uWSGI's module of the same name that this server offers.
+
+As with the original, `from uwsgidecorators import *` also brings the name `uwsgi`.
+"""
+import uwsgi
+
+_postfork_hooks = []
+
+
+def _run_postfork_hooks():
+    for hook in _postfork_hooks:
+        uwsgi._guard(hook)
+
+
+class postfork:
+    """Runs a function in every worker after the fork, before it serves: `@postfork`, or `@postfork(2)` for worker 2."""
+
+    def __init__(self, target):
+        if callable(target):
+            self._worker = 0
+            self._register(target)
+        else:
+            self._worker = int(target)
+            self._function = None
+
+    def _register(self, function):
+        self._function = function
+        _postfork_hooks.append(self._run)
+        uwsgi.post_fork_hook = _run_postfork_hooks
+
+    def _run(self):
+        if self._worker in (0, uwsgi.worker_id()):
+            self._function()
+
+    def __call__(self, *args, **kwargs):
+        if self._function is None:
+            self._register(args[0])
+            return self
+        return self._function(*args, **kwargs)

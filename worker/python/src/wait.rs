@@ -1,0 +1,164 @@
+//! How a request waits: its greenlet goes to the hub, and the engine brings it back. Every wait looks again at what it
+//! waits for when it comes back, because anybody may switch to a greenlet at any time.
+use crate::greenlet;
+use crate::host::Worker;
+use crate::wsgi::call::Call;
+use appliance_worker::{BodyRead, CoreId};
+use pyo3::exceptions::{PyRuntimeError, PyTimeoutError, PyValueError};
+use pyo3::prelude::*;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+/// Longest time that can be asked for; a year is for ever.
+const LONGEST: f64 = 366.0 * 86_400.0;
+
+/// The worker and the request of the running greenlet; an error that names `what` anywhere else.
+pub fn current(py: Python<'_>, what: &str) -> PyResult<(Rc<Worker>, Rc<Call>)> {
+    let worker = Worker::current()?;
+    let call = worker.current_call(py)?;
+    match call {
+        Some(call) => Ok((worker, call)),
+        None => Err(PyRuntimeError::new_err(format!(
+            "{what} works only inside a request, not in a callback of the loop"
+        ))),
+    }
+}
+
+/// Gives the loop back until the engine, or anybody else, comes back to this greenlet. An exception that is thrown in
+/// here ends the wait.
+pub fn park(py: Python<'_>, worker: &Worker, call: &Call) -> PyResult<()> {
+    worker.engine.park(call.core);
+    leave(py, worker, call)
+}
+
+/// Gives the loop back for one turn (uWSGI `schedule_fix`).
+pub fn again(py: Python<'_>, worker: &Worker, call: &Call) -> PyResult<()> {
+    worker.engine.again(call.core);
+    leave(py, worker, call)
+}
+
+fn leave(py: Python<'_>, worker: &Worker, call: &Call) -> PyResult<()> {
+    let me = greenlet::current(py)?;
+    let hub = worker.hub(py);
+    if me.is(&hub) {
+        worker.engine.run_again(call.core);
+        return Err(PyRuntimeError::new_err("the loop itself cannot wait; do this inside a request"));
+    }
+    call.set_parked(me);
+    let back = greenlet::switch(py, &hub);
+    call.take_parked();
+    worker.engine.run_again(call.core);
+    if let Err(error) = &back
+        && greenlet::is_exit(py, error)
+    {
+        call.set_ending();
+    }
+    back.map(drop)
+}
+
+/// Waits until `deadline`, whoever comes back before.
+pub fn until(py: Python<'_>, worker: &Worker, call: &Call, deadline: Instant) -> PyResult<()> {
+    let timer = worker.engine.wake_at(call.core, deadline);
+    let mut result = Ok(());
+    while result.is_ok() && Instant::now() < deadline {
+        result = park(py, worker, call);
+    }
+    worker.engine.cancel_timer(timer);
+    result
+}
+
+/// Reads on in the body of the request on `core`; waits while nothing has arrived. `TimeoutError` when `deadline` has
+/// passed, for which the caller keeps a timer.
+pub fn for_body(
+    py: Python<'_>,
+    core: CoreId,
+    into: &mut Vec<u8>,
+    most: usize,
+    deadline: Option<Instant>,
+) -> PyResult<BodyRead> {
+    let worker = Worker::current()?;
+    loop {
+        match worker.engine.read_body(core, into, most) {
+            BodyRead::Wait => {
+                if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+                    return Err(PyTimeoutError::new_err(
+                        "the rest of the request body has not arrived in time",
+                    ));
+                }
+                let Some(call) = worker.call_on(core) else {
+                    return Ok(BodyRead::Cut("the request has ended"));
+                };
+                park(py, &worker, &call)?;
+            }
+            other => return Ok(other),
+        }
+    }
+}
+
+/// Seconds from Python as a duration.
+pub fn seconds(seconds: f64) -> PyResult<Duration> {
+    if seconds.is_nan() {
+        return Err(PyValueError::new_err("the number of seconds is not a number"));
+    }
+    Ok(Duration::from_secs_f64(seconds.clamp(0.0, LONGEST)))
+}
+
+/// `appliance.sleep(seconds)`: this request waits, the others go on.
+#[pyfunction]
+#[pyo3(signature = (seconds, /))]
+pub fn sleep(py: Python<'_>, seconds: f64) -> PyResult<()> {
+    let pause = self::seconds(seconds)?;
+    let (worker, call) = current(py, "appliance.sleep()")?;
+    until(py, &worker, &call, Instant::now() + pause)
+}
+
+/// `appliance.wait(awaitable, timeout=None)`: runs a coroutine, or waits for a future, on the shared loop, and gives its
+/// result or raises its exception, as if it were a blocking call. With a `timeout` in seconds it is cancelled and
+/// `TimeoutError` raised when that has passed.
+#[pyfunction]
+#[pyo3(signature = (awaitable, timeout = None))]
+pub fn wait<'py>(
+    py: Python<'py>,
+    awaitable: Bound<'py, PyAny>,
+    timeout: Option<f64>,
+) -> PyResult<Bound<'py, PyAny>> {
+    let (worker, call) = current(py, "appliance.wait()")?;
+    let deadline = timeout.map(seconds).transpose()?.map(|pause| Instant::now() + pause);
+    let future = worker.aio.future(py, awaitable)?;
+    let is_done = || future.call_method0(pyo3::intern!(py, "done"))?.is_truthy();
+    if !is_done()? {
+        let waker = Waker { core: call.core };
+        future.call_method1(pyo3::intern!(py, "add_done_callback"), (Bound::new(py, waker)?,))?;
+        let timer = deadline.map(|deadline| worker.engine.wake_at(call.core, deadline));
+        let mut parked = Ok(());
+        while parked.is_ok() && !is_done()? && deadline.is_none_or(|deadline| Instant::now() < deadline) {
+            parked = park(py, &worker, &call);
+        }
+        if let Some(timer) = timer {
+            worker.engine.cancel_timer(timer);
+        }
+        if parked.is_err() || !is_done()? {
+            future.call_method0(pyo3::intern!(py, "cancel"))?;
+            parked?;
+            return Err(PyTimeoutError::new_err(format!(
+                "what appliance.wait() waited for was not done after {} s",
+                timeout.unwrap_or_default()
+            )));
+        }
+    }
+    future.call_method0(pyo3::intern!(py, "result"))
+}
+
+/// Wakes a core when a future is done.
+#[pyclass(unsendable, module = "appliance")]
+struct Waker {
+    core: CoreId,
+}
+
+#[pymethods]
+impl Waker {
+    fn __call__(&self, _future: Bound<'_, PyAny>) -> PyResult<()> {
+        Worker::current()?.engine.wake(self.core);
+        Ok(())
+    }
+}

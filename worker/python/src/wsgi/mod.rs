@@ -1,0 +1,7 @@
+//! PEP 3333, one file per noun: the [`environ`] of a request, its [`input`], [`start`] of a response, the [`call`] of the
+//! application, and the [`files`] it may answer with.
+pub mod call;
+pub mod environ;
+pub mod files;
+pub mod input;
+pub mod start;

@@ -1,0 +1,78 @@
+//! The seam between the engine and what it hosts. The engine calls a [`Host`] and is called back through
+//! [`crate::Engine`]'s methods, which never call the host again: so no borrow of the engine is ever held while an
+//! application runs, and an application may be resumed by anybody.
+use crate::cores::CoreId;
+use crate::http::head::Head;
+use std::os::fd::RawFd;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+/// Where a connection came from and whom it may speak for.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Peer {
+    /// The client's address without a port; empty on a unix socket.
+    pub address: String,
+    /// The client's port; empty on a unix socket.
+    pub port: String,
+    /// Our own address (WSGI `SERVER_NAME`).
+    pub server_address: String,
+    /// Our own port (WSGI `SERVER_PORT`).
+    pub server_port: String,
+    /// The peer is the proxy: its private `x-appliance-*` headers are facts, anybody else's are ignored.
+    pub trusted: bool,
+}
+
+/// A request as it left the connection: the head, and the body or its beginning.
+#[derive(Debug)]
+pub struct Received {
+    /// Request line and header fields.
+    pub head: Head,
+    /// Body bytes that arrived before a core was taken.
+    pub body: Vec<u8>,
+    /// `body` is all of it; otherwise the core reads on with [`crate::Engine::read_body`].
+    pub complete: bool,
+}
+
+/// A request that has a core, or waits for one.
+#[derive(Debug)]
+pub struct Request {
+    /// What was received.
+    pub received: Received,
+    /// Who sent it.
+    pub peer: Rc<Peer>,
+    /// When it was complete enough to run.
+    pub arrived: Instant,
+    pub(crate) conn: crate::engine::ConnId,
+}
+
+/// When the host wants [`Host::turn`] to be called, if no event comes before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// As soon as possible.
+    Now,
+    /// After this long.
+    In(Duration),
+    /// Only after an event.
+    Never,
+}
+
+/// A language runtime in a worker. Every method is called on the loop's thread, with no part of the engine borrowed.
+pub trait Host {
+    /// When the host wants its turn.
+    fn next(&self) -> Next;
+
+    /// Runs `poll`, which waits for events if `may_block`. Here a host lets its other threads run.
+    fn poll(&self, may_block: bool, poll: &mut dyn FnMut());
+
+    /// A descriptor that the host watches is ready.
+    fn on_fd(&self, fd: RawFd, readable: bool, writable: bool);
+
+    /// Runs what the host itself has scheduled (its timers and callbacks).
+    fn turn(&self);
+
+    /// Enters the application with a request, on a core of its own. Returns when the core first gives the loop back.
+    fn start(&self, core: CoreId, request: Request);
+
+    /// Gives the loop to a core that was woken. Returns when it gives it back.
+    fn resume(&self, core: CoreId);
+}

@@ -1,0 +1,568 @@
+//! One HTTP/1.1 connection: its buffers, where it is in its life, and until when it must make progress. Generic over any
+//! non-blocking `Read + Write`, so that its tests need no socket. The engine calls it when the stream is ready or time
+//! has passed, and does what the returned [`Step`] says; it never enters an application, and never blocks.
+//!
+//! ```text
+//!           head complete        body there (or body_buffer full)        answered, keep-alive
+//!   Head ─────────────────► Body ─────────────────────────────► Busy ─────────────────────► Head
+//!     │ refused, timed out    │ refused, cut, timed out           │ answered, no keep-alive
+//!     └───────────────────────┴─────────────► Closing ◄───────────┘ flush, shut down, discard, gone
+//! ```
+use crate::app::Received;
+use crate::http::body::Decoder;
+use crate::http::{Framing, Head, Limits, Refusal, Scan, encode, head};
+use std::io::{self, ErrorKind, Read, Write};
+use std::time::{Duration, Instant};
+
+/// Buffers larger than this are given back while a connection is idle; 1 KiB holds the usual request.
+const IDLE_CAPACITY: usize = 1024;
+/// How long a closed connection goes on discarding input, so that the kernel does not reset it before the peer has read
+/// our last words (nginx `lingering_timeout`).
+const LINGER: Duration = Duration::from_secs(2);
+/// Input that is read ahead of a running request (the next, pipelined one) before the kernel's buffer must hold the rest.
+const READ_AHEAD: usize = 16 * 1024;
+
+/// A non-blocking byte stream whose sending side can be ended while the other one goes on.
+pub trait Stream: Read + Write {
+    /// Ends the sending side.
+    fn shutdown(&mut self) -> io::Result<()>;
+}
+
+/// Limits and times that every connection of a listener shares.
+#[derive(Clone, Debug)]
+pub struct Rules {
+    /// Of request heads.
+    pub head: Limits,
+    /// Body bytes that are read before a core is taken.
+    pub body_buffer: usize,
+    /// Unsent bytes above which a writer must wait.
+    pub write_buffer: usize,
+    /// First to last byte of a head.
+    pub header: Duration,
+    /// Without progress inside a body.
+    pub body: Duration,
+    /// Without progress of a response.
+    pub write: Duration,
+    /// Between requests.
+    pub keepalive: Duration,
+}
+
+/// What the engine lends a connection for one call.
+#[derive(Debug)]
+pub struct Context<'a> {
+    /// The rules of the worker.
+    pub rules: &'a Rules,
+    /// Any buffer to read into.
+    pub scratch: &'a mut [u8],
+    /// The time of this turn.
+    pub now: Instant,
+    /// The value of a `Date` field.
+    pub date: &'a [u8],
+}
+
+/// What a connection needs from the engine after it was told something.
+#[derive(Debug)]
+pub enum Step {
+    /// Nothing, until the stream is ready again or the deadline passes.
+    Wait,
+    /// A request is ready to run.
+    Run(Box<Received>),
+    /// The core that serves this connection may go on: body has arrived, room has been made, or the peer has gone.
+    Wake,
+    /// Call [`Conn::advance`] from the loop: the next request may be here already.
+    More,
+    /// The connection is over; drop it.
+    Drop,
+}
+
+/// What a core gets when it reads the request's body.
+#[derive(Debug, PartialEq, Eq)]
+pub enum BodyRead {
+    /// Bytes were appended.
+    Data,
+    /// The body is complete.
+    End,
+    /// More will come: park until [`Step::Wake`], then ask again.
+    Wait,
+    /// The body will never be complete: the peer left, broke the framing, was too slow, or sent too much.
+    Cut(&'static str),
+}
+
+/// What became of bytes that a core wanted to send.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sent {
+    /// All of it is on its way.
+    All,
+    /// Only this many bytes; park until [`Step::Wake`], then send the rest.
+    Part(usize),
+    /// The peer has gone; nothing more can be sent.
+    Gone,
+}
+
+#[derive(Debug)]
+enum Phase {
+    Head,
+    Body { head: Head, body: Vec<u8> },
+    Busy,
+    Closing { shut: bool },
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Conn<S> {
+    stream: S,
+    phase: Phase,
+    scan: Scan,
+    /// The first byte of a head has come, its last has not.
+    in_head: bool,
+    decoder: Decoder,
+    input: Vec<u8>,
+    /// Bytes of `input` that have been used.
+    used: usize,
+    output: Vec<u8>,
+    /// Bytes of `output` that have been sent.
+    sent: usize,
+    /// The kernel may hold more input than we have read.
+    unread: bool,
+    /// The kernel has said that the peer sends no more; there may still be input before the end.
+    hung_up: bool,
+    ended: bool,
+    gone: bool,
+    /// The core waits for body, or for room in `output`.
+    wants_body: bool,
+    wants_room: bool,
+    too_slow: bool,
+    deadline: Option<Instant>,
+    bytes_out: u64,
+}
+
+impl<S: Stream> Conn<S> {
+    /// A connection that was just accepted.
+    pub fn new(stream: S, rules: &Rules, now: Instant) -> Conn<S> {
+        Conn {
+            stream,
+            phase: Phase::Head,
+            scan: Scan::default(),
+            in_head: false,
+            decoder: Decoder::new(Framing::None, 0),
+            input: Vec::new(),
+            used: 0,
+            output: Vec::new(),
+            sent: 0,
+            unread: true,
+            hung_up: false,
+            ended: false,
+            gone: false,
+            wants_body: false,
+            wants_room: false,
+            too_slow: false,
+            deadline: Some(now + rules.header),
+            bytes_out: 0,
+        }
+    }
+
+    /// The stream below.
+    pub fn stream(&mut self) -> &mut S {
+        &mut self.stream
+    }
+
+    /// When [`Conn::on_deadline`] is to be called, if nothing happens before.
+    pub fn deadline(&self) -> Option<Instant> {
+        self.deadline
+    }
+
+    /// Whether no request is being received or served.
+    pub fn is_idle(&self) -> bool {
+        matches!(self.phase, Phase::Head) && self.used == self.input.len()
+    }
+
+    /// Whether the peer can still receive something.
+    pub fn is_connected(&self) -> bool {
+        !self.gone && !matches!(self.phase, Phase::Closing { .. })
+    }
+
+    /// Bytes handed to the kernel so far; the count starts again.
+    pub fn take_bytes_out(&mut self) -> u64 {
+        std::mem::take(&mut self.bytes_out)
+    }
+
+    /// The stream has something to read; `hung_up` if it also has an end to tell. `scratch` is any buffer.
+    pub fn on_readable(&mut self, hung_up: bool, cx: &mut Context<'_>) -> Step {
+        self.unread = true;
+        self.hung_up |= hung_up;
+        self.advance(cx)
+    }
+
+    /// The stream has room for output.
+    pub fn on_writable(&mut self, cx: &mut Context<'_>) -> Step {
+        let before = self.output.len() - self.sent;
+        if before == 0 {
+            return Step::Wait;
+        }
+        self.flush();
+        let left = self.output.len() - self.sent;
+        if let Phase::Closing { .. } = self.phase {
+            return self.close_step(cx);
+        }
+        if left < before && self.deadline.is_some() && matches!(self.phase, Phase::Busy) {
+            self.deadline = (left > 0 || self.wants_room).then(|| cx.now + cx.rules.write);
+        }
+        if self.wants_room && (self.gone || left <= cx.rules.write_buffer / 2) {
+            self.wants_room = false;
+            return Step::Wake;
+        }
+        Step::Wait
+    }
+
+    /// Both directions of the stream are gone.
+    pub fn on_gone(&mut self) -> Step {
+        self.gone = true;
+        self.ended = true;
+        match self.phase {
+            Phase::Busy => self.wake_if_wanted(),
+            _ => Step::Drop,
+        }
+    }
+
+    /// The deadline has passed.
+    pub fn on_deadline(&mut self, cx: &Context<'_>) -> Step {
+        self.deadline = None;
+        match &self.phase {
+            Phase::Head if self.used == self.input.len() => Step::Drop,
+            Phase::Head => {
+                self.refuse(Refusal { status: 408, reason: "the request head did not arrive in time" }, cx)
+            }
+            Phase::Body { .. } => {
+                self.refuse(Refusal { status: 408, reason: "the request body did not arrive in time" }, cx)
+            }
+            Phase::Busy => {
+                self.too_slow = true;
+                self.gone |= self.wants_room || self.sent < self.output.len();
+                self.wake_if_wanted()
+            }
+            Phase::Closing { .. } => Step::Drop,
+        }
+    }
+
+    /// Goes on with what has been received: reads, parses, and says what is next.
+    pub fn advance(&mut self, cx: &mut Context<'_>) -> Step {
+        loop {
+            let room = match &self.phase {
+                Phase::Head | Phase::Body { .. } => usize::MAX,
+                Phase::Busy => READ_AHEAD.saturating_sub(self.input.len() - self.used),
+                Phase::Closing { .. } => return self.close_step(cx),
+            };
+            let mut progress = self.read(cx.scratch, room);
+            progress |= match &mut self.phase {
+                Phase::Head => match self.parse(cx) {
+                    Ok(progress) => progress,
+                    Err(refusal) => return self.refuse(refusal, cx),
+                },
+                Phase::Body { .. } => match self.buffer_body(cx) {
+                    Ok(progress) => progress,
+                    Err(refusal) => return self.refuse(refusal, cx),
+                },
+                _ => {
+                    let something = self.used < self.input.len() || self.ended;
+                    return if self.wants_body && something { self.wake_if_wanted() } else { Step::Wait };
+                }
+            };
+            if let Some(request) = self.take_ready(cx.rules) {
+                return Step::Run(Box::new(request));
+            }
+            if progress {
+                continue;
+            }
+            if self.ended {
+                return match &self.phase {
+                    Phase::Head if self.used == self.input.len() => Step::Drop,
+                    _ => self.refuse(Refusal { status: 400, reason: "the request ended early" }, cx),
+                };
+            }
+            return Step::Wait;
+        }
+    }
+
+    /// Reads the request's body into `into`, at most `max` bytes. Only for the core that serves this connection.
+    pub fn read_body(&mut self, into: &mut Vec<u8>, max: usize, cx: &mut Context<'_>) -> BodyRead {
+        loop {
+            if self.decoder.is_done() {
+                return BodyRead::End;
+            }
+            let before = into.len();
+            match self.decoder.decode(&self.input[self.used..], into, max) {
+                Ok(progress) => self.consume(progress.consumed),
+                Err(refusal) => {
+                    self.ended = true;
+                    return BodyRead::Cut(refusal.reason);
+                }
+            }
+            if into.len() > before {
+                return BodyRead::Data;
+            }
+            if self.decoder.is_done() {
+                return BodyRead::End;
+            }
+            if self.ended {
+                return BodyRead::Cut("the client left before the request body was complete");
+            }
+            if std::mem::take(&mut self.too_slow) {
+                return BodyRead::Cut("the request body did not arrive in time");
+            }
+            if !self.read(cx.scratch, READ_AHEAD) && !self.ended {
+                self.wants_body = true;
+                self.deadline = Some(cx.now + cx.rules.body);
+                return BodyRead::Wait;
+            }
+        }
+    }
+
+    /// Sends `data`, or keeps up to `write_buffer` bytes of it for later. Only for the core that serves this connection.
+    pub fn send(&mut self, data: &[u8], cx: &Context<'_>) -> Sent {
+        if self.gone {
+            return Sent::Gone;
+        }
+        let mut taken = 0;
+        if self.sent == self.output.len() {
+            taken = self.write(data);
+            if self.gone {
+                return Sent::Gone;
+            }
+            if taken == data.len() {
+                return Sent::All;
+            }
+        }
+        let room =
+            cx.rules.write_buffer.saturating_sub(self.output.len() - self.sent).min(data.len() - taken);
+        self.output.extend_from_slice(&data[taken..taken + room]);
+        taken += room;
+        if self.deadline.is_none() {
+            self.deadline = Some(cx.now + cx.rules.write);
+        }
+        if taken == data.len() {
+            return Sent::All;
+        }
+        self.wants_room = true;
+        Sent::Part(taken)
+    }
+
+    /// The response is complete, as far as it will ever be. With `keep` the next request may follow on this connection.
+    pub fn finish(&mut self, keep: bool, cx: &Context<'_>) -> Step {
+        (self.wants_body, self.wants_room, self.too_slow) = (false, false, false);
+        if self.gone {
+            return Step::Drop;
+        }
+        if keep && self.skip_body(cx.rules) {
+            self.phase = Phase::Head;
+            self.deadline = Some(cx.now + cx.rules.keepalive);
+            self.trim();
+            return Step::More;
+        }
+        self.phase = Phase::Closing { shut: false };
+        self.deadline = Some(cx.now + if self.sent < self.output.len() { cx.rules.write } else { LINGER });
+        self.close_step(cx)
+    }
+
+    /// The request that was about to run is refused instead.
+    pub fn reject(&mut self, status: u16, reason: &'static str, cx: &Context<'_>) -> Step {
+        self.refuse(Refusal { status, reason }, cx)
+    }
+
+    /// Drops the connection without a word: the peer must see that something is missing.
+    pub fn abort(&mut self) {
+        self.gone = true;
+        self.output.clear();
+        self.sent = 0;
+    }
+
+    fn parse(&mut self, cx: &Context<'_>) -> Result<bool, Refusal> {
+        let input = &self.input[self.used..];
+        if input.is_empty() {
+            return Ok(false);
+        }
+        if !std::mem::replace(&mut self.in_head, true) {
+            self.deadline = Some(cx.now + cx.rules.header);
+        }
+        let Some(head) = head::parse(input, &cx.rules.head, &mut self.scan)? else { return Ok(false) };
+        self.in_head = false;
+        self.consume(head.len());
+        self.decoder = Decoder::new(head.framing(), cx.rules.head.body);
+        if head.expect_continue() && !self.decoder.is_done() && self.used == self.input.len() {
+            self.output.extend_from_slice(encode::CONTINUE);
+            self.flush();
+        }
+        self.deadline = Some(cx.now + cx.rules.body);
+        self.phase = Phase::Body { head, body: Vec::new() };
+        Ok(true)
+    }
+
+    fn buffer_body(&mut self, cx: &Context<'_>) -> Result<bool, Refusal> {
+        let Phase::Body { body, .. } = &mut self.phase else { return Ok(false) };
+        let room = cx.rules.body_buffer.saturating_sub(body.len());
+        if self.decoder.is_done() || room == 0 {
+            return Ok(false);
+        }
+        let progress = self.decoder.decode(&self.input[self.used..], body, room)?;
+        self.consume(progress.consumed);
+        if progress.consumed > 0 {
+            self.deadline = Some(cx.now + cx.rules.body);
+        }
+        Ok(progress.consumed > 0)
+    }
+
+    fn take_ready(&mut self, rules: &Rules) -> Option<Received> {
+        let Phase::Body { body, .. } = &self.phase else { return None };
+        let complete = self.decoder.is_done();
+        if !complete && body.len() < rules.body_buffer {
+            return None;
+        }
+        let Phase::Body { head, body } = std::mem::replace(&mut self.phase, Phase::Busy) else { return None };
+        self.deadline = None;
+        Some(Received { head, body, complete })
+    }
+
+    /// Reads and forgets what is left of a body that has arrived anyway; false if the rest is still to come.
+    fn skip_body(&mut self, rules: &Rules) -> bool {
+        let mut discarded = Vec::new();
+        while !self.decoder.is_done() {
+            match self.decoder.decode(&self.input[self.used..], &mut discarded, rules.body_buffer) {
+                Ok(progress) if progress.consumed > 0 => self.consume(progress.consumed),
+                _ => return false,
+            }
+            discarded.clear();
+        }
+        !self.ended || self.used < self.input.len()
+    }
+
+    fn refuse(&mut self, refusal: Refusal, cx: &Context<'_>) -> Step {
+        self.output.extend_from_slice(&encode::simple(refusal.status, refusal.reason, cx.date, false, false));
+        self.phase = Phase::Closing { shut: false };
+        self.deadline = Some(cx.now + LINGER);
+        self.close_step(cx)
+    }
+
+    /// Closing: first everything must be sent, then our side is shut, then the peer's last bytes are thrown away.
+    fn close_step(&mut self, cx: &Context<'_>) -> Step {
+        self.flush();
+        if self.gone {
+            return Step::Drop;
+        }
+        if self.sent < self.output.len() {
+            return Step::Wait;
+        }
+        if let Phase::Closing { shut: shut @ false } = &mut self.phase {
+            *shut = true;
+            self.deadline = Some(cx.now + LINGER);
+            if self.ended || self.stream.shutdown().is_err() {
+                return Step::Drop;
+            }
+        }
+        let mut sink = [0; 4096];
+        loop {
+            match self.stream.read(&mut sink) {
+                Ok(0) => return Step::Drop,
+                Ok(_) => {}
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Step::Wait,
+                Err(_) => return Step::Drop,
+            }
+        }
+    }
+
+    fn wake_if_wanted(&mut self) -> Step {
+        if std::mem::take(&mut self.wants_body) | std::mem::take(&mut self.wants_room) {
+            Step::Wake
+        } else {
+            Step::Wait
+        }
+    }
+
+    fn read(&mut self, scratch: &mut [u8], room: usize) -> bool {
+        while self.unread && !self.ended && room > 0 {
+            match self.stream.read(scratch) {
+                Ok(0) => self.ended = true,
+                Ok(n) => {
+                    self.input.extend_from_slice(&scratch[..n]);
+                    // A short read has emptied the kernel's buffer: the next edge tells of more. But an end that was
+                    // announced already has no edge of its own.
+                    self.unread = n == scratch.len() || self.hung_up;
+                    return true;
+                }
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == ErrorKind::WouldBlock => self.unread = false,
+                Err(_) => (self.ended, self.gone) = (true, true),
+            }
+        }
+        false
+    }
+
+    fn write(&mut self, data: &[u8]) -> usize {
+        let mut done = 0;
+        while done < data.len() {
+            match self.stream.write(&data[done..]) {
+                Ok(0) => self.gone = true,
+                Ok(n) => {
+                    done += n;
+                    self.bytes_out += n as u64;
+                }
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                Err(_) => self.gone = true,
+            }
+            if self.gone {
+                break;
+            }
+        }
+        done
+    }
+
+    fn flush(&mut self) {
+        if self.gone || self.sent == self.output.len() {
+            return;
+        }
+        let output = std::mem::take(&mut self.output);
+        self.sent += self.write(&output[self.sent..]);
+        self.output = output;
+        if self.sent == self.output.len() {
+            self.output.clear();
+            self.sent = 0;
+        }
+    }
+
+    fn consume(&mut self, n: usize) {
+        self.used += n;
+        if self.used == self.input.len() {
+            self.input.clear();
+            self.used = 0;
+        }
+    }
+
+    fn trim(&mut self) {
+        if self.used == self.input.len() && self.input.capacity() > IDLE_CAPACITY {
+            self.input = Vec::new();
+        }
+        if self.output.is_empty() && self.output.capacity() > IDLE_CAPACITY {
+            self.output = Vec::new();
+        }
+    }
+}
+
+impl From<&appliance_config::Settings> for Rules {
+    fn from(settings: &appliance_config::Settings) -> Rules {
+        let (limits, timeouts) = (&settings.limits, &settings.timeouts);
+        Rules {
+            head: Limits {
+                request_line: limits.request_line,
+                header_bytes: limits.header_bytes,
+                headers: limits.headers,
+                body: limits.body,
+            },
+            body_buffer: limits.body_buffer,
+            write_buffer: limits.write_buffer,
+            header: timeouts.header,
+            body: timeouts.body,
+            write: timeouts.write,
+            keepalive: timeouts.keepalive,
+        }
+    }
+}

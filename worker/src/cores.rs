@@ -1,0 +1,239 @@
+//! The cores of one worker: which are free, which run, which wait, and the requests that wait for one. Pure bookkeeping,
+//! called by the engine; it never enters an application and never switches.
+//!
+//! ```text
+//!          claim            park             wake
+//!   Idle ────────► Running ──────► Parked ─────────► Runnable ──┐
+//!     ▲               ▲  │ again                        ▲       │ take_runnable
+//!     │     release   │  └──────────────────────────────┘       │
+//!     └───────────────┴─────────────────────────────────────────┘
+//! ```
+//! A core may be resumed by a callback that the engine did not start, so `park`, `wake` and `release` are accepted from
+//! anywhere and in any order; what comes too late names an old generation and is ignored.
+use std::collections::VecDeque;
+
+/// One request's claim on a core: its number, and which use of it. A late wake-up can never reach the next request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct CoreId {
+    /// Number of the core, from 0 (uWSGI `uwsgi.core`).
+    pub index: u32,
+    generation: u32,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Idle,
+    Running,
+    Parked,
+    Runnable,
+}
+
+#[derive(Debug)]
+struct Core {
+    state: State,
+    generation: u32,
+}
+
+/// A worker's cores, and the requests `R` that wait for one in the order they came.
+#[derive(Debug)]
+pub struct Cores<R> {
+    cores: Vec<Core>,
+    free: Vec<u32>,
+    runnable: VecDeque<CoreId>,
+    waiting: VecDeque<R>,
+}
+
+impl<R> Cores<R> {
+    /// `count` idle cores.
+    pub fn new(count: u32) -> Self {
+        Cores {
+            cores: (0..count).map(|_| Core { state: State::Idle, generation: 0 }).collect(),
+            free: (0..count).rev().collect(),
+            runnable: VecDeque::new(),
+            waiting: VecDeque::new(),
+        }
+    }
+
+    /// Takes a free core, the lowest number first when all are free.
+    pub fn claim(&mut self) -> Option<CoreId> {
+        let index = self.free.pop()?;
+        let core = &mut self.cores[index as usize];
+        core.state = State::Running;
+        core.generation = core.generation.wrapping_add(1);
+        Some(CoreId { index, generation: core.generation })
+    }
+
+    /// The request on this core has ended. False if it had before.
+    pub fn release(&mut self, id: CoreId) -> bool {
+        let Some(core) = self.live(id) else { return false };
+        core.state = State::Idle;
+        self.free.push(id.index);
+        true
+    }
+
+    /// The core gives the loop back until somebody wakes it.
+    pub fn park(&mut self, id: CoreId) {
+        if let Some(core) = self.live(id).filter(|core| core.state == State::Running) {
+            core.state = State::Parked;
+        }
+    }
+
+    /// The core has the loop again, whoever resumed it.
+    pub fn run(&mut self, id: CoreId) {
+        if let Some(core) = self.live(id) {
+            core.state = State::Running;
+        }
+    }
+
+    /// Puts a parked core on the run queue, once. A core that is running or gone is left alone.
+    pub fn wake(&mut self, id: CoreId) {
+        if let Some(core) = self.live(id).filter(|core| core.state == State::Parked) {
+            core.state = State::Runnable;
+            self.runnable.push_back(id);
+        }
+    }
+
+    /// Gives the loop back for one turn only: parks and wakes at once (uWSGI's `schedule_fix`).
+    pub fn again(&mut self, id: CoreId) {
+        self.park(id);
+        self.wake(id);
+    }
+
+    /// The next core to resume; those that were resumed or released meanwhile are passed over.
+    pub fn take_runnable(&mut self) -> Option<CoreId> {
+        while let Some(id) = self.runnable.pop_front() {
+            if let Some(core) = self.live(id).filter(|core| core.state == State::Runnable) {
+                core.state = State::Running;
+                return Some(id);
+            }
+        }
+        None
+    }
+
+    /// How many cores are on the run queue now.
+    pub fn runnable(&self) -> usize {
+        self.runnable.len()
+    }
+
+    /// Whether this claim still holds its core.
+    pub fn is_live(&self, id: CoreId) -> bool {
+        self.cores
+            .get(id.index as usize)
+            .is_some_and(|core| core.generation == id.generation && core.state != State::Idle)
+    }
+
+    /// Lets a request wait for a core.
+    pub fn push_waiting(&mut self, request: R) {
+        self.waiting.push_back(request);
+    }
+
+    /// The request that has waited longest, with a core for it, if there are both.
+    pub fn take_waiting(&mut self) -> Option<(CoreId, R)> {
+        if self.waiting.is_empty() {
+            return None;
+        }
+        let core = self.claim()?;
+        self.waiting.pop_front().map(|request| (core, request))
+    }
+
+    /// Drops waiting requests that `keep` refuses.
+    pub fn retain_waiting(&mut self, keep: impl FnMut(&R) -> bool) {
+        self.waiting.retain(keep);
+    }
+
+    /// Requests that wait for a core.
+    pub fn waiting(&self) -> usize {
+        self.waiting.len()
+    }
+
+    /// Cores that hold a request.
+    pub fn busy(&self) -> usize {
+        self.cores.len() - self.free.len()
+    }
+
+    /// All cores.
+    pub fn count(&self) -> usize {
+        self.cores.len()
+    }
+
+    fn live(&mut self, id: CoreId) -> Option<&mut Core> {
+        let core = self.cores.get_mut(id.index as usize)?;
+        (core.generation == id.generation && core.state != State::Idle).then_some(core)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_request_after_the_last_core_waits_its_turn() {
+        let mut cores = Cores::new(1);
+        let first = cores.claim().unwrap();
+        assert!(cores.claim().is_none());
+        cores.push_waiting("a");
+        cores.push_waiting("b");
+        assert!(cores.take_waiting().is_none());
+        assert!(cores.release(first));
+        let (second, request) = cores.take_waiting().unwrap();
+        assert_eq!((request, second.index, cores.waiting()), ("a", 0, 1));
+        assert!(cores.take_waiting().is_none(), "b still waits");
+    }
+
+    #[test]
+    fn a_late_wake_never_reaches_the_next_request() {
+        let mut cores = Cores::<()>::new(1);
+        let old = cores.claim().unwrap();
+        cores.park(old);
+        cores.release(old);
+        let new = cores.claim().unwrap();
+        cores.park(new);
+        cores.wake(old);
+        assert_eq!(cores.take_runnable(), None);
+        cores.wake(new);
+        assert_eq!(cores.take_runnable(), Some(new));
+        assert!(!cores.release(old));
+        assert!(cores.is_live(new) && !cores.is_live(old));
+    }
+
+    #[test]
+    fn waking_twice_resumes_once() {
+        let mut cores = Cores::<()>::new(2);
+        let id = cores.claim().unwrap();
+        cores.park(id);
+        cores.wake(id);
+        cores.wake(id);
+        assert_eq!(cores.take_runnable(), Some(id));
+        assert_eq!(cores.take_runnable(), None);
+    }
+
+    #[test]
+    fn a_core_resumed_by_somebody_else_is_not_resumed_again() {
+        let mut cores = Cores::<()>::new(1);
+        let id = cores.claim().unwrap();
+        cores.again(id);
+        cores.run(id);
+        assert_eq!(cores.take_runnable(), None);
+        cores.park(id);
+        cores.wake(id);
+        assert_eq!(cores.take_runnable(), Some(id));
+    }
+
+    #[test]
+    fn a_running_core_cannot_be_woken() {
+        let mut cores = Cores::<()>::new(1);
+        let id = cores.claim().unwrap();
+        cores.wake(id);
+        assert_eq!((cores.take_runnable(), cores.busy()), (None, 1));
+    }
+
+    #[test]
+    fn releasing_twice_frees_once() {
+        let mut cores = Cores::<()>::new(2);
+        let id = cores.claim().unwrap();
+        assert!(cores.release(id));
+        assert!(!cores.release(id));
+        assert_eq!((cores.busy(), cores.count()), (0, 2));
+        assert!(cores.claim().is_some() && cores.claim().is_some() && cores.claim().is_none());
+    }
+}
