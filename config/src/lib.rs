@@ -1,7 +1,46 @@
 //! The configuration of `appliance`: what is written in `appliance.toml`, the environment and the flags, and what it
-//! means. Nothing here binds, forks or logs.
+//! means. The binary calls [`load`] once at its start and once for each reload; the proxy and the workers only read
+//! [`Settings`]. Nothing here binds, forks or logs, and the environment is an argument.
+//!
+//! ```text
+//! appliance.toml ─ toml_file ┐
+//! APPLIANCE_*    ────────────┼─ screen ─ load (figment) ─► Written ─ discover ─ check ─► Settings
+//! flags          ────────────┘   unknown keys                 │                │            │
+//!                                                             └── where from ──┴── show ────┘
+//! ```
+//! [`keys`] is the list of everything that can be written: loading, errors, `config show`, the documentation and the
+//! packaged sample are all held against it.
 #![forbid(unsafe_code)]
+
+/// The table of keys: path, default, accepted form, meaning.
+pub mod keys;
+
+/// Accepted forms of a value, and reading a value in one of them.
+pub mod form;
+
+/// Durations, sizes, addresses, networks and masks as text.
+pub mod units;
 
 /// Validated settings.
 pub mod settings;
 pub use settings::Settings;
+
+/// What is wrong, in sentences.
+pub mod error;
+pub use error::{Error, Errors};
+
+mod load;
+pub use load::{Loaded, Request, load};
+
+mod check;
+mod conflicts;
+mod discover;
+mod reader;
+mod screen;
+mod show;
+mod suggest;
+mod toml_file;
+mod written;
+
+#[cfg(test)]
+mod tests;
