@@ -11,8 +11,8 @@ pub fn conflicts(settings: &Settings, written: &Written, refused: &[String], pro
     let found = sizes(settings).into_iter().chain(native_ports(settings)).chain(listeners(settings));
     for Conflict { key, other, reason } in found {
         // A refused `listen[1]` leaves the other listeners in place, but under other numbers.
-        let table = |key: &str| key.split('[').next().unwrap_or_default().to_owned();
-        let rests_on = |bad: &String| table(bad) == table(&key) || table(bad) == table(&other);
+        let whole = |key: &str| key.split('[').next().unwrap_or_default().to_owned();
+        let rests_on = |bad: &String| whole(bad) == whole(&key) || whole(bad) == whole(&other);
         if !refused.iter().any(rests_on) {
             // One of the two may be a default, which nobody can go and change.
             let culprit = if written.is_default(&key) { &other } else { &key };

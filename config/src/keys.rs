@@ -25,13 +25,13 @@ pub fn find(path: &str) -> Option<&'static Key> {
 
 /// Names directly below a table, in order of the table; the root is `""`.
 pub fn names_in(table: &str) -> Vec<&'static str> {
+    let prefix = if table.is_empty() { String::new() } else { format!("{table}.") };
     let mut names = Vec::new();
-    for key in KEYS {
-        let rest = if table.is_empty() { Some(key.path) } else { key.path.strip_prefix(table) };
-        let rest = rest.map(|rest| rest.strip_prefix('.').unwrap_or(rest));
-        let name = rest.filter(|_| table.is_empty() || key.path[table.len()..].starts_with('.'));
-        let name = name.and_then(|rest| rest.split('.').next());
-        names.extend(name.filter(|name| !names.contains(name)));
+    for rest in KEYS.iter().filter_map(|key| key.path.strip_prefix(&prefix)) {
+        let name = rest.split('.').next().unwrap_or(rest);
+        if !names.contains(&name) {
+            names.push(name);
+        }
     }
     names
 }

@@ -4,33 +4,26 @@
 //!
 //! ```text
 //! appliance.toml ─ toml_file ┐
-//! APPLIANCE_*    ────────────┼─ screen ─ load (figment) ─► Written ─ discover ─ check ─► Settings
-//! flags          ────────────┘   unknown keys                 │                │            │
-//!                                                             └── where from ──┴── show ────┘
+//! APPLIANCE_*    ────────────┼─ screen ─ figment ─► Written ─ discover ─ check ─► Settings
+//! flags          ────────────┘ (unknown keys)          │   (what is there)          │
+//!                                                      └─────────── show ───────────┘
 //! ```
 //! [`keys`] is the list of everything that can be written: loading, errors, `config show`, the documentation and the
 //! packaged sample are all held against it.
 #![forbid(unsafe_code)]
 
-/// The table of keys: path, default, accepted form, meaning.
-pub mod keys;
+mod load;
+pub use load::{Loaded, Request, load};
 
-/// Accepted forms of a value, and reading a value in one of them.
-pub mod form;
-
-/// Durations, sizes, addresses, networks and masks as text.
-pub mod units;
-
-/// Validated settings.
 pub mod settings;
 pub use settings::Settings;
 
-/// What is wrong, in sentences.
 pub mod error;
 pub use error::{Error, Errors};
 
-mod load;
-pub use load::{Loaded, Request, load};
+pub mod form;
+pub mod keys;
+pub mod units;
 
 mod check;
 mod conflicts;

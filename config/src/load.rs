@@ -78,7 +78,8 @@ pub fn load(request: &Request) -> Result<Loaded, Errors> {
 fn file_of(request: &Request) -> Option<PathBuf> {
     match &request.file {
         Some(file) => Some(request.dir.join(file)),
-        None => Some(request.dir.join(FILE)).filter(|file| file.exists()),
+        // A link to nowhere is there too: it is reported, not passed over.
+        None => Some(request.dir.join(FILE)).filter(|file| file.symlink_metadata().is_ok()),
     }
 }
 
@@ -150,12 +151,16 @@ fn flag_layer(key: &str, raw: &str) -> Layer {
 }
 
 /// The value that a variable or flag means: numbers, truth values, quoted texts, `[lists]` and `{tables}` as figment
-/// reads them, anything else as text. Where only a text can be meant, `0027` and `true` are texts as they stand.
+/// reads them, anything else as text. Where only a text can be meant, `0027` and `true` are texts too; what is meant for
+/// the application is passed on as it stands, quotes and all.
 fn typed(path: &str, raw: &str) -> Value {
+    if path.starts_with("app.env.") {
+        return Value::text(raw);
+    }
     let parsed = raw.parse::<figment::value::Value>().ok();
     let parsed = parsed.and_then(|value| value.deserialize().ok()).unwrap_or_else(|| Value::text(raw));
     let form = keys::find(path).map(|key| key.form);
-    let is_text = matches!(form, Some(Form::Text { .. } | Form::Word { .. })) || path.starts_with("app.env.");
+    let is_text = matches!(form, Some(Form::Text { .. } | Form::Word { .. }));
     if is_text && !matches!(parsed, Value::Text(_)) { Value::text(raw) } else { parsed }
 }
 

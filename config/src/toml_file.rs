@@ -123,3 +123,51 @@ impl Reader<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_of_every_spelling_have_their_line() {
+        let text = "a.b = 1\n\n[c]\nd = { e = 1, f = [ 1,\n 2 ] }\n\"x.y\" = 1\n\n[[g]]\n[[g]]\n\nh = 1\n";
+        let (_, lines) = read(text).unwrap();
+        let expected = [
+            ("a.b", 1),
+            ("c", 3),
+            ("c.d", 4),
+            ("c.d.e", 4),
+            ("c.d.f[1]", 5),
+            ("c.x.y", 6),
+            ("g[1]", 9),
+            ("g[1].h", 11),
+        ];
+        for (path, line) in expected {
+            assert_eq!(lines.place("f", path), format!("f:{line}"), "{path}");
+        }
+    }
+
+    #[test]
+    fn what_has_no_line_of_its_own_has_the_one_around_it() {
+        let (_, lines) = read("\n[c]\nd = 1\n").unwrap();
+        assert_eq!(lines.place("f", "c.d.e[3]"), "f:3");
+        assert_eq!(lines.place("f", "c.z"), "f:2");
+        assert_eq!(lines.place("f", "z"), "f");
+    }
+
+    #[test]
+    fn a_text_that_ends_too_early_says_so() {
+        let broken = read("a = 1\nb =").unwrap_err();
+        assert_eq!(
+            (broken.number, broken.line.as_str(), broken.reason.as_str()),
+            (2, "b =", "something is missing")
+        );
+    }
+
+    #[test]
+    fn a_shown_line_is_short_and_cannot_act_on_a_terminal() {
+        let broken = read(&format!("\u{1b}[31m{}", "x".repeat(500))).unwrap_err();
+        assert_eq!(broken.line.len(), 60);
+        assert!(broken.line.starts_with("[31m"));
+    }
+}

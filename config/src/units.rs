@@ -151,3 +151,112 @@ impl fmt::Display for Network {
         write!(f, "{}/{}", self.address, self.prefix)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_have_a_whole_number_and_a_unit() {
+        let good = [("500ms", 500), ("30s", 30_000), ("5m", 300_000), ("1h", 3_600_000), ("0s", 0)];
+        for (text, millis) in good {
+            assert_eq!(duration(text), Some(Duration::from_millis(millis)), "{text}");
+        }
+        for text in ["", "30", "s", "1.5s", "-1s", "+1s", "1 s", "1S", "1d", "30s ", "99999999999999999999s"]
+        {
+            assert_eq!(duration(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn sizes_are_binary_or_decimal() {
+        let good =
+            [("512B", 512), ("64KiB", 65_536), ("64KB", 64_000), ("16MiB", 16 << 20), ("1GB", 1_000_000_000)];
+        for (text, bytes) in good {
+            assert_eq!(size(text), Some(bytes), "{text}");
+        }
+        for text in ["", "64", "64K", "64kb", "1TiB", "18446744073709551615KiB"] {
+            assert_eq!(size(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn quantities_are_written_as_they_are_read() {
+        for text in ["1ms", "1500ms", "90s", "2m", "1h", "25h"] {
+            assert_eq!(duration(text).map(duration_text).as_deref(), Some(text));
+        }
+        for text in ["0B", "1023B", "1KiB", "1KB", "1500KB", "16MiB", "3GiB"] {
+            assert_eq!(size(text).map(size_text).as_deref(), Some(text));
+        }
+    }
+
+    #[test]
+    fn endpoints_are_tcp_or_unix() {
+        let good = [
+            ("127.0.0.1:80", "127.0.0.1:80"),
+            ("[::1]:80", "[::1]:80"),
+            (":0", "0.0.0.0:0"),
+            ("localhost:80", "127.0.0.1:80"),
+            ("unix:/run/a.sock", "unix:/run/a.sock"),
+        ];
+        for (text, means) in good {
+            assert_eq!(endpoint(text).map(|endpoint| endpoint.to_string()).as_deref(), Some(means));
+        }
+        for text in
+            ["80", ":", ":+80", "::1:80", "127.0.0.1", "example.org:80", "unix:", "http://127.0.0.1:80"]
+        {
+            assert_eq!(endpoint(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_plain_address_is_a_network_of_one() {
+        for (text, means) in [("10.0.0.0/8", "10.0.0.0/8"), ("10.1.2.3", "10.1.2.3/32"), ("::1", "::1/128")] {
+            assert_eq!(network(text).map(|network| network.to_string()).as_deref(), Some(means));
+        }
+        for text in ["10.0.0.0/33", "::1/129", "10.0.0.0/", "10.0.0.0/+8", "10.0.0/8", "/8"] {
+            assert_eq!(network(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn masks_are_octal() {
+        assert_eq!((mask("0027"), mask("77"), mask("0")), (Some(0o027), Some(0o77), Some(0)));
+        for text in ["", "8", "1000", "00027", "+27", "0o27"] {
+            assert_eq!(mask(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn applications_are_python_names() {
+        for text in ["app", "site.wsgi", "app:app", "app:make()", "app:registry.main", "größe:app"] {
+            assert_eq!(module(text).as_deref(), Some(text));
+        }
+        for text in
+            ["", ":app", "app:", "app.py", "app.py:app", "src/app", "app:make(1)", "my-app", "1app", "a..b"]
+        {
+            assert_eq!(module(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn log_filters_are_levels_for_targets() {
+        for text in ["info", "off", "info,appliance_proxy=debug", "a::b=trace,warn"] {
+            assert_eq!(log_filter(text).as_deref(), Some(text));
+        }
+        for text in ["", "inof", "info,", "=info", "a=", "a=b", "a b=info"] {
+            assert_eq!(log_filter(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn accounts_are_names_or_numbers() {
+        assert_eq!(
+            (account("www-data"), account("33")),
+            (Some("www-data".to_owned()), Some("33".to_owned()))
+        );
+        for text in ["", "a b", "-a", "a:b", "a/b"] {
+            assert_eq!(account(text), None, "{text}");
+        }
+    }
+}

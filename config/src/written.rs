@@ -184,3 +184,26 @@ impl Written {
 pub fn ancestors(path: &str) -> impl Iterator<Item = &str> {
     std::iter::successors(Some(path), |path| path.rfind(['.', '[']).map(|end| &path[..end]))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_display_as_toml_on_one_line() {
+        let list = Value::List(vec![Value::Flag(true), Value::Whole(-1), Value::Float(2.0)]);
+        assert_eq!(list.to_string(), "[true, -1, 2.0]");
+        let text = "a \"b\" \\ c\n\t\u{1b}\u{85}é";
+        assert_eq!(Value::text(text).to_string(), r#""a \"b\" \\ c\n\u0009\u001B\u0085é""#);
+        let (table, _) = crate::toml_file::read(&format!("a = {}", quoted(text))).unwrap();
+        assert_eq!(table["a"], Value::text(text));
+    }
+
+    #[test]
+    fn names_are_bare_where_they_may_be() {
+        assert_eq!(
+            (key_text("a-B_1"), key_text("a.b"), key_text("")),
+            ("a-B_1".into(), "\"a.b\"".into(), "\"\"".into())
+        );
+    }
+}

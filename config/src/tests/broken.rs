@@ -52,17 +52,6 @@ fn every_broken_configuration_gets_its_sentences() {
 }
 
 #[test]
-fn all_problems_of_all_sources_are_told_at_once() {
-    let file = "[workers]\ncont = 3\ncores = 0\n[limits]\nbody = 5\n[timeouts]\nboot = \"1\"";
-    let said = says(file, &[("APPLIANCE_LOG__LEVEL", "loud")], &[("proxy.threads", "none"), ("x", "y")]);
-    let keys: Vec<&str> = said.lines().filter_map(|line| line.split(": ").nth(1)).collect();
-    assert_eq!(
-        keys,
-        ["workers.cont", "x", "workers.cores", "timeouts.boot", "limits.body", "proxy.threads", "log.level"]
-    );
-}
-
-#[test]
 fn a_file_that_is_not_toml_does_not_hide_the_other_sources() {
     let said = says("[workers", &[("APPLIANCE_WORKERS__COUNT", "none")], &[]);
     assert_eq!(said.lines().count(), 2, "{said}");
@@ -91,6 +80,9 @@ fn a_file_that_cannot_be_read_is_named_as_the_user_named_it() {
     let missing = "No such file or directory (os error 2)";
     assert_eq!(says("no/such.toml"), format!("no/such.toml: cannot be read: {missing}; {way_out}"));
     assert_eq!(says("latin1.toml"), format!("latin1.toml: cannot be read: it is not UTF-8; {way_out}"));
+    std::os::unix::fs::symlink("nowhere", folder.0.join("appliance.toml")).unwrap();
+    let said = load(&folder.request()).unwrap_err().to_string();
+    assert_eq!(said, format!("appliance.toml: cannot be read: {missing}; {way_out}"));
 }
 
 #[test]

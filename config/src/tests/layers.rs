@@ -46,9 +46,10 @@ fn auto_is_one_worker_for_each_cpu_in_every_source() {
 #[test]
 fn variables_of_the_application_are_merged_and_keep_their_case() {
     let file = "[app.env]\nMode = \"file\"\nDEBUG = \"0\"";
-    let env = [("APPLIANCE_APP__ENV__DEBUG", "1"), ("APPLIANCE_APP__ENV__a__b", "true")];
+    let env = [("APPLIANCE_APP__ENV__DEBUG", "1"), ("APPLIANCE_APP__ENV__a__b", " \"true\" ")];
     let settings = settings(file, &env, &[("app.env.x.y", "")]);
-    assert_eq!(settings.app.env, pairs(&[("DEBUG", "1"), ("Mode", "file"), ("a__b", "true"), ("x.y", "")]));
+    let expected = [("DEBUG", "1"), ("Mode", "file"), ("a__b", " \"true\" "), ("x.y", "")];
+    assert_eq!(settings.app.env, pairs(&expected));
 }
 
 #[test]
@@ -58,6 +59,7 @@ fn a_text_needs_no_quotes_outside_the_file() {
         ("APPLIANCE_SECURITY__USER", "1000"),
         ("APPLIANCE_SECURITY__GROUP", "\"1000\""),
         ("APPLIANCE_TIMEOUTS__RESPONSE", "0"),
+        ("APPLIANCE_LOG__LEVEL", "info,appliance_proxy=debug"),
         ("APPLIANCE_LOG__ACCESS", "false"),
     ];
     let settings = settings("", &env, &[]);
@@ -65,6 +67,7 @@ fn a_text_needs_no_quotes_outside_the_file() {
     assert_eq!(settings.security.user.as_deref(), Some("1000"));
     assert_eq!(settings.security.group.as_deref(), Some("1000"));
     assert_eq!(settings.timeouts.response, Duration::ZERO);
+    assert_eq!(settings.log.level, "info,appliance_proxy=debug");
     assert!(!settings.log.access);
 }
 
