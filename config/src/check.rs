@@ -1,0 +1,182 @@
+//! From what was written to what it means: one function for each table, in the order of [`Settings`]. Called by
+//! `load.rs`. Pure: files and environment were looked at before.
+use crate::conflicts::conflicts;
+use crate::error::Error;
+use crate::keys;
+use crate::reader::Reader;
+use crate::settings::{
+    Admin, App, Endpoint, Limits, Listen, Log, LogFormat, Native, Proxy, Security, Settings, Suspend,
+    Timeouts, Workers,
+};
+use crate::suggest;
+use crate::units;
+use crate::written::{Table, Value, Written};
+use std::path::{Path, PathBuf};
+
+/// The longest name of a worker's socket in the run directory, with its slash; there are at most 1024 workers.
+const WORKER_SOCKET: &str = "/worker-1024.sock";
+
+/// Settings from what was written; worth nothing unless `problems` is still empty afterwards.
+pub fn check(written: &Written, cpus: u32, problems: &mut Vec<Error>) -> Settings {
+    let mut read = Reader { written, problems, refused: Vec::new() };
+    let settings = Settings {
+        app: app(&mut read),
+        listen: listen(&mut read),
+        workers: Workers {
+            count: read.whole_or("workers.count", cpus.max(1)),
+            cores: read.whole("workers.cores"),
+        },
+        native: Native {
+            base_port: read.optional_whole("native.base_port"),
+            address: read.text("native.address", |text| text.parse().ok()),
+        },
+        timeouts: timeouts(&mut read),
+        limits: limits(&mut read),
+        proxy: Proxy {
+            threads: read.whole("proxy.threads"),
+            trusted: read.texts("proxy.trusted", units::network),
+        },
+        log: log(&mut read),
+        admin: admin(&mut read),
+        security: Security {
+            user: read.optional_text("security.user", units::account),
+            group: read.optional_text("security.group", units::account),
+            umask: read.text("security.umask", units::mask),
+        },
+    };
+    let refused = std::mem::take(&mut read.refused);
+    conflicts(&settings, written, &refused, problems);
+    settings
+}
+
+fn app(read: &mut Reader) -> App {
+    let written = read.written;
+    App {
+        module: read.optional_text("app.module", units::module).unwrap_or_default(),
+        chdir: read.optional_path("app.chdir").unwrap_or_default(),
+        venv: read.optional_path("app.venv"),
+        python: read.text("app.python", |name| Some(interpreter(written, name))),
+        pythonpath: read.texts("app.pythonpath", |path| Some(written.absolute("app.pythonpath", path))),
+        suspend: if read.word("app.suspend") == "thread" { Suspend::Thread } else { Suspend::Greenlet },
+        env: read.variables("app.env"),
+    }
+}
+
+/// A name stays a name, for `PATH`; a path becomes absolute.
+fn interpreter(written: &Written, name: &str) -> String {
+    if !name.contains('/') {
+        return name.to_owned();
+    }
+    written.absolute("app.python", name).display().to_string()
+}
+
+fn listen(read: &mut Reader) -> Vec<Listen> {
+    let Some(entry) = read.written.get("listen") else { return Vec::new() };
+    let Value::List(items) = &entry.value else {
+        return listener(read, "listen", &entry.value).into_iter().collect();
+    };
+    if items.is_empty() {
+        let reason = "leaves nothing to listen on; write at least one address".to_owned();
+        read.judge::<()>("listen", &entry.value, Err(reason));
+    }
+    let items = items.iter().enumerate();
+    items.filter_map(|(n, item)| listener(read, &format!("listen[{n}]"), item)).collect()
+}
+
+/// One listener: a text, or a table that has an `address`.
+fn listener(read: &mut Reader, path: &str, value: &Value) -> Option<Listen> {
+    let refusal = || keys::find("listen").map(|key| key.form.refusal()).unwrap_or_default();
+    let Value::Table(table) = value else {
+        let address = value.as_text().and_then(units::endpoint).ok_or_else(refusal);
+        return socket(read, path, value, address);
+    };
+    if path == "listen" {
+        let reason =
+            "is not a list; write [[listen]] with double brackets, once for each listener".to_owned();
+        return read.judge(path, value, Err(reason));
+    }
+    unknown_in_listener(read, path, table);
+    let Some(address) = table.get("address") else {
+        let reason = "has no address; write one, such as address = \"127.0.0.1:8080\"".to_owned();
+        return read.judge(path, value, Err(reason));
+    };
+    let parsed = address.as_text().and_then(units::endpoint).ok_or_else(refusal);
+    socket(read, &format!("{path}.address"), address, parsed)
+}
+
+/// The path of a unix socket is made absolute, and has to fit the kernel's structure.
+fn socket(read: &mut Reader, path: &str, value: &Value, parsed: Result<Endpoint, String>) -> Option<Listen> {
+    let address = match read.judge(path, value, parsed)? {
+        Endpoint::Unix(socket) => Endpoint::Unix(read.written.absolute("listen", socket)),
+        tcp => tcp,
+    };
+    let fits = match &address {
+        Endpoint::Unix(socket) => short_enough(socket, ""),
+        Endpoint::Tcp(_) => Ok(()),
+    };
+    read.judge(path, value, fits)?;
+    Some(Listen { address })
+}
+
+fn unknown_in_listener(read: &mut Reader, path: &str, table: &Table) {
+    for name in table.keys().filter(|name| *name != "address") {
+        let key = format!("{path}.{name}");
+        let hint = suggest::hint_among("listen", name, &["address"]);
+        read.problems.push(Error::Unknown { place: read.written.place(&key), key, kind: "key", hint });
+    }
+}
+
+/// Whether a socket at this path can be bound: the kernel's `sockaddr_un` holds 107 bytes.
+fn short_enough(path: &Path, name: &str) -> Result<(), String> {
+    let most = units::UNIX_PATH_BYTES - name.len();
+    let length = path.as_os_str().len();
+    if length <= most {
+        return Ok(());
+    }
+    Err(format!("is {length} bytes long as an absolute path; choose a folder that makes it at most {most}"))
+}
+
+fn timeouts(read: &mut Reader) -> Timeouts {
+    Timeouts {
+        header: read.duration("timeouts.header"),
+        body: read.duration("timeouts.body"),
+        write: read.duration("timeouts.write"),
+        keepalive: read.duration("timeouts.keepalive"),
+        connect: read.duration("timeouts.connect"),
+        response: read.duration("timeouts.response"),
+        boot: read.duration("timeouts.boot"),
+        graceful: read.duration("timeouts.graceful"),
+    }
+}
+
+fn limits(read: &mut Reader) -> Limits {
+    Limits {
+        request_line: read.size("limits.request_line"),
+        header_bytes: read.size("limits.header_bytes"),
+        headers: read.whole("limits.headers"),
+        body: read.size("limits.body"),
+        body_buffer: read.size("limits.body_buffer"),
+        write_buffer: read.size("limits.write_buffer"),
+        waiting: read.whole("limits.waiting"),
+        connections: read.whole("limits.connections"),
+        backlog: read.whole("limits.backlog"),
+    }
+}
+
+fn log(read: &mut Reader) -> Log {
+    let format = match read.word("log.format") {
+        "human" => LogFormat::Human,
+        "json" => LogFormat::Json,
+        _ => LogFormat::Auto,
+    };
+    Log { level: read.text("log.level", units::log_filter), format, access: read.flag("log.access") }
+}
+
+fn admin(read: &mut Reader) -> Admin {
+    let listen = read.optional_text("admin.listen", units::tcp);
+    let run_dir: Option<PathBuf> = read.optional_path("admin.run_dir");
+    if let (Some(folder), Some(entry)) = (&run_dir, read.written.get("admin.run_dir")) {
+        read.judge("admin.run_dir", &entry.value, short_enough(folder, WORKER_SOCKET));
+    }
+    Admin { listen, run_dir }
+}

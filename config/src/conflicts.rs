@@ -1,0 +1,125 @@
+//! Values that are fine alone and impossible together. Called by `check.rs` last. Pure. What only the machine can tell
+//! (a port that another program holds) shows when the master binds.
+use crate::error::Error;
+use crate::settings::{Endpoint, Settings};
+use crate::units;
+use crate::written::Written;
+use std::net::SocketAddr;
+
+/// Reports every contradiction among settings, but for those that rest on a refused value.
+pub fn conflicts(settings: &Settings, written: &Written, refused: &[String], problems: &mut Vec<Error>) {
+    let found = sizes(settings).into_iter().chain(native_ports(settings)).chain(listeners(settings));
+    for Conflict { key, other, reason } in found {
+        // A refused `listen[1]` leaves the other listeners in place, but under other numbers.
+        let whole = |key: &str| key.split('[').next().unwrap_or_default().to_owned();
+        let rests_on = |bad: &String| whole(bad) == whole(&key) || whole(bad) == whole(&other);
+        if !refused.iter().any(rests_on) {
+            // One of the two may be a default, which nobody can go and change.
+            let culprit = if written.is_default(&key) { &other } else { &key };
+            problems.push(Error::Conflict { place: written.place(culprit), key, reason });
+        }
+    }
+}
+
+/// One contradiction between two keys.
+struct Conflict {
+    key: String,
+    other: String,
+    reason: String,
+}
+
+impl Conflict {
+    fn new(key: impl Into<String>, other: impl Into<String>, reason: String) -> Self {
+        Conflict { key: key.into(), other: other.into(), reason }
+    }
+}
+
+/// A part cannot be larger than the whole.
+fn sizes(settings: &Settings) -> Vec<Conflict> {
+    let limits = &settings.limits;
+    let pairs = [
+        (
+            "limits.request_line",
+            limits.request_line as u64,
+            "limits.header_bytes",
+            limits.header_bytes as u64,
+        ),
+        ("limits.body_buffer", limits.body_buffer as u64, "limits.body", limits.body),
+    ];
+    let larger = pairs.into_iter().filter(|(_, part, _, whole)| part > whole);
+    larger
+        .map(|(key, part, other, whole)| {
+            let (part, whole) = (units::size_text(part), units::size_text(whole));
+            Conflict::new(
+                key,
+                other,
+                format!("{part} is more than {other}, {whole}; lower the one or raise the other"),
+            )
+        })
+        .collect()
+}
+
+/// The workers' own ports have to exist, and to be free of our other listeners.
+fn native_ports(settings: &Settings) -> Vec<Conflict> {
+    let Some(base) = settings.native.base_port else { return Vec::new() };
+    let (base, count) = (u32::from(base), settings.workers.count);
+    let last = base + count;
+    let Ok(last) = u16::try_from(last) else {
+        let reason = format!(
+            "worker {count} would listen on port {last}, and ports end at 65535; write at most {}",
+            u32::from(u16::MAX).saturating_sub(count)
+        );
+        return vec![Conflict::new("native.base_port", "workers.count", reason)];
+    };
+    let taken = tcp_listeners(settings).into_iter().filter_map(|(other, address)| {
+        let port = address.port();
+        let collides = port <= last && overlap(SocketAddr::new(settings.native.address, port), address);
+        let worker = u32::from(port).checked_sub(base).filter(|worker| *worker > 0 && collides)?;
+        let reason = format!(
+            "worker {worker} would listen on port {port}, taken by {other}, {address}; choose another"
+        );
+        Some(Conflict::new("native.base_port", other, reason))
+    });
+    taken.collect()
+}
+
+/// Every listener needs an address of its own.
+fn listeners(settings: &Settings) -> Vec<Conflict> {
+    let mut found = Vec::new();
+    let tcp = tcp_listeners(settings);
+    for (n, (key, address)) in tcp.iter().enumerate() {
+        if let Some((other, taken)) = tcp[..n].iter().find(|(_, taken)| overlap(*taken, *address)) {
+            found.push(Conflict::new(
+                key,
+                other,
+                format!("{address} is taken by {other}, {taken}; choose another"),
+            ));
+        }
+    }
+    let sockets = settings.listen.iter().map(|listen| &listen.address);
+    let sockets: Vec<_> = sockets.enumerate().filter(|(_, at)| matches!(at, Endpoint::Unix(_))).collect();
+    for (i, (n, address)) in sockets.iter().enumerate() {
+        if let Some((other, _)) = sockets[..i].iter().find(|(_, taken)| taken == address) {
+            let reason = format!("{address} is taken by listen[{other}]; choose another");
+            found.push(Conflict::new(format!("listen[{n}]"), "listen", reason));
+        }
+    }
+    found
+}
+
+/// The proxy's TCP listeners and the admin endpoint, by key; those that leave the port to the kernel cannot collide.
+fn tcp_listeners(settings: &Settings) -> Vec<(String, SocketAddr)> {
+    let public = settings.listen.iter().enumerate().filter_map(|(n, listen)| match &listen.address {
+        Endpoint::Tcp(address) => Some((format!("listen[{n}]"), *address)),
+        Endpoint::Unix(_) => None,
+    });
+    let admin = settings.admin.listen.map(|address| ("admin.listen".to_owned(), address));
+    public.chain(admin).filter(|(_, address)| address.port() != 0).collect()
+}
+
+/// Whether the kernel refuses the second of two such listeners.
+fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
+    let same_family = one.is_ipv4() == other.is_ipv4();
+    let same_ip = one.ip() == other.ip() || one.ip().is_unspecified() || other.ip().is_unspecified();
+    one.port() == other.port() && same_family && same_ip
+}

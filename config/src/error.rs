@@ -1,0 +1,85 @@
+//! What can be wrong with a configuration. Every sentence begins with the place (file and line, variable, or command
+//! line), names the key, and ends with the way out. All problems of one configuration are reported together.
+use std::fmt;
+
+/// One problem.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    /// The file cannot be read.
+    #[error("{file}: cannot be read: {reason}; correct it, or name another file with --config")]
+    Read {
+        /// The file as the user named it.
+        file: String,
+        /// The operating system's words.
+        reason: String,
+    },
+    /// The file is not TOML; what follows the error in the file was not looked at.
+    #[error("{place}: `{line}` is not TOML: {reason}")]
+    Syntax {
+        /// File and number of the line.
+        place: String,
+        /// The beginning of the line.
+        line: String,
+        /// The parser's words, on one line.
+        reason: String,
+    },
+    /// There is no such key or table.
+    #[error("{place}: {key}: unknown {kind}; {hint}")]
+    Unknown {
+        /// Where it is written.
+        place: String,
+        /// Its full path.
+        key: String,
+        /// `key` or `table`.
+        kind: &'static str,
+        /// What was probably meant, or else what there is.
+        hint: String,
+    },
+    /// The value does not fit the key.
+    #[error("{place}: {key}: {value} {reason}")]
+    Value {
+        /// Where it is written.
+        place: String,
+        /// Its full path.
+        key: String,
+        /// The value as TOML.
+        value: String,
+        /// Why it does not fit, and the accepted form.
+        reason: String,
+    },
+    /// Two values cannot both hold.
+    #[error("{place}: {key}: {reason}")]
+    Conflict {
+        /// Where the first of them is written.
+        place: String,
+        /// The first of them.
+        key: String,
+        /// Both values, and how to reconcile them.
+        reason: String,
+    },
+    /// Nobody says what application to serve, and the folder does not show it.
+    #[error(
+        "app.module: {folder} has neither app.py nor wsgi.py; name the application, \
+         such as `appliance run module:callable` or `module = \"module:callable\"` under [app]"
+    )]
+    NoModule {
+        /// The folder that was searched: `app.chdir`.
+        folder: String,
+    },
+}
+
+/// Every problem of one configuration, at least one; displays as one line for each.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Errors(pub Vec<Error>);
+
+impl fmt::Display for Errors {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, error) in self.0.iter().enumerate() {
+            let separator = if index == 0 { "" } else { "\n" };
+            write!(f, "{separator}{error}")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Errors {}

@@ -1,0 +1,152 @@
+//! The table of keys: everything that can be written in `appliance.toml`, with its default. The loader takes the
+//! defaults from here, the checks the accepted forms, errors the suggestions; tests hold `docs/configuration.md` and
+//! `packaging/appliance.toml` against it. What a key does is decided elsewhere; nothing here looks at a value.
+use crate::form::Form;
+
+/// One key.
+#[derive(Debug)]
+pub struct Key {
+    /// Its full path, such as `workers.count`.
+    pub path: &'static str,
+    /// Its default as written in TOML; `None`: not set.
+    pub default: Option<&'static str>,
+    /// What may be written.
+    pub form: Form,
+    /// What it means, in one sentence.
+    pub means: &'static str,
+    /// What it is called in uWSGI, nginx or gunicorn; empty where they have none.
+    pub like: &'static str,
+}
+
+/// The key at a path.
+pub fn find(path: &str) -> Option<&'static Key> {
+    KEYS.iter().find(|key| key.path == path)
+}
+
+/// Names directly below a table, in order of the table; the root is `""`.
+pub fn names_in(table: &str) -> Vec<&'static str> {
+    let prefix = if table.is_empty() { String::new() } else { format!("{table}.") };
+    let mut names = Vec::new();
+    for rest in KEYS.iter().filter_map(|key| key.path.strip_prefix(&prefix)) {
+        let name = rest.split('.').next().unwrap_or(rest);
+        if !names.contains(&name) {
+            names.push(name);
+        }
+    }
+    names
+}
+
+const fn whole(what: &'static str, least: i64, most: i64) -> Form {
+    Form::Whole { what, least, most, auto: false }
+}
+
+const fn size(least: &'static str, most: &'static str) -> Form {
+    Form::Size { least, most }
+}
+
+const fn text(what: &'static str, write: &'static str) -> Form {
+    Form::Text { what, write }
+}
+
+const FOLDER: Form = text("a path", r#"the path of a folder in quotes, such as "/srv/app""#);
+const TIME: Form = Form::Duration { zero: false };
+
+/// Rows of `path: default, form, like`; the doc comment of a row is the meaning.
+macro_rules! keys {
+    ($( $(#[doc = $means:literal])+ $path:literal: $default:expr, $form:expr, $like:literal; )*) => {
+        /// Every key, table by table.
+        pub const KEYS: &[Key] = &[
+            $( Key { path: $path, default: $default, form: $form, means: concat!($($means),+), like: $like }, )*
+        ];
+    };
+}
+
+keys! {
+    /// The application as `module:callable`; found when the folder has `app.py` or `wsgi.py`.
+    "app.module": None, text("an application", r#""module:callable", such as "app:app" (no ".py")"#), "uWSGI `module`";
+    /// Working directory and first entry of `sys.path`; otherwise the folder of the file, else the current one.
+    "app.chdir": None, FOLDER, "uWSGI `chdir`";
+    /// Virtual environment; otherwise `.venv` or `venv` in `chdir`, else `$VIRTUAL_ENV`.
+    "app.venv": None, text("a path", r#"the folder of a virtual environment in quotes, such as ".venv""#), "uWSGI `virtualenv`";
+    /// Interpreter to host when there is no virtual environment: a name on `PATH`, or a path.
+    "app.python": Some(r#""python3""#), text("an interpreter", r#"a name or a path in quotes, such as "python3.13""#), "";
+    /// Further folders for `sys.path`, after `chdir`.
+    "app.pythonpath": Some("[]"), Form::Texts { what: "a path", write: r#"a list of folders, such as ["lib", "/srv/shared"]"# }, "uWSGI `pythonpath`";
+    /// How a request waits: in a greenlet on the loop, or in a thread of its own for code that blocks.
+    "app.suspend": Some(r#""greenlet""#), Form::Word { what: "a suspend engine", words: &["greenlet", "thread"] }, "uWSGI `greenlet`, `threads`";
+    /// Environment variables for the application, set before it is imported.
+    "app.env": Some("{}"), Form::Variables, "uWSGI `env`";
+
+    /// Public addresses of the proxy; as tables, `[[listen]]` with `address = "…"` each.
+    "listen": Some(r#""127.0.0.1:8080""#), Form::Listeners, "uWSGI `http-socket`, nginx `listen`";
+
+    /// Worker processes; `"auto"` is one for each usable CPU.
+    "workers.count": Some(r#""auto""#), Form::Whole { what: "a number of workers", least: 1, most: 1024, auto: true }, "uWSGI `workers`, nginx `worker_processes`";
+    /// Requests that one worker runs at the same time.
+    "workers.cores": Some("100"), whole("a number of cores", 1, 100_000), "uWSGI `async`, `tornado`";
+
+    /// Each worker also serves the application itself on `base_port + worker_id`.
+    "native.base_port": None, whole("a port", 1, 65_534), "uWSGI Tornado: listen after `@postfork`";
+    /// Address of these listeners; a client of theirs by-passes the proxy and its checks.
+    "native.address": Some(r#""127.0.0.1""#), text("an IP address", r#"an address without a port, such as "127.0.0.1" or "::1""#), "";
+
+    /// From the first byte of a request head to its last.
+    "timeouts.header": Some(r#""10s""#), TIME, "nginx `client_header_timeout`";
+    /// Longest pause while a request body arrives.
+    "timeouts.body": Some(r#""60s""#), TIME, "nginx `client_body_timeout`, uWSGI `socket-timeout`";
+    /// Longest pause while a response leaves.
+    "timeouts.write": Some(r#""60s""#), TIME, "nginx `send_timeout`";
+    /// How long an idle connection is kept.
+    "timeouts.keepalive": Some(r#""75s""#), TIME, "nginx `keepalive_timeout`";
+    /// How long the proxy tries to connect to a worker.
+    "timeouts.connect": Some(r#""1s""#), TIME, "nginx `proxy_connect_timeout`";
+    /// Longest silence of a worker that owes a response; `0`: none.
+    "timeouts.response": Some("0"), Form::Duration { zero: true }, "nginx `proxy_read_timeout`, uWSGI `harakiri`";
+    /// From the load of the application to the first ready worker.
+    "timeouts.boot": Some(r#""60s""#), TIME, "";
+    /// From the signal to stop until what still runs is cut.
+    "timeouts.graceful": Some(r#""30s""#), TIME, "gunicorn `graceful_timeout`, nginx `worker_shutdown_timeout`";
+
+    /// Request line, with method and version (else 414).
+    "limits.request_line": Some(r#""8KiB""#), size("64B", "1MiB"), "nginx `large_client_header_buffers`, uWSGI `buffer-size`";
+    /// The whole request head (else 431).
+    "limits.header_bytes": Some(r#""64KiB""#), size("256B", "16MiB"), "nginx `large_client_header_buffers`, uWSGI `buffer-size`";
+    /// Header fields of a request (else 431).
+    "limits.headers": Some("100"), whole("a number of header fields", 1, 10_000), "nginx `max_headers`, gunicorn `limit_request_fields`";
+    /// Request body (else 413).
+    "limits.body": Some(r#""16MiB""#), size("1B", "1024GiB"), "nginx `client_max_body_size`, uWSGI `limit-post`";
+    /// Part of a request body that is read before a core is taken.
+    "limits.body_buffer": Some(r#""64KiB""#), size("1B", "1GiB"), "nginx `client_body_buffer_size`, uWSGI `post-buffering`";
+    /// Unsent bytes of a response above which its producer waits.
+    "limits.write_buffer": Some(r#""64KiB""#), size("4KiB", "1GiB"), "nginx `proxy_buffers`";
+    /// Requests that may wait for a core in one worker (else 503).
+    "limits.waiting": Some("1000"), whole("a number of requests", 0, 1_000_000), "nginx Plus `queue`";
+    /// Client connections of the whole proxy; more are closed at once.
+    "limits.connections": Some("10000"), whole("a number of connections", 1, 1_000_000), "nginx `worker_connections`";
+    /// Listen backlog of every socket; the kernel caps it at `net.core.somaxconn`.
+    "limits.backlog": Some("1024"), whole("a backlog", 1, 65_535), "uWSGI `listen`, nginx `backlog`";
+
+    /// Threads of the proxy, each with a loop of its own.
+    "proxy.threads": Some("1"), whole("a number of threads", 1, 256), "nginx `worker_processes`";
+    /// Peers whose `X-Forwarded-*` headers are believed.
+    "proxy.trusted": Some("[]"), Form::Texts { what: "an address or a network", write: r#"a list such as ["10.0.0.0/8", "::1"]"# }, "nginx `set_real_ip_from`, gunicorn `forwarded_allow_ips`";
+
+    /// Least important lines to log, for all or for single targets.
+    "log.level": Some(r#""info""#), text("a log level", r#""error", "warn", "info", "debug", "trace" or "off", or levels for targets such as "info,appliance_proxy=debug""#), "nginx `error_log`";
+    /// For humans, as JSON, or whichever suits a terminal or its absence.
+    "log.format": Some(r#""auto""#), Form::Word { what: "a log format", words: &["auto", "human", "json"] }, "uWSGI `log-format`, nginx `log_format`";
+    /// One line for each request.
+    "log.access": Some("true"), Form::Flag, "nginx `access_log`, uWSGI `disable-logging`";
+
+    /// Read-only HTTP endpoint for probes and status; otherwise off.
+    "admin.listen": None, text("a TCP address", r#"an address and a port, such as "127.0.0.1:9090""#), "uWSGI `stats`, nginx `stub_status`";
+    /// Folder for the workers' sockets; otherwise a fresh private one for each run.
+    "admin.run_dir": None, FOLDER, "";
+
+    /// User of proxy and workers when started by root.
+    "security.user": None, text("a user", r#"a name or a number in quotes, such as "www-data""#), "uWSGI `uid`, nginx `user`";
+    /// Group likewise; otherwise the user's own.
+    "security.group": None, text("a group", r#"a name or a number in quotes, such as "www-data""#), "uWSGI `gid`, nginx `user`";
+    /// File mode creation mask of all processes.
+    "security.umask": Some(r#""0027""#), text("a file mode mask", r#"octal digits in quotes, from "0000" to "0777""#), "uWSGI `umask`";
+}

@@ -1,0 +1,202 @@
+//! Loading: reads the file, makes a layer of each source, lets figment merge them (defaults < file < environment <
+//! flags), and hands the result to `discover.rs` and `check.rs`. The only file that knows figment. Called by the binary
+//! for `run`, `check`, `config show` and each reload.
+use crate::check::check;
+use crate::discover::discover;
+use crate::error::{Error, Errors};
+use crate::form::Form;
+use crate::keys::{self, KEYS};
+use crate::screen::screen;
+use crate::settings::Settings;
+use crate::toml_file::{self, Lines};
+use crate::written::{Entry, Source, Table, Value, Written};
+use figment::value::{Dict, Map};
+use figment::{Figment, Metadata, Profile, Provider};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Name of the file that is taken from the current directory when no other is named.
+const FILE: &str = "appliance.toml";
+
+/// Start of every environment variable that is a key: `APPLIANCE_WORKERS__COUNT` is `workers.count`.
+const PREFIX: &str = "APPLIANCE_";
+
+/// What `load` is asked: everything it may know of the outside world but the files.
+#[derive(Clone, Debug, Default)]
+pub struct Request {
+    /// The file; `None`: `appliance.toml` in `dir`, if there is one.
+    pub file: Option<PathBuf>,
+    /// The current directory, absolute. Relative paths in flags and environment belong to it; those in the file belong
+    /// to the folder of the file.
+    pub dir: PathBuf,
+    /// The whole environment; only `APPLIANCE_*` and `VIRTUAL_ENV` are looked at.
+    pub env: Vec<(String, String)>,
+    /// Flags by key, in order: `("workers.count", "4")`.
+    pub flags: Vec<(String, String)>,
+    /// Usable CPUs, for `"auto"`; at least 1.
+    pub cpus: u32,
+}
+
+/// A configuration without problems.
+#[derive(Clone, Debug)]
+pub struct Loaded {
+    /// What it means.
+    pub settings: Settings,
+    /// The absolute path of the file it was read from.
+    pub file: Option<PathBuf>,
+    /// Where each value came from, for [`Loaded::show`].
+    pub(crate) written: Written,
+}
+
+/// Loads a configuration, or tells everything that is wrong with it.
+pub fn load(request: &Request) -> Result<Loaded, Errors> {
+    let mut problems = Vec::new();
+    let file = file_of(request);
+    let (name, table, lines) = match &file {
+        Some(path) => read(request, path, &mut problems),
+        None => Default::default(),
+    };
+    let mut layers = vec![defaults(), Layer { source: Source::File(name), table }];
+    layers.extend(request.env.iter().filter_map(|(variable, raw)| variable_layer(variable, raw)));
+    layers.extend(request.flags.iter().map(|(key, raw)| flag_layer(key, raw)));
+    for layer in &mut layers {
+        let place = |path: &str| match &layer.source {
+            Source::File(name) => lines.place(name, path),
+            source => source.to_string(),
+        };
+        layer.table = screen(std::mem::take(&mut layer.table), &place, &mut problems);
+    }
+    let folder = file.as_deref().and_then(Path::parent).unwrap_or(&request.dir).to_owned();
+    let entries = merge(&layers).collect();
+    let mut written = Written { entries, lines, folder, dir: request.dir.clone() };
+    discover(&mut written, &request.env, &mut problems);
+    let settings = check(&written, request.cpus, &mut problems);
+    if problems.is_empty() { Ok(Loaded { settings, file, written }) } else { Err(Errors(problems)) }
+}
+
+/// The absolute path of the file to read.
+fn file_of(request: &Request) -> Option<PathBuf> {
+    match &request.file {
+        Some(file) => Some(request.dir.join(file)),
+        // A link to nowhere is there too: it is reported, not passed over.
+        None => Some(request.dir.join(FILE)).filter(|file| file.symlink_metadata().is_ok()),
+    }
+}
+
+/// The name by which the user knows the file, its values and its lines; without values if it cannot be read.
+fn read(request: &Request, path: &Path, problems: &mut Vec<Error>) -> (String, Table, Lines) {
+    let name = request.file.as_deref().unwrap_or(Path::new(FILE)).display().to_string();
+    let text = fs::read(path).map_err(|error| error.to_string());
+    let text = text.and_then(|bytes| String::from_utf8(bytes).map_err(|_| "it is not UTF-8".to_owned()));
+    let problem = match text.as_deref().map(toml_file::read) {
+        Ok(Ok((table, lines))) => return (name, table, lines),
+        Ok(Err(broken)) => {
+            let place = format!("{name}:{}", broken.number);
+            Error::Syntax { place, line: broken.line, reason: broken.reason }
+        }
+        Err(reason) => Error::Read { file: name.clone(), reason: reason.to_owned() },
+    };
+    problems.push(problem);
+    (name, Table::new(), Lines::default())
+}
+
+/// What one source wrote.
+struct Layer {
+    source: Source,
+    table: Table,
+}
+
+impl Provider for Layer {
+    /// The name leads from a merged value back to its layer.
+    fn metadata(&self) -> Metadata {
+        Metadata::named(self.source.to_string())
+    }
+
+    fn data(&self) -> Result<Map<Profile, Dict>, figment::Error> {
+        let dict = figment::value::Value::serialize(&self.table)?.into_dict().unwrap_or_default();
+        Ok(Profile::Default.collect(dict))
+    }
+}
+
+/// The defaults of the table of keys.
+fn defaults() -> Layer {
+    let lines = KEYS.iter().filter_map(|key| Some(format!("{} = {}\n", key.path, key.default?)));
+    let (table, _) = toml_file::read(&lines.collect::<String>()).expect("the defaults in keys.rs are TOML");
+    Layer { source: Source::Default, table }
+}
+
+/// A variable that is a key: `__` separates levels, and case does not matter but in the names of `app.env`.
+fn variable_layer(variable: &str, raw: &str) -> Option<Layer> {
+    let name = variable.strip_prefix(PREFIX).filter(|name| !is_foreign(name))?;
+    let variables = "APP__ENV__";
+    let path = match name.get(..variables.len()) {
+        Some(start) if start.eq_ignore_ascii_case(variables) => {
+            format!("app.env.{}", &name[variables.len()..])
+        }
+        _ => name.to_ascii_lowercase().replace("__", "."),
+    };
+    let source = Source::Variable(variable.to_owned());
+    Some(Layer { source, table: nested(&path, typed(&path, raw)) })
+}
+
+/// Variables with our prefix that are no keys: two are read by the binary, the others Kubernetes sets in every pod
+/// beside a Service that happens to be called `appliance`.
+fn is_foreign(name: &str) -> bool {
+    let kubernetes = ["SERVICE_HOST", "SERVICE_PORT", "PORT_"].iter().any(|start| name.starts_with(start));
+    kubernetes || ["ENGINE", "CONFIG", "PORT"].contains(&name)
+}
+
+fn flag_layer(key: &str, raw: &str) -> Layer {
+    Layer { source: Source::CommandLine, table: nested(key, typed(key, raw)) }
+}
+
+/// The value that a variable or flag means: numbers, truth values, quoted texts, `[lists]` and `{tables}` as figment
+/// reads them, anything else as text. Where only a text can be meant, `0027` and `true` are texts too; what is meant for
+/// the application is passed on as it stands, quotes and all.
+fn typed(path: &str, raw: &str) -> Value {
+    if path.starts_with("app.env.") {
+        return Value::text(raw);
+    }
+    let parsed = raw.parse::<figment::value::Value>().ok();
+    let parsed = parsed.and_then(|value| value.deserialize().ok()).unwrap_or_else(|| Value::text(raw));
+    let form = keys::find(path).map(|key| key.form);
+    let is_text = matches!(form, Some(Form::Text { .. } | Form::Word { .. }));
+    if is_text && !matches!(parsed, Value::Text(_)) { Value::text(raw) } else { parsed }
+}
+
+/// `workers.count` and a value, as tables. Below `app.env` a dot belongs to the name.
+fn nested(path: &str, value: Value) -> Table {
+    let (tables, name) = match path.strip_prefix("app.env.") {
+        Some(name) => ("app.env", name),
+        None => path.rsplit_once('.').unwrap_or(("", path)),
+    };
+    let innermost = Table::from([(name.to_owned(), value)]);
+    let around = |inner, name: &str| Table::from([(name.to_owned(), Value::Table(inner))]);
+    if tables.is_empty() { innermost } else { tables.rsplit('.').fold(innermost, around) }
+}
+
+/// The strongest value of each key, with its source.
+fn merge(layers: &[Layer]) -> impl Iterator<Item = (String, Entry)> {
+    let mut figment = Figment::new();
+    for layer in layers {
+        figment = figment.merge(layer);
+    }
+    let mut found: Vec<(String, figment::value::Value)> = Vec::new();
+    for key in KEYS {
+        match (key.form, figment.find_value(key.path)) {
+            // Each variable has a source of its own.
+            (Form::Variables, Ok(figment::value::Value::Dict(_, variables))) => {
+                found.extend(
+                    variables.into_iter().map(|(name, value)| (format!("{}.{name}", key.path), value)),
+                );
+            }
+            (_, Ok(value)) => found.push((key.path.to_owned(), value)),
+            (_, Err(_)) => {}
+        }
+    }
+    found.into_iter().filter_map(move |(path, value)| {
+        let name = &figment.get_metadata(value.tag())?.name;
+        let source = layers.iter().map(|layer| &layer.source).find(|source| source.to_string() == *name)?;
+        Some((path, Entry { value: value.deserialize().ok()?, source: source.clone() }))
+    })
+}

@@ -1,0 +1,155 @@
+//! `appliance config show`: the effective settings as a file that loads again, each line with its source. Pure.
+use crate::form::Form;
+use crate::keys::KEYS;
+use crate::load::Loaded;
+use crate::settings::{LogFormat, Settings, Suspend};
+use crate::units::{duration_text, size_text};
+use crate::written::{Value, Written, key_text};
+use std::time::Duration;
+
+impl Loaded {
+    /// The effective settings as TOML. Each line ends with a comment that tells the source of its value, and the value
+    /// as it was written where that looks different (`count = 2  # default: "auto"`). Contains the values of `app.env`.
+    pub fn show(&self) -> String {
+        let mut text = String::new();
+        let mut table = "";
+        for key in KEYS {
+            let (parent, name) = key.path.rsplit_once('.').unwrap_or(("", key.path));
+            match key.form {
+                Form::Variables => variables(&mut text, &self.settings.app.env, &self.written),
+                Form::Listeners => listeners(&mut text, &self.settings, &self.written),
+                _ => {
+                    if parent != table {
+                        header(&mut text, &format!("[{parent}]"));
+                    }
+                    match value(&self.settings, key.path) {
+                        Some(value) => line(&mut text, name, &value, &self.written, key.path),
+                        None => text.push_str(&format!("# {name} is not set\n")),
+                    }
+                }
+            }
+            table = parent;
+        }
+        text
+    }
+}
+
+fn header(text: &mut String, header: &str) {
+    let gap = if text.is_empty() { "" } else { "\n" };
+    text.push_str(&format!("{gap}{header}\n"));
+}
+
+fn line(text: &mut String, name: &str, value: &Value, written: &Written, path: &str) {
+    let place = written.place(path);
+    let was = written.get(path).map(|entry| &entry.value).filter(|was| *was != value);
+    let was = was.map(|was| format!(": {was}")).unwrap_or_default();
+    text.push_str(&format!("{name} = {value}  # {place}{was}\n"));
+}
+
+fn variables(text: &mut String, env: &[(String, String)], written: &Written) {
+    if !env.is_empty() {
+        header(text, "[app.env]");
+    }
+    for (name, value) in env {
+        line(text, &key_text(name), &Value::text(value), written, &format!("app.env.{name}"));
+    }
+}
+
+fn listeners(text: &mut String, settings: &Settings, written: &Written) {
+    for (n, listen) in settings.listen.iter().enumerate() {
+        header(text, "[[listen]]");
+        line(text, "address", &Value::text(&listen.address), written, &format!("listen[{n}].address"));
+    }
+}
+
+/// The value of a key as it would be written; the inverse of `check.rs`.
+fn value(settings: &Settings, path: &str) -> Option<Value> {
+    let (table, name) = path.split_once('.')?;
+    match table {
+        "app" => app(settings, name),
+        "timeouts" => timeout(settings, name),
+        "limits" => limit(settings, name),
+        _ => other(settings, path),
+    }
+}
+
+fn app(settings: &Settings, name: &str) -> Option<Value> {
+    let app = &settings.app;
+    Some(match name {
+        "module" => Value::text(&app.module),
+        "chdir" => Value::text(app.chdir.display()),
+        "venv" => Value::text(app.venv.as_ref()?.display()),
+        "python" => Value::text(&app.python),
+        "pythonpath" => Value::List(app.pythonpath.iter().map(|path| Value::text(path.display())).collect()),
+        "suspend" => Value::text(match app.suspend {
+            Suspend::Greenlet => "greenlet",
+            Suspend::Thread => "thread",
+        }),
+        _ => return None,
+    })
+}
+
+fn timeout(settings: &Settings, name: &str) -> Option<Value> {
+    let timeouts = &settings.timeouts;
+    let duration = match name {
+        "header" => timeouts.header,
+        "body" => timeouts.body,
+        "write" => timeouts.write,
+        "keepalive" => timeouts.keepalive,
+        "connect" => timeouts.connect,
+        "response" => timeouts.response,
+        "boot" => timeouts.boot,
+        "graceful" => timeouts.graceful,
+        _ => return None,
+    };
+    Some(if duration == Duration::ZERO { Value::Whole(0) } else { Value::Text(duration_text(duration)) })
+}
+
+fn limit(settings: &Settings, name: &str) -> Option<Value> {
+    let limits = &settings.limits;
+    Some(match name {
+        "request_line" => size(limits.request_line as u64),
+        "header_bytes" => size(limits.header_bytes as u64),
+        "headers" => whole(limits.headers as u64),
+        "body" => size(limits.body),
+        "body_buffer" => size(limits.body_buffer as u64),
+        "write_buffer" => size(limits.write_buffer as u64),
+        "waiting" => whole(limits.waiting as u64),
+        "connections" => whole(limits.connections as u64),
+        "backlog" => whole(limits.backlog.into()),
+        _ => return None,
+    })
+}
+
+fn other(settings: &Settings, path: &str) -> Option<Value> {
+    Some(match path {
+        "workers.count" => whole(settings.workers.count.into()),
+        "workers.cores" => whole(settings.workers.cores.into()),
+        "native.base_port" => whole(settings.native.base_port?.into()),
+        "native.address" => Value::text(settings.native.address),
+        "proxy.threads" => whole(settings.proxy.threads.into()),
+        "proxy.trusted" => Value::List(settings.proxy.trusted.iter().map(Value::text).collect()),
+        "log.level" => Value::text(&settings.log.level),
+        "log.format" => Value::text(match settings.log.format {
+            LogFormat::Auto => "auto",
+            LogFormat::Human => "human",
+            LogFormat::Json => "json",
+        }),
+        "log.access" => Value::Flag(settings.log.access),
+        "admin.listen" => Value::text(settings.admin.listen?),
+        "admin.run_dir" => Value::text(settings.admin.run_dir.as_ref()?.display()),
+        "security.user" => Value::text(settings.security.user.as_ref()?),
+        "security.group" => Value::text(settings.security.group.as_ref()?),
+        "security.umask" => Value::Text(format!("{:04o}", settings.security.umask)),
+        _ => return None,
+    })
+}
+
+fn size(bytes: u64) -> Value {
+    Value::Text(size_text(bytes))
+}
+
+fn whole(number: u64) -> Value {
+    // Bounded far below by the forms of the keys.
+    Value::Whole(i64::try_from(number).unwrap_or(i64::MAX))
+}
