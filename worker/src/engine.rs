@@ -247,7 +247,8 @@ impl Engine {
     }
 
     fn advance_pending(&self, host: &dyn Host) {
-        for id in std::mem::take(&mut *self.pending.borrow_mut()) {
+        let pending = std::mem::take(&mut *self.pending.borrow_mut());
+        for id in pending {
             self.with_conn(host, id, |conn, cx| conn.advance(cx));
         }
     }
@@ -262,7 +263,8 @@ impl Engine {
 
     /// Cores that are woken meanwhile have their turn after the next poll, so that a busy one starves nobody.
     fn resume_runnable(&self, host: &dyn Host) {
-        for _ in 0..self.cores.borrow().runnable() {
+        let runnable = self.cores.borrow().runnable();
+        for _ in 0..runnable {
             let next = self.cores.borrow_mut().take_runnable();
             match next {
                 Some(core) => host.resume(core),

@@ -104,7 +104,7 @@ fn prepare(py: Python<'_>, facts: &Facts) -> PyResult<()> {
     let (sys, app) = (py.import("sys")?, &facts.settings.app);
     let path = sys.getattr("path")?;
     for directory in app.pythonpath.iter().rev().chain([&app.chdir]) {
-        path.call_method1("insert", (0, directory))?;
+        path.call_method1("insert", (0, directory.as_os_str()))?;
     }
     sys.setattr("argv", ["appliance"])?;
     for stream in ["stdout", "stderr"] {

@@ -234,7 +234,8 @@ fn run(py: Python<'_>, worker: &Worker, call: &Rc<Call>) -> Result<(), Trouble> 
     call.start.replace(Some(Rc::clone(&start)));
     let result = worker.app.bind(py).call1((environ, start.callable.bind(py)))?;
     drop(start);
-    respond(py, worker, call, result)
+    respond(py, worker, call, result)?;
+    end(py, worker, call)
 }
 
 fn respond(py: Python<'_>, worker: &Worker, call: &Call, result: Bound<'_, PyAny>) -> Result<(), Trouble> {
@@ -273,9 +274,6 @@ fn whole(py: Python<'_>, worker: &Worker, call: &Call, chunks: Vec<Bound<'_, PyA
     for chunk in &chunks {
         total += bytes_of(chunk)?.as_bytes().len() as u64;
     }
-    if chunks.is_empty() {
-        return call.send_piece(py, worker, b"", Some(0));
-    }
     for chunk in &chunks {
         call.send_piece(py, worker, bytes_of(chunk)?.as_bytes(), Some(total))?;
     }
@@ -289,6 +287,11 @@ fn stream(py: Python<'_>, worker: &Worker, call: &Call, result: &Bound<'_, PyAny
         call.send_piece(py, worker, bytes_of(&chunk)?.as_bytes(), None)?;
         crate::uwsgi::wait_pending(py, worker, call)?;
     }
+    Ok(())
+}
+
+/// What follows the last piece of a body that came to its end; a body without pieces still has a head.
+fn end(py: Python<'_>, worker: &Worker, call: &Call) -> Result<(), Trouble> {
     let rest = call.answer.borrow().as_ref().map(Answer::end);
     match rest {
         Some(end) => call.send(py, worker, end),
