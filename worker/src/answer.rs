@@ -132,3 +132,53 @@ impl Answer {
         self.plan.keep_alive
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answer(body: Body) -> Answer {
+        let length = match body {
+            Body::Length(n) => Some(Length::new(n)),
+            _ => None,
+        };
+        let facts = Facts {
+            version: crate::http::Version::Http11,
+            head_only: false,
+            status: 200,
+            declared: None,
+            whole: None,
+            keep_alive: true,
+        };
+        Answer { plan: Plan { body, ..facts.plan() }, length, dropped: 0 }
+    }
+
+    #[test]
+    fn an_announced_length_is_never_exceeded_and_a_lack_is_known() {
+        let mut answer = answer(Body::Length(5));
+        assert_eq!(answer.piece(b"abc").content, b"abc");
+        assert_eq!(answer.missing(), 2);
+        assert_eq!(answer.piece(b"defg").content, b"de");
+        assert_eq!((answer.missing(), answer.dropped(), answer.end()), (0, 2, &b""[..]));
+    }
+
+    #[test]
+    fn chunks_are_framed_and_an_empty_one_is_not_sent() {
+        let mut answer = answer(Body::Chunked);
+        let piece = answer.piece(b"0123456789");
+        assert_eq!(
+            (&*piece.before, piece.content, piece.after),
+            (&b"a\r\n"[..], &b"0123456789"[..], &b"\r\n"[..])
+        );
+        let empty = answer.piece(b"");
+        assert_eq!((&*empty.before, empty.content, empty.after), (&b""[..], &b""[..], &b""[..]));
+        assert_eq!((answer.end(), answer.missing()), (&b"0\r\n\r\n"[..], 0));
+    }
+
+    #[test]
+    fn an_answer_without_body_sends_none() {
+        let mut answer = answer(Body::None { announced: Some(3) });
+        assert_eq!(answer.piece(b"abc").content, b"");
+        assert_eq!((answer.end(), answer.missing(), answer.dropped()), (&b""[..], 0, 0));
+    }
+}

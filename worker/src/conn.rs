@@ -566,3 +566,6 @@ impl From<&appliance_config::Settings> for Rules {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -246,9 +246,10 @@ fn respond(py: Python<'_>, worker: &Worker, call: &Call, result: Bound<'_, PyAny
         return call.send_piece(py, worker, bytes.as_bytes(), Some(bytes.as_bytes().len() as u64));
     }
     if result.is_none() {
-        return Err(
-            PyTypeError::new_err("the application returned None instead of an iterable of bytes").into()
-        );
+        return Err(PyTypeError::new_err(
+            "the application returned None instead of an iterable of bytes (PEP 3333)",
+        )
+        .into());
     }
     if result.is_instance_of::<PyString>() {
         return Err(not_bytes(&result).into());
@@ -304,17 +305,21 @@ fn bytes_of<'a, 'py>(chunk: &'a Bound<'py, PyAny>) -> PyResult<&'a Bound<'py, Py
 }
 
 fn not_bytes(found: &Bound<'_, PyAny>) -> PyErr {
-    let kind = found.get_type().name().map_or_else(|_| "object".to_owned(), |name| name.to_string());
     PyTypeError::new_err(format!(
-        "the response body must be bytes, and the application gave a {kind} (PEP 3333)"
+        "the response body must be bytes, but there is an object of type {} (PEP 3333)",
+        kind(found)
     ))
 }
 
 fn not_iterable(found: &Bound<'_, PyAny>) -> PyErr {
-    let kind = found.get_type().name().map_or_else(|_| "object".to_owned(), |name| name.to_string());
     PyTypeError::new_err(format!(
-        "the application returned a {kind} instead of an iterable of bytes (PEP 3333)"
+        "the application must return an iterable of bytes, not {} (PEP 3333)",
+        kind(found)
     ))
+}
+
+fn kind(object: &Bound<'_, PyAny>) -> String {
+    object.get_type().name().map_or_else(|_| "object".to_owned(), |name| name.to_string())
 }
 
 /// After a body that ended normally: whether the connection can be used again.
@@ -342,13 +347,13 @@ fn close_answer(call: &Call) -> bool {
 fn report(py: Python<'_>, call: &Call, error: &PyErr) {
     let head = &call.request.received.head;
     let (method, target) = (head.method(), String::from_utf8_lossy(head.target()));
-    let id = head.header("x-request-id").map(String::from_utf8_lossy).unwrap_or_default();
+    let id = head.header("x-request-id").map_or_else(|| "-".into(), String::from_utf8_lossy);
+    let who = format!("{method} {target} (core {}, request {id})", call.core.index);
     if greenlet::is_exit(py, error) {
-        tracing::error!(core = call.core.index, %id, "{method} {target}: the request was ended: nothing could resume it any more");
-        return;
+        tracing::error!("{who} was ended: it waited, and nothing could resume it any more");
+    } else {
+        tracing::error!("exception in the application: {who}\n{}", log::traceback(py, error));
     }
-    let traceback = log::traceback(py, error);
-    tracing::error!(core = call.core.index, %id, "exception in the application: {method} {target}\n{traceback}");
 }
 
 /// A request that went wrong: a 500 if nothing was sent, else a cut that the client can see. Whether the connection can
