@@ -6,8 +6,6 @@
 export PYTHON ?=
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 APPLIANCE := $(TARGET)/debug/appliance
-# A default of the workspace that must hold wherever cargo is called from: no interpreter is needed to build.
-export PYO3_NO_PYTHON := 1
 
 REQUIREMENTS := examples/requirements.txt tests/requirements.txt packaging/venvs.sh packaging/pythons.sh
 EXAMPLES := $(wildcard examples/*/appliance.toml)

@@ -128,7 +128,7 @@ def appliance(place):
     command = [
         place.binary, "run", "hello:application", "--listen", front, "--workers", 1, "--cores", 100,
         "--native-base-port", native_port - 1, "--venv", HERE / ".venv", "--log-level", "warn",
-        "--set", f'app.chdir="{HERE}"', "--set", f'admin.run_dir="{run_dir}"', "--set", "log.access=false",
+        "--set", f"app.chdir={HERE}", "--set", f"admin.run_dir={run_dir}", "--set", "log.access=false",
     ]  # fmt: skip
     return Contender(
         [command],

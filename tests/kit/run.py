@@ -110,7 +110,7 @@ class Server:
             "app.env.KIT_SLEEP": str(options.sleep),
         }
         for key, value in settings.items():
-            self.command += ["--set", f"{key}={json.dumps(value)}"]  # quoted: all of these are strings, also the numbers
+            self.command += ["--set", f"{key}={value}"]
 
     def __enter__(self):
         # A folder without an appliance.toml, and no settings inherited from whoever runs the tests.
