@@ -131,7 +131,8 @@ def table(samples):
 
 def setting(options):
     """What was measured where, in a sentence."""
-    model = next((line.split(": ")[1].strip() for line in open("/proc/cpuinfo") if line.startswith("model name")), "?")
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    model = next((line.partition(": ")[2] for line in lines if line.startswith("model name")), "unknown processor")
     packages = ", ".join(f"{name} {version(name)}" for name in ("bjoern", "granian", "gunicorn", "uwsgi", "tornado"))
     nginx = subprocess.run(["nginx", "-v"], capture_output=True, text=True, check=False).stderr.strip().rpartition("/")[2]
     return (

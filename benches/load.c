@@ -137,7 +137,8 @@ static void on_readable(struct connection *c) {
     c->length += got;
     bool keep;
     size_t length = answer_length(c, &keep);
-    if (length > MAX_RESPONSE || (!length && c->length == MAX_RESPONSE)) fail("an answer is longer than %d bytes", MAX_RESPONSE);
+    if (length > MAX_RESPONSE || (!length && c->length == MAX_RESPONSE))
+        fail("an answer is longer than %d bytes", MAX_RESPONSE);
     if (!length || c->length < length) return;
     if (c->length > length) fail("%zu bytes too many after an answer", c->length - length);
     responses++;

@@ -40,12 +40,9 @@ class Contender:
     def start(self, log):
         environment = dict(os.environ, PYTHONPATH=str(HERE))
         for command in self.commands:
-            self.processes.append(
-                subprocess.Popen(
-                    [str(word) for word in command],
-                    cwd=HERE, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-                )  # fmt: skip
-            )
+            words = [str(word) for word in command]
+            process = subprocess.Popen(words, cwd=HERE, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+            self.processes.append(process)
         for route in self.routes:
             self.wait_until_it_answers(route)
 

@@ -1,4 +1,4 @@
-#!/bin/sh
+#!/bin/bash
 # Installs what compare.py measures and needs: nginx and libev through apt, the Python servers into benches/.venv, uWSGI
 # built with its Tornado loop and greenlet inside, the load client. Called by `make bench`; quick when all is there.
 set -eu

@@ -30,8 +30,9 @@ default=$(probe "${PYTHON:-python3}" || { [ -z "${PYTHON:-}" ] && probe /usr/bin
 [ -n "$default" ] || exit 0
 echo "$default"
 
-candidates=$(ls -d /usr/bin/python3.[0-9]* /usr/local/bin/python3.[0-9]* "$HOME"/.pyenv/versions/3.*/bin/python3 2>/dev/null |
-    grep -v -e -config || true)
-others=$(for python in $candidates; do probe "$python" || true; done |
+# A pattern that matches nothing stays as it is, and probing it fails like any other missing file.
+others=$(for python in /usr/bin/python3.?? /usr/local/bin/python3.?? "$HOME"/.pyenv/versions/3.*/bin/python3; do
+    probe "$python" || true
+done |
     awk -v default="${default%% *}" '$1 != default && !seen[$1]++' | sort -t. -k2 -n)
 [ -z "$others" ] || { echo "$others" | head -n 1; echo "$others" | tail -n 1; } | uniq

@@ -123,9 +123,7 @@ class Server:
         try:
             self.url = wait_for(self.announced_url, START_SECONDS, "the start (a log line with a url)")
             if self.group.native:
-                for worker in range(1, self.group.workers + 1):
-                    port = self.native_base + worker
-                    wait_for(lambda: self.answers(port), START_SECONDS, f"listening on port {port}")
+                wait_for(self.native_ports_answer, START_SECONDS, f"listening on ports from {self.native_base + 1} on")
         except BaseException:
             self.process.kill()
             self.process.wait()
@@ -145,9 +143,13 @@ class Server:
             raise Broken(f"the server ended with status {self.process.returncode} before it served")
         return None
 
-    def answers(self, port):
-        with socket.socket() as probe:
-            return probe.connect_ex(("127.0.0.1", port)) == 0
+    def native_ports_answer(self):
+        """Whether every worker's own listener takes connections."""
+        for worker in range(1, self.group.workers + 1):
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", self.native_base + worker)) != 0:
+                    return False
+        return True
 
     def __exit__(self, *_):
         self.process.send_signal(signal.SIGTERM)
