@@ -1,0 +1,262 @@
+"""The servers that are compared, each with one worker and the application of hello.py: how to start them and where they
+answer. Used by compare.py; a new server is one more function in `CONTENDERS`.
+"""
+import os
+import socket
+import subprocess
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from cpu import tree
+
+HERE = Path(__file__).resolve().parent
+BIN = HERE / ".venv" / "bin"
+START_SECONDS = 30
+STOP_SECONDS = 10
+GET = b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+
+ALONE, FRONTED = "application servers alone", "behind a front"
+
+
+@dataclass(frozen=True)
+class Route:
+    """One way to reach a server, and a row of the table."""
+
+    name: str
+    group: str  # ALONE or FRONTED
+    address: str  # 127.0.0.1:PORT or unix:/PATH
+    reuse: bool = True  # False: one request for each connection is all the server can do
+
+
+@dataclass
+class Contender:
+    """The processes of one server (two for a front and what is behind it) and the routes through them."""
+
+    commands: list
+    routes: list
+    processes: list = field(default_factory=list)
+
+    def start(self, log):
+        environment = dict(os.environ, PYTHONPATH=str(HERE))
+        for command in self.commands:
+            words = [str(word) for word in command]
+            process = subprocess.Popen(words, cwd=HERE, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+            self.processes.append(process)
+        for route in self.routes:
+            self.wait_until_it_answers(route)
+
+    def wait_until_it_answers(self, route):
+        deadline = time.monotonic() + START_SECONDS
+        while True:
+            try:
+                if ask(route.address).endswith(b"\r\n\r\nHello, world!\n"):
+                    return
+            except OSError:
+                pass
+            for process in self.processes:
+                if process.poll() is not None:
+                    raise RuntimeError(f"{route.name}: {process.args[0]} ended with status {process.returncode}")
+            if time.monotonic() > deadline:
+                raise RuntimeError(f"{route.name}: no Hello from {route.address} within {START_SECONDS} s")
+            time.sleep(0.05)
+
+    def roots(self):
+        return [process.pid for process in self.processes]
+
+    def stop(self):
+        """Ends all processes, those that do not obey by force."""
+        members = tree(self.roots())
+        for process in self.processes:
+            process.terminate()
+        for process in self.processes:
+            try:
+                process.wait(STOP_SECONDS)
+            except subprocess.TimeoutExpired:
+                for pid in set(tree([process.pid])) & set(members):
+                    os.kill(pid, 9)
+                process.wait()
+
+
+def ask(address):
+    """The whole answer to one GET."""
+    if address.startswith("unix:"):
+        client, target = socket.socket(socket.AF_UNIX), address[5:]
+    else:
+        host, port = address.split(":")
+        client, target = socket.socket(), (host, int(port))
+    with client:
+        client.settimeout(5)
+        client.connect(target)
+        client.sendall(GET)
+        answer = b""
+        while part := client.recv(65536):
+            answer += part
+        return answer
+
+
+class Place:
+    """Hands out free ports and paths in a temporary folder; knows where our binary is."""
+
+    def __init__(self, folder, binary):
+        self.folder, self.binary = folder, binary
+        self.held = []
+
+    def port(self):
+        """A free TCP port, never the same twice."""
+        probe = socket.socket()
+        probe.bind(("127.0.0.1", 0))
+        self.held.append(probe)  # stays bound until all ports have been given out
+        return probe.getsockname()[1]
+
+    def release(self):
+        while self.held:
+            self.held.pop().close()
+
+    def tcp(self):
+        return f"127.0.0.1:{self.port()}"
+
+    def unix(self, name):
+        return f"unix:{self.folder / name}.sock"
+
+
+def appliance(place):
+    front, native_port, run_dir = place.tcp(), place.port(), place.folder / "appliance"
+    command = [
+        place.binary, "run", "hello:application", "--listen", front, "--workers", 1, "--cores", 100,
+        "--native-base-port", native_port - 1, "--venv", HERE / ".venv", "--log-level", "warn",
+        "--set", f"app.chdir={HERE}", "--set", f"admin.run_dir={run_dir}", "--set", "log.access=false",
+    ]  # fmt: skip
+    return Contender(
+        [command],
+        [
+            Route("appliance, native listener", ALONE, f"127.0.0.1:{native_port}"),
+            Route("appliance, worker's unix socket", ALONE, f"unix:{run_dir}/worker-1.sock"),
+            Route("appliance, through its proxy", FRONTED, front),
+        ],
+    )
+
+
+def bjoern(place):
+    address = place.tcp()
+    host, port = address.split(":")
+    code = f"import bjoern, hello; bjoern.run(hello.application, {host!r}, {port})"
+    return Contender([[BIN / "python", "-c", code]], [Route("bjoern", ALONE, address)])
+
+
+def bjoern_unix(place):
+    address = place.unix("bjoern")
+    code = f"import bjoern, hello; bjoern.run(hello.application, {address!r})"
+    return Contender([[BIN / "python", "-c", code]], [Route("bjoern, unix socket", ALONE, address)])
+
+
+def granian_command(*where):
+    return [BIN / "granian", "--interface", "wsgi", "--workers", 1, "--blocking-threads", 1, "--http", "1", "--no-ws",
+            "--log-level", "warning", *where, "hello:application"]  # fmt: skip
+
+
+def granian(place):
+    address = place.tcp()
+    host, port = address.split(":")
+    return Contender([granian_command("--host", host, "--port", port)], [Route("granian", ALONE, address)])
+
+
+def gunicorn_sync(place):
+    address = place.tcp()
+    command = [BIN / "gunicorn", "--workers", 1, "--bind", address, "--log-level", "warning", "hello:application"]
+    return Contender([command], [Route("gunicorn sync", ALONE, address, reuse=False)])
+
+
+def gunicorn_gthread(place):
+    address = place.tcp()
+    command = [BIN / "gunicorn", "--workers", 1, "--worker-class", "gthread", "--threads", 4, "--bind", address,
+               "--log-level", "warning", "hello:application"]  # fmt: skip
+    return Contender([command], [Route("gunicorn gthread (4 threads)", ALONE, address)])
+
+
+def uwsgi_command(*options):
+    return [BIN / "uwsgi", "--master", "--processes", 1, "--die-on-term", "--need-app", "--disable-logging",
+            "--virtualenv", HERE / ".venv", "--module", "hello:application", *options]  # fmt: skip
+
+
+TORNADO = ("--tornado", 100, "--greenlet")
+
+
+def uwsgi(place):
+    address = place.tcp()
+    return Contender(
+        [uwsgi_command("--http-socket", address)], [Route("uWSGI (http-socket)", ALONE, address, reuse=False)]
+    )
+
+
+def uwsgi_tornado(place):
+    address = place.tcp()
+    return Contender(
+        [uwsgi_command("--http-socket", address, *TORNADO)],
+        [Route("uWSGI tornado + greenlet", ALONE, address, reuse=False)],
+    )
+
+
+NGINX = """{user}
+worker_processes 1;
+daemon off;
+pid {folder}/{name}.pid;
+error_log stderr error;
+events {{ worker_connections 1024; }}
+http {{
+    access_log off;
+    client_body_temp_path {folder}/{name}.body;
+    proxy_temp_path {folder}/{name}.proxy;
+    uwsgi_temp_path {folder}/{name}.uwsgi;
+    fastcgi_temp_path {folder}/{name}.fastcgi;
+    scgi_temp_path {folder}/{name}.scgi;
+    upstream app {{ server {upstream}; keepalive 64; }}
+    server {{
+        listen {listen};
+        location / {{ {location} }}
+    }}
+}}
+"""
+# Forwards what our proxy forwards too.
+OVER_HTTP = (
+    'proxy_pass http://app; proxy_http_version 1.1; proxy_set_header Connection ""; proxy_set_header Host $http_host; '
+    "proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for; proxy_set_header X-Forwarded-Proto $scheme; "
+    "proxy_set_header X-Request-ID $request_id;"
+)
+OVER_UWSGI = "include /etc/nginx/uwsgi_params; uwsgi_pass app;"
+
+
+def behind_nginx(place, name, upstream, location, command):
+    """nginx with one worker process in front of `command`, which answers on the unix socket `upstream`."""
+    listen = place.tcp()
+    file = place.folder / f"{name}.conf"
+    # Its workers change to another user when started as root, and could not reach the socket then.
+    user = "user root;" if os.getuid() == 0 else ""
+    file.write_text(NGINX.format(user=user, folder=place.folder, name=name, upstream=upstream, listen=listen,
+                                 location=location))  # fmt: skip
+    nginx = ["nginx", "-e", "stderr", "-p", place.folder, "-c", file]
+    return Contender([command, nginx], [Route(name.replace("-", " "), FRONTED, listen)])
+
+
+def nginx_uwsgi(place):
+    upstream = place.unix("nginx-uwsgi")
+    command = uwsgi_command("--socket", upstream[5:])
+    return behind_nginx(place, "nginx-→-uWSGI", upstream, OVER_UWSGI, command)
+
+
+def nginx_granian(place):
+    upstream = place.unix("nginx-granian")
+    return behind_nginx(place, "nginx-→-granian", upstream, OVER_HTTP, granian_command("--uds", upstream[5:]))
+
+
+def nginx_uwsgi_tornado(place):
+    upstream = place.unix("nginx-tornado")
+    command = uwsgi_command("--socket", upstream[5:], *TORNADO)
+    return behind_nginx(place, "nginx-→-uWSGI-tornado-+-greenlet", upstream, OVER_UWSGI, command)
+
+
+# In the order of the table; the first of each group is what the others are compared with.
+CONTENDERS = [
+    appliance, bjoern, bjoern_unix, granian, gunicorn_sync, gunicorn_gthread, uwsgi, uwsgi_tornado,
+    nginx_uwsgi, nginx_granian, nginx_uwsgi_tornado,
+]  # fmt: skip

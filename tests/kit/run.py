@@ -1,0 +1,262 @@
+#!/usr/bin/env python3
+"""Runs checks.py against the real `appliance` binary, which it starts once per group of checks.
+
+    run.py --binary target/debug/appliance --venv .venv [GROUP ...]
+
+Every server gets free ports, a directory of its own and the configuration that its group asks for; it is stopped by its
+process id, whatever happens. Checks that cannot pass yet stand in waivers.txt with a reason; a waived check that passes is a
+failure, so that the list never outlives its reasons. The last line is "N passed, N failed, N waived"; the exit status is 0
+if nothing failed. Never starts anything but the binary and checks.py, which must run under a Python that has `websockets`:
+the one that runs this file.
+"""
+import argparse
+import json
+import os
+import random
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+START_SECONDS = 60  # importing Tornado on a busy machine takes seconds, not tens of them
+STOP_SECONDS = 40  # more than timeouts.graceful, 30 s by default
+CHECKS_SECONDS = 300  # the longest group takes about one minute
+POLL_SECONDS = 0.02
+
+
+@dataclass(frozen=True)
+class Group:
+    """One group of checks: the module in apps/ whose `application` it asks, and how much runs at once."""
+
+    module: str
+    workers: int = 1
+    cores: int = 100
+    native: bool = False  # the application listens on native base + worker id
+
+
+GROUPS = {
+    "seed_fetch": Group("seed_fetch"),
+    "seed_fetch_workers": Group("seed_fetch", workers=2),
+    "seed_sleeper": Group("seed_sleeper"),
+    "seed_generator": Group("seed_generator"),
+    "seed_postfork": Group("seed_postfork", workers=2, native=True),
+    "wsgi": Group("wsgi"),
+    "loop": Group("loop", cores=8),
+    "loop_stuck": Group("loop", cores=8),
+    "loop_slow": Group("loop", cores=8),
+}
+
+
+class Broken(Exception):
+    """The server did not start or stop as it should; the text says what happened."""
+
+
+# ------------------------------------------------------------------ the server
+
+
+def is_free(port):
+    with socket.socket() as probe:
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
+
+
+def free_ports(count):
+    """The first of `count` neighbouring ports that nobody listens on, below the range the kernel gives to clients."""
+    for _ in range(1000):
+        first = random.randrange(10000, 32000)
+        if all(is_free(port) for port in range(first, first + count)):
+            return first
+    raise Broken(f"found no {count} free ports side by side")
+
+
+def wait_for(condition, seconds, what):
+    """Returns what `condition` returns once that is true; gives up after `seconds`."""
+    deadline = time.monotonic() + seconds
+    while not (result := condition()):
+        if time.monotonic() > deadline:
+            raise Broken(f"{what} did not happen within {seconds} s")
+        time.sleep(POLL_SECONDS)
+    return result
+
+
+class Server:
+    """One running appliance; use it as a context manager."""
+
+    def __init__(self, options, name, group, folder):
+        self.name, self.group = name, group
+        self.backend_port = free_ports(1)
+        self.native_base = free_ports(group.workers) - 1
+        self.log = folder / f"{name}.log"
+        self.command = [
+            str(options.binary), "run", f"{group.module}:application",
+            "--listen", "127.0.0.1:0", "--log-format", "json",
+            "--workers", str(group.workers), "--cores", str(group.cores),
+        ]  # fmt: skip
+        settings = {
+            "app.chdir": str(HERE / "apps"),
+            "app.venv": str(options.venv),
+            "app.env.KIT_BACKEND": f"http://127.0.0.1:{self.backend_port}/services",
+            "app.env.KIT_NATIVE_BASE": str(self.native_base),
+            "app.env.KIT_SLEEP": str(options.sleep),
+        }
+        for key, value in settings.items():
+            self.command += ["--set", f"{key}={value}"]
+
+    def __enter__(self):
+        # A folder without an appliance.toml, and no settings inherited from whoever runs the tests.
+        environment = {key: value for key, value in os.environ.items()
+                       if not key.startswith("APPLIANCE_") or key == "APPLIANCE_ENGINE"}  # fmt: skip
+        with self.log.open("wb") as log:
+            self.process = subprocess.Popen(
+                self.command, cwd=self.log.parent, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log
+            )
+        try:
+            self.url = wait_for(self.announced_url, START_SECONDS, "the start (a log line with a url)")
+            if self.group.native:
+                wait_for(self.native_ports_answer, START_SECONDS, f"listening on ports from {self.native_base + 1} on")
+        except BaseException:
+            self.process.kill()
+            self.process.wait()
+            raise
+        return self
+
+    def announced_url(self):
+        """The public address, once the server has logged it."""
+        for line in self.log.read_text(errors="replace").splitlines():
+            try:
+                url = json.loads(line).get("url", "")
+            except (ValueError, AttributeError):  # an application's own output, or a line that is not finished yet
+                continue
+            if url.startswith("http://"):
+                return url
+        if self.process.poll() is not None:
+            raise Broken(f"the server ended with status {self.process.returncode} before it served")
+        return None
+
+    def native_ports_answer(self):
+        """Whether every worker's own listener takes connections."""
+        for worker in range(1, self.group.workers + 1):
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", self.native_base + worker)) != 0:
+                    return False
+        return True
+
+    def __exit__(self, *_):
+        self.process.send_signal(signal.SIGTERM)
+        try:
+            status = self.process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+            raise Broken(f"the server had not stopped {STOP_SECONDS} s after SIGTERM") from None
+        if status != 0:
+            raise Broken(f"the server ended with status {status} after SIGTERM, expected 0")
+
+
+# ------------------------------------------------------------------ the checks
+
+
+def read_waivers(path):
+    """{check: reason} from lines `check: reason`; everything after # and empty lines do not count."""
+    known = subprocess.run([sys.executable, HERE / "checks.py", "--list"], capture_output=True, text=True, check=True)
+    names = {line.split()[1] for line in known.stdout.splitlines()}
+    waivers = {}
+    for number, line in enumerate(path.read_text().splitlines(), 1):
+        line = line.partition("#")[0].strip()
+        if not line:
+            continue
+        name, _, reason = (part.strip() for part in line.partition(":"))
+        if name not in names or not reason:
+            sys.exit(f"{path}:{number}: write `check: reason`, with a check that `checks.py --list` prints")
+        waivers[name] = reason
+    return waivers
+
+
+def run_checks(name, server, options):
+    """Yields (check, None or why it failed) for each check of the group `name`."""
+    command = [
+        sys.executable, str(HERE / "checks.py"), name, server.url,
+        "--workers", str(server.group.workers), "--cores", str(server.group.cores), "--sleep", str(options.sleep),
+        "--backend-port", str(server.backend_port), "--native-base", str(server.native_base),
+    ]  # fmt: skip
+    result = subprocess.run(command, capture_output=True, text=True, timeout=CHECKS_SECONDS, check=False)
+    for line in result.stdout.splitlines():
+        verdict, _, rest = line.partition(" ")
+        if verdict == "ok":
+            yield rest, None
+        elif verdict == "FAIL":
+            check, _, why = rest.partition(": ")
+            yield check, why
+    if result.returncode not in (0, 1) or result.stderr:
+        yield f"{name}.checks", f"checks.py ended with status {result.returncode}: {result.stderr[-600:]}"
+
+
+def judge(check, why, waivers, counts):
+    """Counts and prints one result."""
+    waiver = waivers.get(check)
+    if why is None and waiver is None:
+        verdict, text = "passed", f"ok {check}"
+    elif why is None:
+        verdict, text = "failed", f"FAIL {check}: it passes; remove the waiver"
+    elif waiver is None:
+        verdict, text = "failed", f"FAIL {check}: {why}"
+    else:
+        verdict, text = "waived", f"waived {check}: {waiver}"
+    counts[verdict] += 1
+    print("  " + text, flush=True)
+
+
+def run_group(name, options, folder, waivers, counts):
+    print(f"{name}:", flush=True)
+    failed_before = counts["failed"]
+    server = Server(options, name, GROUPS[name], folder)
+    try:
+        with server:
+            for check, why in run_checks(name, server, options):
+                judge(check, why, waivers, counts)
+    except (Broken, subprocess.TimeoutExpired) as problem:
+        judge(f"{name}.server", str(problem), waivers, counts)
+    if counts["failed"] > failed_before and options.tail:
+        tail = server.log.read_text(errors="replace").splitlines()[-options.tail :]
+        print(f"  the end of {server.log}:", *tail, sep="\n     ", flush=True)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("groups", nargs="*", metavar="GROUP", help="default: all of " + ", ".join(GROUPS))
+    parser.add_argument("--binary", type=Path, required=True, help="the appliance to test")
+    parser.add_argument("--venv", type=Path, required=True, help="virtual environment of the applications")
+    parser.add_argument("--sleep", type=float, default=2, help="seconds that seed_sleeper waits (default: %(default)s)")
+    parser.add_argument("--tail", type=int, default=15, help="log lines to show of a group that failed")
+    options = parser.parse_args()
+    options.binary, options.venv = options.binary.absolute(), options.venv.absolute()
+    if not os.access(options.binary, os.X_OK):
+        sys.exit(f"{options.binary} is not there; build it with `make build`")
+    if unknown := [name for name in options.groups if name not in GROUPS]:
+        sys.exit(f"unknown group {unknown[0]}; the groups are {', '.join(GROUPS)}")
+
+    waivers = read_waivers(HERE / "waivers.txt")
+    counts = Counter()
+    folder = Path(tempfile.mkdtemp(prefix="appliance-kit-"))
+    for name in options.groups or GROUPS:
+        run_group(name, options, folder, waivers, counts)
+    if counts["failed"]:
+        print(f"logs in {folder}")
+    else:
+        shutil.rmtree(folder)
+    print(f"{counts['passed']} passed, {counts['failed']} failed, {counts['waived']} waived")
+    return 1 if counts["failed"] else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
