@@ -1,5 +1,39 @@
 //! The front proxy: pingora, driven from our own accept loop, before the workers' unix sockets.
+//!
+//! A request's way: `accept` → `conn` (idle, head, `strict`) → pingora, which calls `gateway` phase by phase: `forwarded`
+//! (who is the client), `workers` and `balance` (who serves it), `hop` (how it gets there), `retry` (what if it fails) →
+//! `access_log`. `runtime` starts and `drain` ends it all. The pure files, where the rules are: `strict`, `framing`,
+//! `balance`, `retry`, `forwarded`, `error`.
+//!
+//! pingora logs through the `log` crate. Its lines about single requests are suppressed, because the access log names the
+//! reason; what remains reaches the process's subscriber if that listens to `log` (tracing-subscriber does by default).
 #![forbid(unsafe_code)]
+
+mod accept;
+mod access_log;
+mod admin;
+mod balance;
+mod client;
+mod conn;
+mod drain;
+mod error;
+mod exchange;
+mod forwarded;
+mod framing;
+mod gateway;
+mod hop;
+mod request_id;
+mod retry;
+mod runtime;
+mod socket;
+mod stats;
+mod stream;
+mod strict;
+mod workers;
+
+#[cfg(test)]
+mod tests;
+
 use std::path::Path;
 
 /// A worker's number, from 1; stable across respawns.
@@ -39,6 +73,11 @@ pub fn run(
     admin: Option<std::net::TcpListener>,
     upstreams: std::sync::Arc<dyn Upstreams>,
 ) -> i32 {
-    let _ = (settings, listeners, admin, upstreams);
-    1
+    match runtime::serve(settings, &listeners, admin, &upstreams, drain::terminated()) {
+        Ok(_cut) => 0,
+        Err(error) => {
+            tracing::error!("the proxy cannot start: {error}");
+            1
+        }
+    }
 }

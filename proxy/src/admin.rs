@@ -1,0 +1,133 @@
+//! The read-only admin endpoint: `/healthz`, `/readyz`, `/status`, one request per connection, served by the proxy's control
+//! thread also while it drains. It has its own few lines of HTTP so that a probe never shares a code path with what it
+//! probes. It must never change anything.
+use crate::drain::DrainWatch;
+use crate::gateway::Shared;
+use serde_json::{Value, json};
+use std::net::TcpListener as StdListener;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::time::timeout;
+
+/// Longest request head of a probe, in bytes; curl sends 90, a browser under 2000.
+const HEAD_BYTES: usize = 4096;
+/// Time for one request, and pause after a failed accept.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Serves as long as the control thread lives.
+pub(crate) async fn run(listener: StdListener, shared: Arc<Shared>, drain: DrainWatch) {
+    let listener = match listener.set_nonblocking(true).and_then(|()| TcpListener::from_std(listener)) {
+        Ok(listener) => listener,
+        Err(error) => return tracing::error!(%error, "cannot serve the admin endpoint"),
+    };
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                let (shared, drain) = (shared.clone(), drain.clone());
+                // A probe that fails or takes too long is simply cut.
+                tokio::spawn(async move { timeout(PATIENCE, probe(stream, &shared, &drain)).await });
+            }
+            Err(_) => tokio::time::sleep(PATIENCE).await,
+        }
+    }
+}
+
+async fn probe(mut stream: TcpStream, shared: &Shared, drain: &DrainWatch) -> std::io::Result<()> {
+    let mut head = Vec::with_capacity(HEAD_BYTES);
+    while !head.windows(4).any(|bytes| bytes == b"\r\n\r\n") && head.len() < HEAD_BYTES {
+        if stream.read_buf(&mut head).await? == 0 {
+            break;
+        }
+    }
+    let line = head.split(|byte| *byte == b'\r').next().unwrap_or_default();
+    let answer = answer(&String::from_utf8_lossy(line), is_ready(shared, drain), || status(shared));
+    stream.write_all(answer.as_bytes()).await?;
+    stream.shutdown().await
+}
+
+/// At least one worker can take requests, and so can the proxy.
+fn is_ready(shared: &Shared, drain: &DrainWatch) -> bool {
+    !drain.has_begun() && shared.workers.seen().any(|one| one.load.ready)
+}
+
+/// The whole answer to a request line.
+fn answer(line: &str, ready: bool, status: impl FnOnce() -> Value) -> String {
+    let mut words = line.split(' ');
+    let (method, target) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
+    let path = target.split('?').next().unwrap_or_default();
+    let (code, kind, body) = match (method, path) {
+        ("GET" | "HEAD", "/healthz") => ("200 OK", "text/plain", "ok\n".to_owned()),
+        ("GET" | "HEAD", "/readyz") if ready => ("200 OK", "text/plain", "ready\n".to_owned()),
+        ("GET" | "HEAD", "/readyz") => {
+            ("503 Service Unavailable", "text/plain", "no worker is ready\n".to_owned())
+        }
+        ("GET" | "HEAD", "/status") => ("200 OK", "application/json", format!("{:#}\n", status())),
+        ("GET" | "HEAD", _) => {
+            ("404 Not Found", "text/plain", "there are /healthz, /readyz and /status\n".to_owned())
+        }
+        _ => (
+            "405 Method Not Allowed\r\nallow: GET, HEAD",
+            "text/plain",
+            "this endpoint is read-only\n".to_owned(),
+        ),
+    };
+    let length = body.len();
+    let shown = if method == "HEAD" { "" } else { &body };
+    format!(
+        "HTTP/1.1 {code}\r\ncontent-type: {kind}\r\ncontent-length: {length}\r\ncache-control: no-store\r\n\
+         connection: close\r\n\r\n{shown}"
+    )
+}
+
+fn status(shared: &Shared) -> Value {
+    let worker = |one: crate::balance::Seen| {
+        json!({
+            "id": one.worker,
+            "pid": one.load.instance,
+            "ready": one.load.ready,
+            "cores": one.load.cores,
+            "busy": one.load.busy,
+            "waiting": one.load.waiting,
+        })
+    };
+    let stats = &shared.stats;
+    json!({
+        "workers": shared.workers.seen().map(worker).collect::<Vec<_>>(),
+        "proxy": {
+            "connections": stats.connections.get(),
+            "active": stats.active.get(),
+            "requests": stats.requests.load(Relaxed),
+            "retries": stats.retries.load(Relaxed),
+            "errors": stats.errors.load(Relaxed),
+            "uptime_seconds": stats.started.elapsed().as_secs(),
+        },
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answered(line: &str, ready: bool) -> String {
+        answer(line, ready, || json!({"workers": []}))
+    }
+
+    #[test]
+    fn probes_get_their_answers() {
+        assert!(answered("GET /healthz HTTP/1.1", false).starts_with("HTTP/1.1 200 OK\r\n"));
+        assert!(answered("GET /readyz?x HTTP/1.1", true).starts_with("HTTP/1.1 200 OK\r\n"));
+        assert!(answered("GET /readyz HTTP/1.1", false).starts_with("HTTP/1.1 503 "));
+        assert!(answered("GET /status HTTP/1.1", false).ends_with("\"workers\": []\n}\n"));
+        assert!(answered("GET / HTTP/1.1", true).starts_with("HTTP/1.1 404 "));
+    }
+
+    #[test]
+    fn it_is_read_only() {
+        assert!(answered("POST /status HTTP/1.1", true).starts_with("HTTP/1.1 405 "));
+        assert!(answered("", true).starts_with("HTTP/1.1 405 "));
+        assert!(answered("HEAD /healthz HTTP/1.1", true).ends_with("\r\n\r\n"));
+    }
+}

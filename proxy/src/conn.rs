@@ -1,0 +1,158 @@
+//! The life of one client connection: idle, a head, pingora, idle again. `accept.rs` starts one task per connection. A head is
+//! read and judged here, against one deadline in total, before pingora sees it; refusals are answered here. It must never
+//! hold a buffer while the client is idle.
+use crate::access_log::{AccessLog, Entry};
+use crate::client::Client;
+use crate::drain::DrainWatch;
+use crate::error::Failure;
+use crate::gateway::{Gateway, Shared};
+use crate::stats::Counted;
+use crate::stream::ClientStream;
+use crate::strict::{self, HeadCheck};
+use http::StatusCode;
+use pingora::apps::HttpServerApp;
+use pingora::protocols::http::{ServerSession, date::get_cached_date};
+use pingora::proxy::HttpProxy;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+use tokio::io::AsyncWriteExt;
+use tokio::time::{Instant, timeout, timeout_at};
+
+/// During a drain an idle connection is kept this long for a request that is already under way: closing it at once would
+/// break clients that send in the same moment. Their answer says `Connection: close`.
+const LAST_CALL: Duration = Duration::from_millis(250);
+
+/// What the connections of one proxy thread share.
+pub(crate) struct Front {
+    pub(crate) proxy: Arc<HttpProxy<Gateway>>,
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) log: Arc<AccessLog>,
+}
+
+/// How reading a head ended.
+enum Head {
+    /// These bytes are for pingora.
+    Complete(bytes::BytesMut),
+    Refused(Failure),
+    /// The client is gone, or never said a word.
+    Gone,
+}
+
+/// Serves a connection until it ends. `_counted` holds its place among `limits.connections`.
+pub(crate) async fn serve(
+    mut stream: Box<ClientStream>,
+    front: Arc<Front>,
+    mut drain: DrainWatch,
+    _counted: Counted,
+) {
+    let client = stream.client().clone();
+    loop {
+        if stream.inbound().is_empty() && !has_next(&mut stream, &front, &mut drain).await {
+            return;
+        }
+        let head = match read_head(&mut stream, &front).await {
+            Head::Complete(head) => head,
+            Head::Refused(failure) => return refuse(&mut stream, &front, failure).await,
+            Head::Gone => return,
+        };
+        let mut session = ServerSession::new_http1(stream);
+        session.set_pipelined_prefix(head);
+        session.set_connection_user_context(Some(Box::new(client.clone())));
+        let reused = front.proxy.process_new_http(session, drain.as_pingora()).await;
+        if !client.take_reached() {
+            // pingora has answered 400 by itself.
+            log_refusal(&front, &client, Failure::Malformed, b"", b"-");
+        }
+        let Some(Ok(next)) = reused.map(|reused| reused.consume().0.into_any().downcast::<ClientStream>())
+        else {
+            return;
+        };
+        stream = next;
+    }
+}
+
+/// Waits for the first bytes of the next request; false: the connection is to be closed.
+async fn has_next(stream: &mut ClientStream, front: &Front, drain: &mut DrainWatch) -> bool {
+    let keepalive = front.shared.settings.timeouts.keepalive;
+    let awaited = tokio::select! {
+        biased;
+        first = timeout(keepalive, stream.next()) => Some(first),
+        () = drain.begun() => None,
+    };
+    let awaited = match awaited {
+        Some(first) => first,
+        None => timeout(LAST_CALL, stream.next()).await,
+    };
+    matches!(awaited, Ok(Ok(true)))
+}
+
+/// Reads until the head is complete and has passed. The clock starts with its first byte and is looked at only when the
+/// head comes in pieces.
+async fn read_head(stream: &mut ClientStream, front: &Front) -> Head {
+    let settings = &front.shared.settings;
+    let deadline = Instant::now() + settings.timeouts.header;
+    let mut check = HeadCheck::default();
+    loop {
+        match check.advance(stream.inbound(), &settings.limits) {
+            Ok(Some(passed)) => {
+                return match stream.begin(passed.size, passed.body) {
+                    Ok(head) => Head::Complete(head),
+                    Err(failure) => Head::Refused(failure),
+                };
+            }
+            Ok(None) => {}
+            Err(failure) => return Head::Refused(failure),
+        }
+        match timeout_at(deadline, stream.receive()).await {
+            Ok(Ok(1..)) => {}
+            Ok(Ok(0) | Err(_)) => return Head::Gone,
+            Err(_) => return Head::Refused(Failure::SlowHead),
+        }
+    }
+}
+
+/// Answers a request that pingora does not get to see, and closes.
+async fn refuse(stream: &mut ClientStream, front: &Front, failure: Failure) {
+    let (method, target) = strict::named(stream.inbound());
+    let id = log_refusal(front, stream.client(), failure, method, target);
+    let status = StatusCode::from_u16(failure.status()).unwrap_or(StatusCode::BAD_REQUEST);
+    let page = failure.page(&id);
+    let answer = format!(
+        "HTTP/1.1 {status}\r\ndate: {}\r\ncontent-type: text/plain; charset=utf-8\r\ncontent-length: {}\r\n\
+         cache-control: no-store\r\nx-request-id: {}\r\nconnection: close\r\n\r\n{page}",
+        get_cached_date().to_str().unwrap_or_default(),
+        page.len(),
+        id.to_str().unwrap_or_default(),
+    );
+    if stream.write_all(answer.as_bytes()).await.is_ok() {
+        stream.close(true).await;
+    }
+}
+
+/// Counts a refused request and logs it; its id.
+fn log_refusal(
+    front: &Front,
+    client: &Client,
+    failure: Failure,
+    method: &[u8],
+    path: &[u8],
+) -> http::HeaderValue {
+    front.shared.stats.requests.fetch_add(1, Relaxed);
+    let id = front.shared.ids.make();
+    front.log.add(&Entry {
+        client: client.ip.as_bytes(),
+        method,
+        path,
+        version: "HTTP/1.1",
+        status: failure.status(),
+        bytes: failure.page(&id).len() as u64,
+        took: Duration::ZERO,
+        app: None,
+        worker: None,
+        tries: 0,
+        id: id.as_bytes(),
+        reason: Some(failure.reason()),
+    });
+    id
+}

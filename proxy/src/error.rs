@@ -1,0 +1,149 @@
+//! Every way in which the proxy itself refuses, fails or gives up a request: status, log word and sentence in one table.
+//! The pure files return these, `gateway.rs` and `conn.rs` answer with them. It must never depend on how a failure was
+//! noticed (pingora's error types stay in `hop.rs` and `gateway.rs`).
+
+use http::HeaderValue;
+use std::io;
+
+/// Why the proxy could not start. Each sentence names the object; the master adds what it does next.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum StartError {
+    #[error("adopt the listener {address}: {source}")]
+    Listener { address: String, source: io::Error },
+    #[error("address worker sockets by {path}: {source} (choose a shorter admin.run_dir)")]
+    WorkerSocket { path: String, source: Box<pingora::Error> },
+    #[error("start a proxy thread: {0}")]
+    Thread(io::Error),
+    #[error("watch for SIGTERM: {0}")]
+    Signal(io::Error),
+}
+
+/// Why a request did not get an application's answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{}", self.sentence())]
+pub(crate) enum Failure {
+    /// Request line over `limits.request_line`.
+    RequestLineTooLong,
+    /// Head over `limits.header_bytes`.
+    HeadTooLarge,
+    /// More header fields than `limits.headers`.
+    TooManyHeaders,
+    /// Body over `limits.body`, announced or counted.
+    BodyTooLarge,
+    /// A line of the head ends in LF without CR.
+    BareLineFeed,
+    /// The request line is not `method SP target SP version`.
+    BadRequestLine,
+    /// A header line is not `name: value`.
+    BadHeader,
+    /// A header value goes on in the next line.
+    FoldedHeader,
+    /// Neither HTTP/1.0 nor HTTP/1.1.
+    UnknownVersion,
+    /// `CONNECT`.
+    Tunnel,
+    /// `Content-Length` is repeated, a list, or not a number.
+    BadLength,
+    /// `Content-Length` together with `Transfer-Encoding`.
+    LengthAndChunked,
+    /// A transfer coding other than a single `chunked`.
+    UnknownCoding,
+    /// `Transfer-Encoding` in HTTP/1.0.
+    ChunkedInOldVersion,
+    /// No `Host` in HTTP/1.1.
+    NoHost,
+    /// `Host` is repeated or not a host.
+    BadHost,
+    /// The chunked body breaks its own framing.
+    BadChunk,
+    /// pingora refused what passed our own rules.
+    Malformed,
+    /// The head did not arrive within `timeouts.header`.
+    SlowHead,
+    /// The body made no progress for `timeouts.body`.
+    SlowBody,
+    /// The client closed its connection.
+    ClientGone,
+    /// The client read nothing for `timeouts.write`.
+    ClientStalled,
+    /// No worker was ready for `workers::HOLD`.
+    NoWorker,
+    /// Every worker's backlog stayed full for `workers::HOLD`.
+    WorkersFull,
+    /// No worker could be connected to.
+    WorkerUnreachable,
+    /// The worker's connection ended before it answered.
+    WorkerDied,
+    /// The worker's answer is not HTTP with a clear end.
+    WorkerGarbled,
+    /// The worker's connection ended in the middle of its answer.
+    AnswerCut,
+    /// The worker was silent for `timeouts.response`.
+    WorkerSilent,
+    /// None of the above.
+    Internal,
+}
+
+impl Failure {
+    /// The status that the client gets, or would have got if it were still there (499, as nginx logs it).
+    pub(crate) fn status(self) -> u16 {
+        self.row().0
+    }
+
+    /// One word for the access log's `reason`.
+    pub(crate) fn reason(self) -> &'static str {
+        self.row().1
+    }
+
+    /// What a human reads.
+    fn sentence(self) -> &'static str {
+        self.row().2
+    }
+
+    /// The body of the answer.
+    pub(crate) fn page(self, id: &HeaderValue) -> String {
+        format!("appliance: {} (request {})\n", self.sentence(), id.to_str().unwrap_or_default())
+    }
+
+    /// Whether the client should simply ask again soon: the answer gets `Retry-After: 1`.
+    pub(crate) fn is_passing(self) -> bool {
+        matches!(self, Self::NoWorker | Self::WorkersFull)
+    }
+
+    /// The table: status, word, sentence.
+    #[rustfmt::skip]
+    fn row(self) -> (u16, &'static str, &'static str) {
+        match self {
+            Self::RequestLineTooLong => (414, "request-line-too-long", "The request line is longer than this server accepts."),
+            Self::HeadTooLarge => (431, "head-too-large", "The request's header fields are larger than this server accepts."),
+            Self::TooManyHeaders => (431, "too-many-headers", "The request has more header fields than this server accepts."),
+            Self::BodyTooLarge => (413, "body-too-large", "The request body is larger than this server accepts."),
+            Self::BareLineFeed => (400, "bare-line-feed", "Lines of a request head must end in CR LF."),
+            Self::BadRequestLine => (400, "bad-request-line", "The request line must be a method, a target and a version, with one space between them."),
+            Self::BadHeader => (400, "bad-header", "A header field is not of the form `name: value`."),
+            Self::FoldedHeader => (400, "folded-header", "A header field must not go on in the next line."),
+            Self::UnknownVersion => (505, "unknown-version", "This server speaks HTTP/1.1 and HTTP/1.0 here."),
+            Self::Tunnel => (501, "tunnel", "This server opens no tunnels (CONNECT)."),
+            Self::BadLength => (400, "bad-length", "Content-Length must be given once, as one decimal number."),
+            Self::LengthAndChunked => (400, "length-and-chunked", "A request has either Content-Length or Transfer-Encoding, not both."),
+            Self::UnknownCoding => (501, "unknown-coding", "The only transfer coding known here is `chunked`, given once."),
+            Self::ChunkedInOldVersion => (400, "chunked-in-old-version", "HTTP/1.0 has no Transfer-Encoding."),
+            Self::NoHost => (400, "no-host", "An HTTP/1.1 request needs a Host header field."),
+            Self::BadHost => (400, "bad-host", "Host must be given once, as a host name with an optional port."),
+            Self::BadChunk => (400, "bad-chunk", "The chunked request body is malformed."),
+            Self::Malformed => (400, "malformed", "The request is malformed."),
+            Self::SlowHead => (408, "slow-head", "The request head took too long to arrive."),
+            Self::SlowBody => (408, "slow-body", "The request body stopped arriving."),
+            Self::ClientGone => (499, "client-gone", "The client closed the connection."),
+            Self::ClientStalled => (499, "client-stalled", "The client stopped reading the answer."),
+            Self::NoWorker => (503, "no-worker", "No worker is ready at the moment. Please try again in a second."),
+            Self::WorkersFull => (503, "workers-full", "All workers are busy at the moment. Please try again in a second."),
+            Self::WorkerUnreachable => (502, "worker-unreachable", "No worker could be reached."),
+            Self::WorkerDied => (502, "worker-died", "The worker ended before it answered."),
+            Self::WorkerGarbled => (502, "worker-garbled", "The worker's answer could not be understood."),
+            Self::AnswerCut => (502, "answer-cut", "The worker ended in the middle of its answer."),
+            Self::WorkerSilent => (504, "worker-silent", "The worker took too long to answer."),
+            Self::Internal => (500, "internal", "The proxy failed to handle this request."),
+        }
+    }
+}

@@ -1,0 +1,122 @@
+//! What is known of one request while it is served, from its head to its line in the access log. `gateway.rs` fills it phase
+//! by phase. It must never talk to a socket.
+use crate::access_log::{AccessLog, AppTime, Entry};
+use crate::client::Client;
+use crate::error::Failure;
+use crate::forwarded::Origin;
+use crate::hop::{Progress, io_cause};
+use crate::retry::{Known, Mishap, Route, Verdict};
+use crate::stats::{Counted, Stats};
+use crate::workers::Seat;
+use http::{HeaderValue, Version};
+use pingora::proxy::Session;
+use pingora::{Error, ErrorType, Result};
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Instant;
+
+/// One request and its answer.
+pub(crate) struct Exchange {
+    pub(crate) started: Instant,
+    pub(crate) client: Arc<Client>,
+    pub(crate) id: HeaderValue,
+    /// Set when the request has been normalized.
+    pub(crate) origin: Option<Origin>,
+    pub(crate) route: Route,
+    /// The place at the worker of the current try.
+    pub(crate) seat: Option<Seat>,
+    /// The worker of the last try, 0 before the first.
+    pub(crate) worker: u32,
+    /// Times it was given to a worker.
+    pub(crate) tries: u32,
+    pub(crate) progress: Progress,
+    /// Request body bytes so far.
+    pub(crate) body_bytes: u64,
+    /// What the worker said of the application.
+    pub(crate) app: Option<AppTime>,
+    /// The end of the connection is the end of the answer (HTTP/1.0).
+    pub(crate) until_close: bool,
+    pub(crate) failure: Option<Failure>,
+    /// Counts it among the requests being served.
+    pub(crate) _active: Counted,
+}
+
+impl Exchange {
+    /// Ends the request with `failure`; the error makes pingora stop.
+    pub(crate) fn fail<T>(&mut self, failure: Failure) -> Result<T> {
+        self.failure = Some(failure);
+        Error::e_explain(ErrorType::HTTPStatus(failure.status()), failure.reason())
+    }
+
+    /// Takes the place for the next try.
+    pub(crate) fn sit(&mut self, seat: Seat) -> &Seat {
+        self.worker = seat.worker;
+        self.tries += 1;
+        self.progress = Progress { has_body: self.progress.has_body, ..Progress::default() };
+        self.seat.insert(seat)
+    }
+
+    /// Decides about a try that failed: whether there is another one. If not, `failure` says why.
+    pub(crate) fn settle(&mut self, session: &Session, mishap: Mishap, workers: u32) -> bool {
+        let known = Known {
+            idempotent: session.req_header().method.is_idempotent(),
+            replayable: !session.as_ref().retry_buffer_truncated(),
+            answered: session.response_written().is_some(),
+            workers,
+        };
+        self.seat = None;
+        match self.route.after(mishap, self.worker, &known) {
+            Verdict::Again => true,
+            Verdict::GiveUp(failure) => {
+                self.failure = Some(failure);
+                false
+            }
+        }
+    }
+
+    /// Writes its line, and counts it.
+    pub(crate) fn log(&self, session: &Session, stats: &Stats, log: &AccessLog) {
+        let request = session.req_header();
+        let answered = session
+            .response_written()
+            .filter(|answer| !answer.status.is_informational() || answer.status == 101);
+        let status = answered
+            .map(|answer| answer.status.as_u16())
+            .or(self.failure.map(Failure::status))
+            .unwrap_or(500);
+        if self.failure.is_some_and(|failure| failure.status() >= 500) {
+            stats.errors.fetch_add(1, Relaxed);
+        }
+        log.add(&Entry {
+            client: self.origin.as_ref().map_or(&self.client.ip, |origin| &origin.ip).as_bytes(),
+            method: request.method.as_str().as_bytes(),
+            path: request.raw_path(),
+            version: if request.version == Version::HTTP_10 { "HTTP/1.0" } else { "HTTP/1.1" },
+            status,
+            bytes: session.body_bytes_sent() as u64,
+            took: self.started.elapsed(),
+            app: self.app,
+            worker: (self.worker > 0).then_some(self.worker),
+            tries: self.tries,
+            id: self.id.as_bytes(),
+            reason: self.failure.map(Failure::reason),
+        });
+    }
+}
+
+/// What an error on the client's connection means.
+pub(crate) fn client_failure(error: &Error) -> Failure {
+    let cause = io_cause(error);
+    if let Some(failure) = cause.and_then(|cause| cause.get_ref()?.downcast_ref::<Failure>()) {
+        return *failure; // the stream found the body malformed
+    }
+    let is_stalled = cause.is_some_and(|cause| cause.kind() == io::ErrorKind::TimedOut);
+    match error.etype() {
+        ErrorType::ReadTimedout => Failure::SlowBody,
+        ErrorType::WriteTimedout => Failure::ClientStalled,
+        ErrorType::WriteError if is_stalled => Failure::ClientStalled,
+        ErrorType::InvalidHTTPHeader => Failure::Malformed,
+        _ => Failure::ClientGone,
+    }
+}

@@ -1,0 +1,308 @@
+//! pingora's phases of one request: each calls the pure files and does what they say. One `Gateway` per proxy thread, driven
+//! by `conn.rs`. The methods stand in the order in which a request meets them. It must never contain a rule of its own.
+use crate::access_log::AccessLog;
+use crate::client::{Client, Peer};
+use crate::drain::DrainWatch;
+use crate::error::Failure;
+use crate::exchange::{Exchange, client_failure};
+use crate::forwarded;
+use crate::hop::{self, Hop, Progress};
+use crate::request_id::{self, RequestIds, X_REQUEST_ID};
+use crate::retry::{Mishap, Route};
+use crate::stats::Stats;
+use crate::strict;
+use crate::workers::Workers;
+use appliance_config::Settings;
+use async_trait::async_trait;
+use bytes::Bytes;
+use http::header::{
+    CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderName, RETRY_AFTER, TRANSFER_ENCODING,
+};
+use http::{HeaderValue, StatusCode, Version};
+use pingora::http::{RequestHeader, ResponseHeader};
+use pingora::modules::http::HttpModules;
+use pingora::proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
+use pingora::upstreams::peer::HttpPeer;
+use pingora::{Error, ErrorSource, ErrorType, OrErr, Result};
+use std::any::Any;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Instant;
+
+/// What all threads of the proxy share.
+pub(crate) struct Shared {
+    pub(crate) settings: Settings,
+    pub(crate) workers: Arc<Workers>,
+    pub(crate) ids: RequestIds,
+    pub(crate) stats: Stats,
+}
+
+/// The phases of all requests of one thread.
+pub(crate) struct Gateway {
+    shared: Arc<Shared>,
+    hop: Hop,
+    log: Arc<AccessLog>,
+    drain: DrainWatch,
+    /// Stands in until pingora hands over the connection's own.
+    nobody: Arc<Client>,
+}
+
+impl Gateway {
+    pub(crate) fn new(shared: Arc<Shared>, hop: Hop, log: Arc<AccessLog>, drain: DrainWatch) -> Self {
+        let nobody = Arc::new(Client::new(Peer::Unix, false, HeaderValue::from_static("unix:")));
+        Self { shared, hop, log, drain, nobody }
+    }
+
+    /// Rewrites the request to what may be forwarded: no forged header, origin-form target, one true `Host`.
+    fn normalize(&self, request: &mut RequestHeader, exchange: &mut Exchange) -> Result<()> {
+        let trusted = exchange.client.trusted;
+        let origin =
+            forwarded::origin(&exchange.client, &request.headers, &self.shared.settings.proxy.trusted);
+        if trusted
+            && let Some(id) = request.headers.get(&X_REQUEST_ID)
+            && request_id::is_acceptable(id.as_bytes())
+        {
+            exchange.id = id.clone();
+        }
+        let forged: Vec<HeaderName> =
+            request.headers.keys().filter(|name| forwarded::is_forged(name, trusted)).cloned().collect();
+        for name in &forged {
+            request.remove_header(name);
+        }
+        if let Some((authority, path)) = strict::absolute(request.raw_path()) {
+            let host = HeaderValue::from_bytes(authority)
+                .or_err(ErrorType::InvalidHTTPHeader, "host of the target")?;
+            let path = [if path.starts_with(b"/") { "".as_bytes() } else { b"/" }, path].concat();
+            request.insert_header(HOST, host)?;
+            request.set_raw_path(&path)?;
+        }
+        if let Some(host) = &origin.host {
+            request.insert_header(HOST, host.clone())?;
+        }
+        exchange.origin = Some(origin);
+        Ok(())
+    }
+
+    /// A try failed: pingora tries again or goes to `fail_to_proxy`.
+    fn settle(&self, session: &Session, mishap: Mishap, exchange: &mut Exchange) -> bool {
+        let again = exchange.settle(session, mishap, self.shared.workers.count());
+        if again {
+            self.shared.stats.retries.fetch_add(1, Relaxed);
+        }
+        again
+    }
+}
+
+#[async_trait]
+impl ProxyHttp for Gateway {
+    type CTX = Exchange;
+
+    fn new_ctx(&self) -> Exchange {
+        self.shared.stats.requests.fetch_add(1, Relaxed);
+        Exchange {
+            started: Instant::now(),
+            client: self.nobody.clone(),
+            id: self.shared.ids.make(),
+            origin: None,
+            route: Route::default(),
+            seat: None,
+            worker: 0,
+            tries: 0,
+            progress: Progress::default(),
+            body_bytes: 0,
+            app: None,
+            until_close: false,
+            failure: None,
+            _active: self.shared.stats.active.count(),
+        }
+    }
+
+    /// None: what pingora would add by default compresses answers, which is the application's decision.
+    fn init_downstream_modules(&self, _modules: &mut HttpModules) {}
+
+    /// pingora's way of handing over what `conn.rs` attached to the session.
+    fn on_connection_reuse(
+        &self,
+        _session: &mut Session,
+        exchange: &mut Exchange,
+        client: Box<dyn Any + Send + Sync>,
+    ) {
+        if let Ok(client) = client.downcast::<Arc<Client>>() {
+            exchange.client = *client;
+            exchange.client.set_reached();
+        }
+    }
+
+    async fn request_filter(&self, session: &mut Session, exchange: &mut Exchange) -> Result<bool> {
+        let session = session.as_mut();
+        session.set_read_timeout(Some(self.shared.settings.timeouts.body));
+        // HTTP/1.0 knows no interim answers (RFC 9110 section 15.2).
+        session.set_ignore_info_resp(session.req_header().version == Version::HTTP_10);
+        exchange.progress.has_body = !session.is_body_empty();
+        self.normalize(session.req_header_mut(), exchange)?;
+        Ok(false)
+    }
+
+    async fn upstream_peer(&self, session: &mut Session, exchange: &mut Exchange) -> Result<Box<HttpPeer>> {
+        match self.shared.workers.reserve(&mut exchange.route).await {
+            Ok(seat) => Ok(self.hop.peer(exchange.sit(seat), session.is_upgrade_req())),
+            Err(failure) => exchange.fail(failure),
+        }
+    }
+
+    fn fail_to_connect(
+        &self,
+        session: &mut Session,
+        _peer: &HttpPeer,
+        exchange: &mut Exchange,
+        mut error: Box<Error>,
+    ) -> Box<Error> {
+        error.set_retry(self.settle(session, hop::connect_mishap(&error), exchange));
+        error
+    }
+
+    async fn upstream_request_filter(
+        &self,
+        _session: &mut Session,
+        request: &mut RequestHeader,
+        exchange: &mut Exchange,
+    ) -> Result<()> {
+        match &exchange.origin {
+            Some(origin) => hop::put_facts(request, origin, &exchange.client, &exchange.id),
+            None => exchange.fail(Failure::Internal),
+        }
+    }
+
+    /// Called for the first time, with or without a body, as soon as the head has been written to the worker.
+    async fn request_body_filter(
+        &self,
+        session: &mut Session,
+        _body: &mut Option<Bytes>,
+        _end: bool,
+        exchange: &mut Exchange,
+    ) -> Result<()> {
+        exchange.progress.head_sent = true;
+        exchange.body_bytes = session.body_bytes_read() as u64;
+        if exchange.body_bytes > self.shared.settings.limits.body && !session.was_upgraded() {
+            return exchange.fail(Failure::BodyTooLarge);
+        }
+        Ok(())
+    }
+
+    async fn upstream_response_filter(
+        &self,
+        session: &mut Session,
+        answer: &mut ResponseHeader,
+        exchange: &mut Exchange,
+    ) -> Result<()> {
+        exchange.app = hop::take_facts(answer).or(exchange.app);
+        exchange.progress.answer_begun =
+            !answer.status.is_informational() || answer.status == StatusCode::SWITCHING_PROTOCOLS;
+        hop::check_answer(&session.req_header().method, answer).map_err(Error::into_up)
+    }
+
+    async fn response_filter(
+        &self,
+        session: &mut Session,
+        answer: &mut ResponseHeader,
+        exchange: &mut Exchange,
+    ) -> Result<()> {
+        if answer.status == StatusCode::SWITCHING_PROTOCOLS {
+            exchange.client.set_upgraded();
+            session.set_read_timeout(None);
+        } else if answer.status.is_informational() {
+            return Ok(());
+        }
+        answer.insert_header(X_REQUEST_ID, exchange.id.clone())?;
+        if session.req_header().version == Version::HTTP_10 && answer.headers.contains_key(TRANSFER_ENCODING)
+        {
+            answer.remove_header(&TRANSFER_ENCODING);
+            exchange.until_close = true;
+        }
+        if exchange.until_close || self.drain.has_begun() {
+            session.set_keepalive(None);
+        }
+        Ok(())
+    }
+
+    fn error_while_proxy(
+        &self,
+        _peer: &HttpPeer,
+        session: &mut Session,
+        mut error: Box<Error>,
+        exchange: &mut Exchange,
+        _reused: bool,
+    ) -> Box<Error> {
+        let again = match error.esource() {
+            _ if exchange.failure.is_some() => false,
+            ErrorSource::Upstream => self.settle(session, hop::mishap(&error, exchange.progress), exchange),
+            ErrorSource::Downstream => {
+                exchange.failure = Some(client_failure(&error));
+                false
+            }
+            ErrorSource::Internal | ErrorSource::Unset => {
+                tracing::error!(%error, "the proxy failed to handle a request");
+                exchange.failure = Some(Failure::Internal);
+                false
+            }
+        };
+        error.set_retry(again);
+        error
+    }
+
+    /// The last error of a request: an error page, if the client can still get one.
+    async fn fail_to_proxy(
+        &self,
+        session: &mut Session,
+        error: &Error,
+        exchange: &mut Exchange,
+    ) -> FailToProxy {
+        let failure = *exchange.failure.get_or_insert_with(|| match error.esource() {
+            ErrorSource::Downstream => client_failure(error),
+            _ => Failure::Internal,
+        });
+        let is_begun = session.response_written().is_some_and(|answer| !answer.status.is_informational());
+        if is_begun && exchange.until_close {
+            exchange.client.set_reset_on_drop();
+        }
+        if !is_begun && !session.was_upgraded() && failure.status() != 499 {
+            // A client that has left meanwhile needs no page.
+            let _ = write_page(session, failure, &exchange.id).await;
+            session.as_mut().shutdown().await;
+        }
+        FailToProxy { error_code: failure.status(), can_reuse_downstream: false }
+    }
+
+    async fn logging(&self, session: &mut Session, _error: Option<&Error>, exchange: &mut Exchange) {
+        exchange.log(session, &self.shared.stats, &self.log);
+    }
+
+    /// The access log has the reason of every failure; pingora's own lines would say it again.
+    fn suppress_error_log(&self, _session: &Session, _exchange: &Exchange, _error: &Error) -> bool {
+        true
+    }
+
+    /// Likewise for retries: `tries` in the access log.
+    fn suppress_proxy_warn_log(
+        &self,
+        _session: &Session,
+        _exchange: &Exchange,
+        _error: &Error,
+        _context: ProxyWarnLogContext,
+    ) -> bool {
+        true
+    }
+}
+
+async fn write_page(session: &mut Session, failure: Failure, id: &HeaderValue) -> Result<()> {
+    let page = failure.page(id);
+    let mut answer = ResponseHeader::build(failure.status(), Some(8))?;
+    answer.insert_header(CONTENT_TYPE, "text/plain; charset=utf-8")?;
+    answer.insert_header(CONTENT_LENGTH, page.len())?;
+    answer.insert_header(CACHE_CONTROL, "no-store")?;
+    answer.insert_header(X_REQUEST_ID, id.clone())?;
+    if failure.is_passing() {
+        answer.insert_header(RETRY_AFTER, "1")?;
+    }
+    session.as_mut().write_error_response(answer, page.into()).await
+}

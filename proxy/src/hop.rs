@@ -1,0 +1,205 @@
+//! The hop to the workers: HTTP/1.1 over their unix sockets by pingora's upstream path, with the facts that only the two
+//! sides exchange as private headers. Everything that knows *how* a request reaches a worker is in this file, so that
+//! another transport can take its place. `gateway.rs` is its only caller. It must never decide who gets a request or
+//! whether it is sent again.
+use crate::access_log::AppTime;
+use crate::client::Client;
+use crate::error::StartError;
+use crate::forwarded::{Origin, PRIVATE, X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PROTO};
+use crate::request_id::X_REQUEST_ID;
+use crate::retry::Mishap;
+use crate::workers::Seat;
+use crate::{Upstreams, WorkerId};
+use appliance_config::settings::Timeouts;
+use http::header::{CONTENT_LENGTH, HOST, HeaderName, HeaderValue, TRANSFER_ENCODING};
+use http::{Method, StatusCode};
+use pingora::http::{RequestHeader, ResponseHeader};
+use pingora::upstreams::peer::HttpPeer;
+use pingora::{Error, ErrorType, Result};
+use std::io;
+use std::time::Duration;
+
+/// The client's `<ip>:<port>` as the application sees it.
+const X_PEER: HeaderName = HeaderName::from_static("x-appliance-peer");
+/// `http` or `https`.
+const X_SCHEME: HeaderName = HeaderName::from_static("x-appliance-scheme");
+/// The listener's `<ip>:<port>`.
+const X_SERVER: HeaderName = HeaderName::from_static("x-appliance-server");
+/// In answers: the core that ran the request and the application's microseconds.
+const X_CORE: HeaderName = HeaderName::from_static("x-appliance-core");
+
+/// `errno` values of a full descriptor table, of the process and of the system (Linux).
+const DESCRIPTORS_EXHAUSTED: [i32; 2] = [24, 23];
+
+/// How to reach each worker.
+pub(crate) struct Hop {
+    /// One for each worker, in order; cloned for each request, because pingora wants to own it.
+    peers: Vec<HttpPeer>,
+}
+
+impl Hop {
+    pub(crate) fn new(upstreams: &dyn Upstreams, timeouts: &Timeouts) -> Result<Self, StartError> {
+        let peers = (1..=upstreams.count())
+            .map(|worker| peer(upstreams, worker, timeouts))
+            .collect::<Result<_, _>>()?;
+        Ok(Self { peers })
+    }
+
+    /// The way to the worker at which the request has its seat.
+    pub(crate) fn peer(&self, seat: &Seat, is_upgrade: bool) -> Box<HttpPeer> {
+        let mut peer = Box::new(self.peers[seat.worker as usize - 1].clone());
+        // A successor listens on the same path: connections of the predecessor must not be taken for its own.
+        peer.group_key = u64::from(seat.instance);
+        if is_upgrade {
+            // pingora applies it to every read, also to those of a WebSocket that may be silent for hours.
+            peer.options.read_timeout = None;
+        }
+        peer
+    }
+}
+
+fn peer(upstreams: &dyn Upstreams, worker: WorkerId, timeouts: &Timeouts) -> Result<HttpPeer, StartError> {
+    let path = upstreams.socket(worker).to_string_lossy();
+    let mut peer = HttpPeer::new_uds(&path, false, String::new())
+        .map_err(|source| StartError::WorkerSocket { path: path.into_owned(), source })?;
+    peer.options.connection_timeout = Some(timeouts.connect);
+    peer.options.read_timeout = Some(timeouts.response).filter(|time| *time > Duration::ZERO);
+    // Well before the worker's own keep-alive ends, so that a request is not sent into a connection that is being closed.
+    peer.options.idle_timeout = Some(timeouts.keepalive / 2);
+    Ok(peer)
+}
+
+/// Adds what the worker and the application are told of the request.
+pub(crate) fn put_facts(
+    request: &mut RequestHeader,
+    origin: &Origin,
+    client: &Client,
+    id: &HeaderValue,
+) -> Result<()> {
+    request.insert_header(X_PEER, origin.address.clone())?;
+    request.insert_header(X_SCHEME, origin.scheme.clone())?;
+    request.insert_header(X_SERVER, client.server.clone())?;
+    request.insert_header(X_REQUEST_ID, id.clone())?;
+    request.insert_header(X_FORWARDED_FOR, origin.forwarded_for.clone())?;
+    request.insert_header(X_FORWARDED_PROTO, origin.scheme.clone())?;
+    if let Some(host) = request.headers.get(HOST).cloned() {
+        request.insert_header(X_FORWARDED_HOST, host)?;
+    }
+    Ok(())
+}
+
+/// Takes the private headers out of an answer; what they said of the application.
+pub(crate) fn take_facts(answer: &mut ResponseHeader) -> Option<AppTime> {
+    let app = answer.headers.get(&X_CORE).and_then(|value| app_time(value.to_str().ok()?));
+    while let Some(name) = answer.headers.keys().find(|name| name.as_str().starts_with(PRIVATE)).cloned() {
+        answer.remove_header(&name);
+    }
+    app
+}
+
+/// `<core number> <microseconds>`.
+fn app_time(text: &str) -> Option<AppTime> {
+    let (core, micros) = text.split_once(' ')?;
+    Some(AppTime { core: core.parse().ok()?, micros: micros.parse().ok()? })
+}
+
+/// An answer must say where it ends: the end of the connection could as well be the worker's death.
+pub(crate) fn check_answer(method: &Method, answer: &ResponseHeader) -> Result<()> {
+    let has_no_body = *method == Method::HEAD
+        || answer.status.is_informational()
+        || matches!(answer.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+    let is_framed =
+        answer.headers.contains_key(CONTENT_LENGTH) || answer.headers.contains_key(TRANSFER_ENCODING);
+    if has_no_body || is_framed {
+        return Ok(());
+    }
+    Error::e_explain(ErrorType::InvalidHTTPHeader, "an answer without an end")
+}
+
+/// What a failed connection means.
+pub(crate) fn connect_mishap(error: &Error) -> Mishap {
+    match io_cause(error) {
+        // A unix listener whose backlog is full does not let the connection wait, it says EAGAIN.
+        Some(cause) if cause.kind() == io::ErrorKind::WouldBlock => Mishap::Full,
+        Some(cause) if cause.raw_os_error().is_some_and(|code| DESCRIPTORS_EXHAUSTED.contains(&code)) => {
+            Mishap::Full
+        }
+        _ => Mishap::Unconnected,
+    }
+}
+
+/// How far the current try had come when it failed.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Progress {
+    /// The request head has been written as a whole.
+    pub(crate) head_sent: bool,
+    /// The request has a body.
+    pub(crate) has_body: bool,
+    /// The head of the final answer has arrived.
+    pub(crate) answer_begun: bool,
+}
+
+/// What an error on a worker's connection means.
+pub(crate) fn mishap(error: &Error, progress: Progress) -> Mishap {
+    let is_reset = || io_cause(error).is_some_and(|cause| cause.kind() == io::ErrorKind::ConnectionReset);
+    match error.etype() {
+        _ if progress.answer_begun => Mishap::Answering,
+        ErrorType::WriteError if !progress.head_sent => Mishap::Unread,
+        // Linux resets a unix connection that is closed with unread bytes; without a body that is the end of the head.
+        ErrorType::ReadError if is_reset() && !progress.has_body => Mishap::Unread,
+        ErrorType::ReadError | ErrorType::WriteError | ErrorType::ConnectionClosed => Mishap::Died,
+        ErrorType::ReadTimedout | ErrorType::WriteTimedout => Mishap::Silent,
+        _ => Mishap::Garbled,
+    }
+}
+
+/// The operating system's error behind pingora's, through any number of its own.
+pub(crate) fn io_cause(error: &Error) -> Option<&io::Error> {
+    let cause = error.cause.as_ref()?;
+    if let Some(inner) = cause.downcast_ref::<Box<Error>>() {
+        return io_cause(inner);
+    }
+    cause.downcast_ref::<io::Error>()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn private_answer_headers_are_taken_out() {
+        let mut answer = ResponseHeader::build(200, None).unwrap();
+        for (name, value) in [("X-Appliance-Core", "17 1100"), ("x-appliance-other", "x"), ("x-app", "y")] {
+            answer.append_header(name, value).unwrap();
+        }
+        assert_eq!(take_facts(&mut answer), Some(AppTime { core: 17, micros: 1100 }));
+        assert_eq!(answer.headers.keys().map(HeaderName::as_str).collect::<Vec<_>>(), ["x-app"]);
+        assert_eq!(app_time("17"), None);
+        assert_eq!(app_time("-1 5"), None);
+    }
+
+    #[test]
+    fn errors_tell_what_the_worker_can_have_read() {
+        let reset =
+            || Error::because(ErrorType::ReadError, "", io::Error::from(io::ErrorKind::ConnectionReset));
+        let sent = Progress { head_sent: true, ..Progress::default() };
+        assert_eq!(mishap(&reset(), sent), Mishap::Unread);
+        assert_eq!(mishap(&reset(), Progress { has_body: true, ..sent }), Mishap::Died);
+        assert_eq!(mishap(&reset(), Progress { answer_begun: true, ..sent }), Mishap::Answering);
+        assert_eq!(mishap(&Error::new(ErrorType::WriteError), Progress::default()), Mishap::Unread);
+        assert_eq!(mishap(&Error::new(ErrorType::WriteError), sent), Mishap::Died);
+        assert_eq!(mishap(&Error::new(ErrorType::ConnectionClosed), sent), Mishap::Died);
+        assert_eq!(mishap(&Error::new(ErrorType::ReadTimedout), sent), Mishap::Silent);
+        assert_eq!(mishap(&Error::new(ErrorType::InvalidHTTPHeader), sent), Mishap::Garbled);
+    }
+
+    #[test]
+    fn a_full_backlog_is_not_a_dead_worker() {
+        let error = |kind| {
+            let inner = Error::because(ErrorType::ConnectError, "inner", io::Error::from(kind));
+            Error::because(ErrorType::ConnectError, "outer", inner)
+        };
+        assert_eq!(connect_mishap(&error(io::ErrorKind::WouldBlock)), Mishap::Full);
+        assert_eq!(connect_mishap(&error(io::ErrorKind::ConnectionRefused)), Mishap::Unconnected);
+    }
+}

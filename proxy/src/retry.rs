@@ -1,0 +1,139 @@
+//! What may be sent again, and how often: pure. `gateway.rs` reports each mishap of a try and does what the verdict says.
+//! The law: nothing is executed twice unless its method is idempotent (RFC 9110 section 9.2.2), and nothing is sent again
+//! once the client has seen a byte of an answer.
+use crate::WorkerId;
+use crate::error::Failure;
+use tokio::time::Instant;
+
+/// How a try ended before the answer was complete.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mishap {
+    /// The worker's backlog (or this process's descriptor table) is full.
+    Full,
+    /// No connection for another reason.
+    Unconnected,
+    /// Connected, but the worker cannot have read the whole head: it closed with our bytes unread or unwritten.
+    Unread,
+    /// The connection ended before the first byte of the answer.
+    Died,
+    /// The answer had begun.
+    Answering,
+    /// No answer within `timeouts.response`.
+    Silent,
+    /// The answer is not HTTP.
+    Garbled,
+}
+
+/// What to do after a mishap.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// Send it again, preferably to another worker.
+    Again,
+    /// Tell the client.
+    GiveUp(Failure),
+}
+
+/// What is known of the request when a try ends.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Known {
+    /// RFC 9110: GET, HEAD, OPTIONS, TRACE, PUT, DELETE.
+    pub(crate) idempotent: bool,
+    /// All body bytes read so far can be sent again.
+    pub(crate) replayable: bool,
+    /// The client has been sent a byte (100 Continue counts).
+    pub(crate) answered: bool,
+    /// Number of workers.
+    pub(crate) workers: u32,
+}
+
+/// The workers that one request has been sent to.
+#[derive(Debug, Default)]
+pub(crate) struct Route {
+    /// Workers that failed it, and, until all are full, those with a full backlog.
+    pub(crate) tried: Vec<WorkerId>,
+    /// Tries that count: a full backlog is a wait, not a try.
+    pub(crate) tries: u32,
+    /// The last try ended at a full backlog.
+    pub(crate) full: bool,
+    /// Until when it waits for a worker; `None`: it has not had to wait. Kept by `workers.rs`.
+    pub(crate) held_until: Option<Instant>,
+}
+
+impl Route {
+    /// Records the end of a try at `worker` and decides what comes next.
+    pub(crate) fn after(&mut self, mishap: Mishap, worker: WorkerId, known: &Known) -> Verdict {
+        self.full = mishap == Mishap::Full;
+        self.tried.push(worker);
+        if !self.full {
+            self.tries += 1;
+        }
+        let executed_at_most_once = match mishap {
+            Mishap::Full | Mishap::Unconnected | Mishap::Unread => true,
+            Mishap::Died => known.idempotent,
+            Mishap::Answering | Mishap::Silent | Mishap::Garbled => false,
+        };
+        let tries_left = self.full || self.tries < 1 + known.workers;
+        if executed_at_most_once && tries_left && known.replayable && !known.answered {
+            Verdict::Again
+        } else {
+            Verdict::GiveUp(failure(mishap))
+        }
+    }
+}
+
+fn failure(mishap: Mishap) -> Failure {
+    match mishap {
+        Mishap::Full => Failure::WorkersFull,
+        Mishap::Unconnected => Failure::WorkerUnreachable,
+        Mishap::Unread | Mishap::Died => Failure::WorkerDied,
+        Mishap::Answering => Failure::AnswerCut,
+        Mishap::Silent => Failure::WorkerSilent,
+        Mishap::Garbled => Failure::WorkerGarbled,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GET: Known = Known { idempotent: true, replayable: true, answered: false, workers: 2 };
+    const POST: Known = Known { idempotent: false, ..GET };
+
+    fn first(mishap: Mishap, known: &Known) -> Verdict {
+        Route::default().after(mishap, 1, known)
+    }
+
+    #[test]
+    fn what_was_not_read_goes_elsewhere_whatever_the_method() {
+        for mishap in [Mishap::Full, Mishap::Unconnected, Mishap::Unread] {
+            assert_eq!(first(mishap, &POST), Verdict::Again, "{mishap:?}");
+        }
+    }
+
+    #[test]
+    fn what_may_have_run_goes_elsewhere_only_if_idempotent() {
+        assert_eq!(first(Mishap::Died, &GET), Verdict::Again);
+        assert_eq!(first(Mishap::Died, &POST), Verdict::GiveUp(Failure::WorkerDied));
+        assert_eq!(first(Mishap::Silent, &GET), Verdict::GiveUp(Failure::WorkerSilent));
+        assert_eq!(first(Mishap::Garbled, &GET), Verdict::GiveUp(Failure::WorkerGarbled));
+        assert_eq!(first(Mishap::Answering, &GET), Verdict::GiveUp(Failure::AnswerCut));
+    }
+
+    #[test]
+    fn nothing_is_sent_again_after_an_answer_or_without_its_body() {
+        for mishap in [Mishap::Full, Mishap::Unconnected, Mishap::Unread, Mishap::Died] {
+            assert_ne!(first(mishap, &Known { answered: true, ..GET }), Verdict::Again, "{mishap:?}");
+            assert_ne!(first(mishap, &Known { replayable: false, ..GET }), Verdict::Again, "{mishap:?}");
+        }
+    }
+
+    #[test]
+    fn there_are_one_more_tries_than_workers() {
+        let mut route = Route::default();
+        assert_eq!(route.after(Mishap::Died, 1, &GET), Verdict::Again);
+        assert_eq!(route.after(Mishap::Full, 2, &GET), Verdict::Again, "a full backlog is no try");
+        assert_eq!(route.after(Mishap::Died, 2, &GET), Verdict::Again);
+        assert_eq!(route.after(Mishap::Died, 1, &GET), Verdict::GiveUp(Failure::WorkerDied));
+        assert_eq!(route.tries, 3);
+    }
+}

@@ -1,0 +1,173 @@
+//! Threads and runtimes of the proxy: `proxy.threads` threads serve, each with a current-thread runtime and a pingora
+//! `HttpProxy` of its own; the calling thread watches signals, the drain and the admin endpoint. Called by `run`, after the
+//! fork. Everything that can fail at start fails before the first thread exists.
+use crate::Upstreams;
+use crate::accept::{self, Listener};
+use crate::access_log::{AccessLog, Style};
+use crate::admin;
+use crate::conn::Front;
+use crate::drain::{Drain, DrainWatch};
+use crate::error::StartError;
+use crate::gateway::{Gateway, Shared};
+use crate::hop::Hop;
+use crate::request_id::RequestIds;
+use crate::stats::Stats;
+use crate::workers::Workers;
+use appliance_config::Settings;
+use appliance_config::settings::{Endpoint, Listen, Log, LogFormat};
+use pingora::proxy::http_proxy;
+use pingora::server::configuration::ServerConf;
+use std::io::{self, IsTerminal};
+use std::net::TcpListener;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Instant;
+use tokio::runtime::{Builder, Runtime};
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+
+/// Idle connections to workers that one thread keeps at most; beyond this many, opening one anew is not what costs.
+const IDLE_HOPS: usize = 4096;
+
+/// Serves until `stop` is ready, then drains. The number of requests that had to be cut.
+pub(crate) fn serve(
+    settings: &Settings,
+    listeners: &[OwnedFd],
+    admin: Option<TcpListener>,
+    upstreams: &Arc<dyn Upstreams>,
+    stop: impl Future<Output = io::Result<()>>,
+) -> Result<u64, StartError> {
+    let shared = Arc::new(Shared {
+        settings: settings.clone(),
+        workers: Workers::new(upstreams.clone()),
+        ids: RequestIds::new(),
+        stats: Stats::new(Instant::now()),
+    });
+    let (drain, watch) = Drain::new();
+    let (alive, gone) = mpsc::channel(1);
+    let prepared: Vec<Prepared> = (0..settings.proxy.threads)
+        .map(|_| prepare(&shared, listeners, upstreams, &watch))
+        .collect::<Result<_, _>>()?;
+    let control = runtime()?;
+    let threads: Vec<JoinHandle<()>> =
+        prepared.into_iter().map(|one| one.spawn(&watch, &alive)).collect::<Result<_, _>>()?;
+    drop(alive);
+    let cut = control.block_on(async {
+        if let Some(admin) = admin {
+            tokio::spawn(admin::run(admin, shared.clone(), watch.clone()));
+        }
+        stop.await.map_err(StartError::Signal)?;
+        Ok(end(&shared, &drain, gone).await)
+    })?;
+    for thread in threads {
+        // A thread that panicked has nothing left to wait for, and has said so on standard error.
+        let _ = thread.join();
+    }
+    Ok(cut)
+}
+
+/// Drains; the number of requests that had to be cut.
+async fn end(shared: &Shared, drain: &Drain, mut gone: mpsc::Receiver<()>) -> u64 {
+    drain.begin();
+    let graceful = shared.settings.timeouts.graceful;
+    if timeout(graceful, gone.recv()).await.is_ok() {
+        return 0;
+    }
+    let running = shared.stats.active.get();
+    tracing::warn!(
+        requests = running,
+        ?graceful,
+        "requests were still running at the end of timeouts.graceful and are cut"
+    );
+    drain.cut();
+    running
+}
+
+/// A proxy thread, ready to start.
+struct Prepared {
+    runtime: Runtime,
+    listeners: Vec<Listener>,
+    front: Arc<Front>,
+}
+
+fn prepare(
+    shared: &Arc<Shared>,
+    listeners: &[OwnedFd],
+    upstreams: &Arc<dyn Upstreams>,
+    watch: &DrainWatch,
+) -> Result<Prepared, StartError> {
+    let runtime = runtime()?;
+    let adopt = |(fd, listen): (&OwnedFd, &Listen)| {
+        Listener::adopt(fd, &listen.address)
+            .map_err(|source| StartError::Listener { address: spelled(&listen.address), source })
+    };
+    let listeners = {
+        let _inside = runtime.enter();
+        listeners.iter().zip(&shared.settings.listen).map(adopt).collect::<Result<_, _>>()?
+    };
+    let hop = Hop::new(&**upstreams, &shared.settings.timeouts)?;
+    let log = Arc::new(AccessLog::new(style(&shared.settings.log)));
+    let gateway = Gateway::new(shared.clone(), hop, log.clone(), watch.clone());
+    let conf = ServerConf {
+        threads: 1,
+        upstream_keepalive_pool_size: IDLE_HOPS,
+        // `retry.rs` decides; pingora's own limit must not interfere.
+        max_retries: usize::MAX,
+        ..ServerConf::default()
+    };
+    let proxy = Arc::new(http_proxy(&Arc::new(conf), gateway));
+    let front = Arc::new(Front { proxy, shared: shared.clone(), log });
+    Ok(Prepared { runtime, listeners, front })
+}
+
+impl Prepared {
+    /// Starts the thread; it drops `alive` at its end.
+    fn spawn(self, watch: &DrainWatch, alive: &mpsc::Sender<()>) -> Result<JoinHandle<()>, StartError> {
+        let (watch, alive) = (watch.clone(), alive.clone());
+        let Self { runtime, listeners, front } = self;
+        let life = move || {
+            runtime.block_on(thread(listeners, front, watch));
+            drop(alive);
+        };
+        std::thread::Builder::new().name("proxy".into()).spawn(life).map_err(StartError::Thread)
+    }
+}
+
+/// One proxy thread's life: until the last connection is gone or the patience ends.
+async fn thread(listeners: Vec<Listener>, front: Arc<Front>, mut watch: DrainWatch) {
+    let (alive, mut gone) = mpsc::channel(1);
+    let log = front.log.clone();
+    let flusher = log.clone();
+    tokio::spawn(async move { flusher.flush_for_ever().await });
+    for listener in listeners {
+        tokio::spawn(accept::run(listener, front.clone(), watch.clone(), alive.clone()));
+    }
+    drop(alive);
+    tokio::select! {
+        _ = gone.recv() => {}
+        () = watch.cut() => {}
+    }
+    log.flush();
+}
+
+fn runtime() -> Result<Runtime, StartError> {
+    Builder::new_current_thread().enable_all().build().map_err(StartError::Thread)
+}
+
+/// `None`: no access log.
+fn style(log: &Log) -> Option<Style> {
+    let human = match log.format {
+        LogFormat::Auto => io::stderr().is_terminal(),
+        LogFormat::Human => true,
+        LogFormat::Json => false,
+    };
+    log.access.then_some(if human { Style::Human } else { Style::Json })
+}
+
+fn spelled(endpoint: &Endpoint) -> String {
+    match endpoint {
+        Endpoint::Tcp(address) => address.to_string(),
+        Endpoint::Unix(path) => format!("unix:{}", path.display()),
+    }
+}

@@ -1,0 +1,295 @@
+//! The client's byte stream as pingora gets it: exactly one request's bytes in, few large writes out. It owns the socket and
+//! what was read ahead, so that pipelined requests wait here and an idle connection needs no buffer. `conn.rs` reads heads
+//! from it and lends it to pingora for one request at a time. It must never interpret a header.
+use crate::client::Client;
+use crate::framing::Body;
+use crate::socket::Socket;
+use async_trait::async_trait;
+use bytes::{Buf, BytesMut};
+use pingora::protocols::raw_connect::ProxyDigest;
+use pingora::protocols::{
+    GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl, TimingDigest,
+    UniqueID,
+};
+use std::io::{self, IoSlice};
+use std::mem::{MaybeUninit, take};
+use std::os::fd::AsRawFd;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::time::{Instant, Sleep, timeout};
+
+/// Head and small body leave in one write up to this size: one loopback segment, pingora's own flush granularity is smaller.
+const COALESCE_BYTES: usize = 16 * 1024;
+/// Pipelined bytes that are read ahead while a request runs, to notice that the client leaves; then TCP holds it back.
+const READ_AHEAD_BYTES: usize = 64 * 1024;
+/// First size of the buffer for heads; most fit.
+const HEAD_BYTES: usize = 2048;
+/// How long a connection that is closed with unread input is still read, so that the answer is not lost to a reset
+/// (RFC 9112 section 9.6; nginx's `lingering_timeout` is 5 s).
+const LINGER: Duration = Duration::from_secs(2);
+
+/// One client connection's bytes.
+pub(crate) struct ClientStream {
+    socket: Socket,
+    client: Arc<Client>,
+    /// Received, but not part of the request that pingora is serving.
+    inbound: BytesMut,
+    /// What is still to come of the body of that request.
+    body: Body,
+    /// Accepted from pingora; the first `sent` bytes have left.
+    outbound: Vec<u8>,
+    sent: usize,
+    stall: Stall,
+}
+
+/// Ends a write that makes no progress. The timer exists only while the socket is blocked.
+struct Stall {
+    limit: Duration,
+    timer: Option<Pin<Box<Sleep>>>,
+}
+
+impl ClientStream {
+    /// `write_timeout`: longest time without progress while an answer leaves.
+    pub(crate) fn new(socket: Socket, client: Arc<Client>, write_timeout: Duration) -> Self {
+        let stall = Stall { limit: write_timeout, timer: None };
+        Self {
+            socket,
+            client,
+            inbound: BytesMut::new(),
+            body: Body::NONE,
+            outbound: Vec::new(),
+            sent: 0,
+            stall,
+        }
+    }
+
+    pub(crate) fn client(&self) -> &Arc<Client> {
+        &self.client
+    }
+
+    /// Waits for the first bytes of a next request, holding no buffers; false at the client's end.
+    pub(crate) async fn next(&mut self) -> io::Result<bool> {
+        self.outbound = Vec::new();
+        loop {
+            self.inbound = BytesMut::new();
+            self.socket.readable().await?;
+            self.inbound.reserve(HEAD_BYTES);
+            match self.socket.try_read(&mut self.inbound) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                read => return Ok(read? > 0),
+            }
+        }
+    }
+
+    /// What has been received and not lent to pingora.
+    pub(crate) fn inbound(&self) -> &[u8] {
+        &self.inbound
+    }
+
+    /// Reads more; the number of bytes, 0 at the client's end.
+    pub(crate) async fn receive(&mut self) -> io::Result<usize> {
+        self.inbound.reserve(HEAD_BYTES);
+        self.socket.read_buf(&mut self.inbound).await
+    }
+
+    /// Begins a request whose head is the first `head` bytes received: its bytes so far, for pingora. What follows the body
+    /// stays here.
+    pub(crate) fn begin(&mut self, head: usize, body: Body) -> Result<BytesMut, crate::error::Failure> {
+        self.body = body;
+        let of_body = self.body.take(&self.inbound[head..])?;
+        let lent = self.inbound.split_to(head + of_body);
+        if self.inbound.is_empty() {
+            // Gives pingora the only handle on the memory: it can then append without a copy.
+            self.inbound = BytesMut::new();
+        }
+        Ok(lent)
+    }
+
+    /// Sends the rest and closes. If the client may still be sending, its input is read and dropped for a while.
+    pub(crate) async fn close(&mut self, may_be_sending: bool) {
+        let sent = AsyncWriteExt::shutdown(self).await.is_ok();
+        if !sent || !may_be_sending {
+            return;
+        }
+        let mut rest = [0; 4096];
+        // At the end, an error or the time-out: the connection is closed either way.
+        let _ =
+            timeout(LINGER, async { while matches!(self.socket.read(&mut rest).await, Ok(1..)) {} }).await;
+    }
+
+    /// While a complete request is served: only the client's end is of interest, further requests wait in `inbound`.
+    fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while self.inbound.len() < READ_AHEAD_BYTES {
+            let mut space = [MaybeUninit::uninit(); 2048];
+            let mut ahead = ReadBuf::uninit(&mut space);
+            ready!(Pin::new(&mut self.socket).poll_read(cx, &mut ahead))?;
+            match ahead.filled() {
+                // Requests that came before the end still get their answers.
+                [] if self.inbound.is_empty() => return Poll::Ready(Ok(())),
+                [] => return Poll::Pending,
+                bytes => self.inbound.extend_from_slice(bytes),
+            }
+        }
+        Poll::Pending
+    }
+
+    /// After an upgrade: everything, as it comes.
+    fn poll_raw(&mut self, cx: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if self.inbound.is_empty() {
+            return Pin::new(&mut self.socket).poll_read(cx, into);
+        }
+        let count = into.remaining().min(self.inbound.len());
+        into.put_slice(&self.inbound[..count]);
+        self.inbound.advance(count);
+        Poll::Ready(Ok(()))
+    }
+
+    /// One `writev` of what is buffered and of `more`; how much of `more` has left.
+    fn poll_send(&mut self, cx: &mut Context<'_>, more: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        let buffered = &self.outbound[self.sent..];
+        let mut slices = [IoSlice::new(&[]); 8];
+        slices[0] = IoSlice::new(buffered);
+        for (slot, slice) in slices[1..].iter_mut().zip(more) {
+            *slot = IoSlice::new(slice);
+        }
+        let written = Pin::new(&mut self.socket).poll_write_vectored(cx, &slices);
+        let written = ready!(self.stall.poll(cx, written))?;
+        if written == 0 {
+            return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+        }
+        let of_more = written.saturating_sub(buffered.len());
+        self.sent += written - of_more;
+        if self.sent == self.outbound.len() {
+            self.outbound.clear();
+            self.sent = 0;
+        }
+        Poll::Ready(Ok(of_more))
+    }
+}
+
+impl Stall {
+    /// Passes a write's result through; fails it when the socket has been blocked for the limit.
+    fn poll(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        if written.is_ready() {
+            self.timer = None;
+            return written;
+        }
+        let end = Instant::now() + self.limit;
+        let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(end)));
+        ready!(timer.as_mut().poll(cx));
+        Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+    }
+}
+
+impl AsyncRead for ClientStream {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        if this.client.is_upgraded() {
+            return this.poll_raw(cx, into);
+        }
+        if this.body.is_complete() {
+            return this.poll_gone(cx);
+        }
+        let before = into.filled().len();
+        ready!(Pin::new(&mut this.socket).poll_read(cx, into))?;
+        let fresh = &into.filled()[before..];
+        let of_body = this.body.take(fresh).map_err(io::Error::other)?;
+        this.inbound.extend_from_slice(&fresh[of_body..]);
+        into.set_filled(before + of_body);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for ClientStream {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.poll_write_vectored(cx, &[IoSlice::new(bytes)])
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        let total: usize = slices.iter().map(|slice| slice.len()).sum();
+        loop {
+            if this.outbound.len() - this.sent + total <= COALESCE_BYTES {
+                slices.iter().for_each(|slice| this.outbound.extend_from_slice(slice));
+                return Poll::Ready(Ok(total));
+            }
+            let count = ready!(this.poll_send(cx, slices))?;
+            if count > 0 {
+                return Poll::Ready(Ok(count));
+            }
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        while this.sent < this.outbound.len() {
+            ready!(this.poll_send(cx, &[]))?;
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.as_mut().poll_flush(cx))?;
+        Pin::new(&mut self.get_mut().socket).poll_shutdown(cx)
+    }
+}
+
+impl Drop for ClientStream {
+    fn drop(&mut self) {
+        if self.client.is_reset_on_drop() {
+            self.socket.reset_on_drop();
+        }
+    }
+}
+
+/// How pingora closes a connection that it does not hand back.
+#[async_trait]
+impl Shutdown for ClientStream {
+    async fn shutdown(&mut self) {
+        let may_be_sending = !self.body.is_complete() || !take(&mut self.inbound).is_empty();
+        self.close(may_be_sending).await;
+    }
+}
+
+impl UniqueID for ClientStream {
+    fn id(&self) -> i32 {
+        self.socket.as_raw_fd()
+    }
+}
+
+impl std::fmt::Debug for ClientStream {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "ClientStream({:?})", self.socket)
+    }
+}
+
+// What else pingora may ask of a connection; addresses come from `Client` instead.
+impl Ssl for ClientStream {}
+#[async_trait]
+impl Peek for ClientStream {}
+impl GetTimingDigest for ClientStream {
+    fn get_timing_digest(&self) -> Vec<Option<TimingDigest>> {
+        Vec::new()
+    }
+}
+impl GetProxyDigest for ClientStream {
+    fn get_proxy_digest(&self) -> Option<Arc<ProxyDigest>> {
+        None
+    }
+}
+impl GetSocketDigest for ClientStream {
+    fn get_socket_digest(&self) -> Option<Arc<SocketDigest>> {
+        None
+    }
+}

@@ -1,0 +1,89 @@
+//! The workers as the proxy process sees them: what the board says plus the requests that this process has given out.
+//! `gateway.rs` reserves a worker here for each try. All proxy threads share one. It must never connect to a worker; that
+//! is `hop.rs`'s and pingora's business.
+use crate::balance::{Seen, choose};
+use crate::error::Failure;
+use crate::retry::Route;
+use crate::{Upstreams, WorkerId};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// How long a request is held while no worker can take it: long enough for a replaced worker to come back from its fork,
+/// short enough that clients and balancers in front have not given up (nginx waits 60 s, Kubernetes probes 1–10 s).
+pub(crate) const HOLD: Duration = Duration::from_secs(10);
+
+/// Pause between two looks at the board while a request is held: a worker's start takes tens of milliseconds.
+const LOOK_AGAIN: Duration = Duration::from_millis(5);
+
+/// All workers.
+pub(crate) struct Workers {
+    upstreams: Arc<dyn Upstreams>,
+    in_flight: Box<[AtomicU32]>,
+    turn: AtomicU32,
+}
+
+/// A request's place at a worker; given back when dropped.
+pub(crate) struct Seat {
+    pub(crate) worker: WorkerId,
+    /// The process that the board named when the place was taken.
+    pub(crate) instance: u32,
+    workers: Arc<Workers>,
+}
+
+impl Workers {
+    pub(crate) fn new(upstreams: Arc<dyn Upstreams>) -> Arc<Self> {
+        let in_flight = (0..upstreams.count()).map(|_| AtomicU32::new(0)).collect();
+        Arc::new(Self { upstreams, in_flight, turn: AtomicU32::new(0) })
+    }
+
+    pub(crate) fn count(&self) -> u32 {
+        self.upstreams.count()
+    }
+
+    /// Every worker, in the order of their numbers.
+    pub(crate) fn seen(&self) -> impl Iterator<Item = Seen> {
+        self.in_flight.iter().zip(1..).map(|(in_flight, worker)| Seen {
+            worker,
+            load: self.upstreams.load(worker),
+            in_flight: in_flight.load(Relaxed),
+        })
+    }
+
+    /// A place for the next try of a request: at a worker it has not been to, else at any. Waits while there is none.
+    pub(crate) async fn reserve(self: &Arc<Self>, route: &mut Route) -> Result<Seat, Failure> {
+        loop {
+            if let Some(seat) = self.try_reserve(&route.tried) {
+                return Ok(seat);
+            }
+            // A worker that failed this request is the last choice; one with a full backlog needs a pause first.
+            if !route.full
+                && let Some(seat) = self.try_reserve(&[])
+            {
+                return Ok(seat);
+            }
+            let held_until = *route.held_until.get_or_insert_with(|| Instant::now() + HOLD);
+            if Instant::now() >= held_until {
+                return Err(if route.full { Failure::WorkersFull } else { Failure::NoWorker });
+            }
+            tokio::time::sleep(LOOK_AGAIN).await;
+            if route.full {
+                route.tried.clear();
+            }
+        }
+    }
+
+    fn try_reserve(self: &Arc<Self>, tried: &[WorkerId]) -> Option<Seat> {
+        let turn = self.turn.fetch_add(1, Relaxed);
+        let chosen = choose(self.seen(), self.count(), tried, turn)?;
+        self.in_flight[chosen.worker as usize - 1].fetch_add(1, Relaxed);
+        Some(Seat { worker: chosen.worker, instance: chosen.load.instance, workers: self.clone() })
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.workers.in_flight[self.worker as usize - 1].fetch_sub(1, Relaxed);
+    }
+}
