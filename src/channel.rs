@@ -1,0 +1,169 @@
+//! The two sockets on which messages travel. *Orders*: a pair per template, master to template; when the master closes its
+//! end, the template quits. *Reports*: one pair for the life of the master; every template and worker inherits the
+//! writing end, and each packet carries the sender's process id as the kernel knows it.
+use crate::message::{MAX_PACKET, Message};
+use nix::errno::Errno;
+use nix::sys::socket::{
+    AddressFamily, ControlMessageOwned, MsgFlags, SockFlag, SockType, UnixCredentials, recv, recvmsg, send,
+    setsockopt, socketpair, sockopt,
+};
+use nix::unistd::Pid;
+use std::io::{self, IoSliceMut};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+
+/// Packets taken in one turn: more than the kernel queues on such a pair (`net.unix.max_dgram_qlen`, 512 at most in
+/// distributions), and a bound for a sender that never stops.
+const BATCH: usize = 1024;
+
+/// The master's end of a template's orders.
+#[derive(Debug)]
+pub struct Orders(OwnedFd);
+
+/// The template's end of its orders.
+#[derive(Debug)]
+pub struct Inbox(OwnedFd);
+
+/// Makes the pair. Packets keep their bounds, and a closed end is told from silence.
+pub fn orders() -> io::Result<(Orders, Inbox)> {
+    let (here, there) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)?;
+    Ok((Orders(here), Inbox(there)))
+}
+
+impl Orders {
+    /// Gives an order; never waits for a template that does not listen.
+    pub fn give(&self, order: &Message) -> io::Result<()> {
+        send(self.0.as_raw_fd(), &order.encode(), MsgFlags::MSG_NOSIGNAL | MsgFlags::MSG_DONTWAIT)?;
+        Ok(())
+    }
+}
+
+impl Inbox {
+    /// The next order, which `poll` announced; `Quit` when the master has closed its end.
+    pub fn take(&self) -> io::Result<Option<Message>> {
+        let mut buffer = [0; 256];
+        match recv(self.0.as_raw_fd(), &mut buffer, MsgFlags::MSG_DONTWAIT) {
+            Ok(0) => Ok(Some(Message::Quit)),
+            Ok(n) => Ok(Message::decode(&buffer[..n])),
+            Err(Errno::EAGAIN | Errno::EINTR) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+impl AsFd for Inbox {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+/// The master's end of the reports.
+#[derive(Debug)]
+pub struct Reports {
+    fd: OwnedFd,
+    packet: Vec<u8>,
+    control: Vec<u8>,
+}
+
+/// The end that templates and workers inherit.
+#[derive(Debug)]
+pub struct Reporter(OwnedFd);
+
+/// Makes the pair.
+pub fn reports() -> io::Result<(Reports, Reporter)> {
+    let (here, there) = socketpair(AddressFamily::Unix, SockType::Datagram, None, SockFlag::SOCK_CLOEXEC)?;
+    setsockopt(&here, sockopt::PassCred, &true)?;
+    let reports =
+        Reports { fd: here, packet: vec![0; MAX_PACKET], control: nix::cmsg_space!(UnixCredentials) };
+    Ok((reports, Reporter(there)))
+}
+
+impl Reports {
+    /// Takes what has arrived, each with its sender. Packets that are no message are dropped.
+    pub fn take_all(&mut self) -> io::Result<Vec<(Pid, Message)>> {
+        let mut taken = Vec::new();
+        for _ in 0..BATCH {
+            let Some(report) = self.take()? else { break };
+            taken.extend(report);
+        }
+        Ok(taken)
+    }
+
+    /// `None`: nothing more has arrived. `Some(None)`: something that is no message.
+    fn take(&mut self) -> io::Result<Option<Option<(Pid, Message)>>> {
+        let mut parts = [IoSliceMut::new(&mut self.packet)];
+        let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_CMSG_CLOEXEC;
+        let received = match recvmsg::<()>(self.fd.as_raw_fd(), &mut parts, Some(&mut self.control), flags) {
+            Ok(received) => received,
+            Err(Errno::EAGAIN | Errno::EINTR) => return Ok(None),
+            Err(error) => return Err(error.into()),
+        };
+        let sender = received.cmsgs()?.find_map(|part| match part {
+            ControlMessageOwned::ScmCredentials(credentials) => Some(Pid::from_raw(credentials.pid())),
+            _ => None,
+        });
+        let length = received.bytes;
+        Ok(Some(sender.zip(Message::decode(&self.packet[..length]))))
+    }
+}
+
+impl AsFd for Reports {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+impl Reporter {
+    /// Sends a report; waits while the master is busy. A master that is gone is no error of the sender's: its end is near.
+    pub fn report(&self, message: &Message) {
+        while let Err(Errno::EINTR) = send(self.0.as_raw_fd(), &message.encode(), MsgFlags::MSG_NOSIGNAL) {}
+    }
+
+    /// A second descriptor of the same end, to hand to a child.
+    pub fn try_clone(&self) -> io::Result<Reporter> {
+        Ok(Reporter(self.0.try_clone()?))
+    }
+}
+
+impl AsFd for Reporter {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::message::MAX_TEXT;
+
+    #[test]
+    fn reports_arrive_in_order_and_name_their_sender() {
+        let (mut reports, reporter) = reports().unwrap();
+        let long = Message::LoadFailed { code: 1, text: "x\n".repeat(MAX_TEXT / 2) };
+        reporter.report(&Message::Forked { worker: 2, generation: 0 });
+        reporter.try_clone().unwrap().report(&long);
+        let me = Pid::this();
+        assert_eq!(
+            reports.take_all().unwrap(),
+            [(me, Message::Forked { worker: 2, generation: 0 }), (me, long)]
+        );
+        assert_eq!(reports.take_all().unwrap(), []);
+    }
+
+    #[test]
+    fn garbage_between_reports_is_dropped() {
+        let (mut reports, reporter) = reports().unwrap();
+        send(reporter.as_fd().as_raw_fd(), b"\xff", MsgFlags::empty()).unwrap();
+        reporter.report(&Message::Ready);
+        assert_eq!(reports.take_all().unwrap(), [(Pid::this(), Message::Ready)]);
+    }
+
+    #[test]
+    fn a_master_that_closes_its_end_means_quit() {
+        let (orders, inbox) = orders().unwrap();
+        assert_eq!(inbox.take().unwrap(), None);
+        orders.give(&Message::Fork { worker: 9 }).unwrap();
+        drop(orders);
+        assert_eq!(inbox.take().unwrap(), Some(Message::Fork { worker: 9 }));
+        assert_eq!(inbox.take().unwrap(), Some(Message::Quit));
+    }
+}
