@@ -1,0 +1,340 @@
+//! Who must run, and what to do when somebody comes, gets ready, goes, or takes too long: the master's whole policy, as a
+//! function of (state, event, time). Called by `master.rs` only, which performs the actions. Nothing here makes a system
+//! call or reads the clock. This file takes events and changes the table of children; `settle.rs` looks at the table and
+//! asks for what is missing.
+use crate::child::{Backoff, Child, Order, Role, Stage};
+use crate::message::Ended;
+use crate::notice::Notice;
+use appliance_worker::abi;
+use nix::unistd::Pid;
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+mod event;
+pub use event::{Action, Event, Plan};
+mod settle;
+#[cfg(test)]
+mod tests;
+
+/// A worker that crashes this often before anybody was ever ready will not get better by itself.
+const START_ATTEMPTS: u32 = 5;
+/// The proxy gives its last requests all of `timeouts.graceful`; the master gives it this much longer to say what it cut.
+const LAST_WORDS: Duration = Duration::from_millis(500);
+
+/// What the whole appliance is at.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Phase {
+    /// No worker has ever been ready: any failure is a failed start.
+    Starting,
+    /// Whatever fails is replaced.
+    Serving,
+    /// First the proxy, so that no new request comes; then the workers; then the templates.
+    Stopping { last: Rank, code: i32, kill_at: Option<Instant> },
+    /// `Exit` has been said.
+    Over,
+}
+
+/// Whose turn it is to go.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Rank {
+    Proxy,
+    Workers,
+    Templates,
+}
+
+/// How far a reload has come.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Reload {
+    Idle,
+    /// The next generation's template loads the application.
+    Loading,
+    /// Workers are replaced one by one.
+    Rolling,
+}
+
+/// The table.
+#[derive(Debug)]
+pub struct Fleet {
+    plan: Plan,
+    phase: Phase,
+    /// Generation that new workers belong to.
+    generation: u32,
+    reload: Reload,
+    /// SIGHUP came while a reload was under way; the files may have changed after it read them.
+    reload_again: bool,
+    children: Vec<Child>,
+    orders: Vec<Order>,
+    backoffs: BTreeMap<Role, Backoff>,
+    actions: Vec<Action>,
+}
+
+impl Fleet {
+    /// A fleet of nobody; the first [`Event::Tick`] starts it.
+    pub fn new(plan: Plan) -> Fleet {
+        Fleet {
+            plan,
+            phase: Phase::Starting,
+            generation: 0,
+            reload: Reload::Idle,
+            reload_again: false,
+            children: Vec::new(),
+            orders: Vec::new(),
+            backoffs: BTreeMap::new(),
+            actions: Vec::new(),
+        }
+    }
+
+    /// Takes an event and answers what to do, in this order. Each `Start` must be answered before the next event.
+    pub fn on(&mut self, event: Event, now: Instant) -> Vec<Action> {
+        match event {
+            Event::Tick => {}
+            Event::Started { role, generation, pid } => self.on_started(role, generation, pid, now),
+            Event::NotStarted { role, generation, text } => self.on_not_started(role, generation, text, now),
+            Event::Loaded { pid, line } => self.on_loaded(pid, line),
+            Event::LoadFailed { pid, code, text } => self.on_load_failed(pid, code, text, now),
+            Event::Forked { worker, generation, pid } => {
+                self.on_started(Role::Worker(worker), generation, pid, now)
+            }
+            Event::ForkFailed { worker, text } => {
+                self.on_not_started(Role::Worker(worker), self.generation, text, now);
+            }
+            Event::Ready { pid } => self.on_ready(pid, now),
+            Event::Exited { pid, worker, ended } => self.on_exited(pid, worker, ended, now),
+            Event::Stop => self.on_stop(now),
+            Event::Reload => self.reload_again = !matches!(self.phase, Phase::Stopping { .. }),
+        }
+        self.settle(now);
+        std::mem::take(&mut self.actions)
+    }
+
+    /// When `Tick` is due, if nothing happens before.
+    pub fn next_deadline(&self, now: Instant) -> Option<Instant> {
+        if let Phase::Stopping { kill_at, .. } = self.phase {
+            return kill_at;
+        }
+        let children = self.children.iter().filter_map(|child| child.deadline);
+        let orders = self.orders.iter().map(|order| order.deadline);
+        let backoffs = self.backoffs.values().filter_map(|backoff| backoff.ends(now));
+        children.chain(orders).chain(backoffs).min()
+    }
+
+    fn on_started(&mut self, role: Role, generation: u32, pid: Pid, now: Instant) {
+        let wanted = self.is_wanted(role, generation);
+        self.orders.retain(|order| (order.role, order.generation) != (role, generation));
+        let (stage, deadline) = match role {
+            _ if !wanted => (Stage::Leaving, None),
+            Role::Proxy => (Stage::Ready, None),
+            Role::Template | Role::Worker(_) => (Stage::Booting, Some(now + self.plan.boot)),
+        };
+        if !wanted {
+            self.act(Action::Kill(pid));
+        }
+        self.children.push(Child { role, generation, pid, since: now, stage, deadline });
+    }
+
+    /// A child that comes late (its template died, or the appliance stops) must not take a place that is filled.
+    fn is_wanted(&self, role: Role, generation: u32) -> bool {
+        let known = match role {
+            Role::Worker(id) => (1..=self.plan.workers).contains(&id) && generation == self.generation,
+            Role::Proxy | Role::Template => true,
+        };
+        known
+            && matches!(self.phase, Phase::Starting | Phase::Serving)
+            && self.find(role, generation).is_none()
+    }
+
+    fn on_not_started(&mut self, role: Role, generation: u32, text: String, now: Instant) {
+        self.orders.retain(|order| (order.role, order.generation) != (role, generation));
+        match self.phase {
+            Phase::Starting => self.fail(abi::EXIT_FAILED, format!("cannot fork the {role}: {text}")),
+            _ if role == Role::Template && generation != self.generation => {
+                self.reload = Reload::Idle;
+                self.say(Notice::ReloadFailed { text });
+            }
+            _ => {
+                let again_in = self.backoff(role).fail(now);
+                self.say(Notice::NotForked { role, text, again_in });
+            }
+        }
+    }
+
+    fn on_loaded(&mut self, pid: Pid, line: String) {
+        let Some(child) = self.by_pid(pid).filter(|child| child.stage == Stage::Booting) else { return };
+        (child.stage, child.deadline) = (Stage::Ready, None);
+        let generation = child.generation;
+        if generation > self.generation {
+            self.generation = generation;
+            self.reload = Reload::Rolling;
+            // What made the old application's workers die young may be mended.
+            self.backoffs.clear();
+        }
+        self.backoff(Role::Template).reset();
+        self.say(Notice::Loaded { line });
+    }
+
+    fn on_load_failed(&mut self, pid: Pid, code: i32, text: String, now: Instant) {
+        let deadline = now + self.plan.graceful;
+        let Some(child) = self.by_pid(pid).filter(|child| child.stage == Stage::Booting) else { return };
+        (child.stage, child.deadline) = (Stage::Leaving, Some(deadline));
+        let generation = child.generation;
+        match self.phase {
+            Phase::Starting => self.fail(code, text),
+            _ if generation != self.generation => {
+                self.reload = Reload::Idle;
+                self.say(Notice::ReloadFailed { text });
+            }
+            _ => {
+                let again_in = self.backoff(Role::Template).fail(now);
+                self.say(Notice::LoadFailed { text, again_in });
+            }
+        }
+    }
+
+    fn on_ready(&mut self, pid: Pid, now: Instant) {
+        let Some(child) = self.by_pid(pid).filter(|child| child.stage == Stage::Booting) else { return };
+        (child.stage, child.deadline) = (Stage::Ready, None);
+        let role = child.role;
+        let predecessors = self.pids_where(|child| child.role == role && child.pid != pid);
+        self.send_off(&predecessors, now + self.plan.graceful);
+        if self.phase == Phase::Starting {
+            self.phase = Phase::Serving;
+            self.say(Notice::Serving);
+        }
+    }
+
+    fn on_exited(&mut self, pid: Pid, worker: Option<u32>, ended: Ended, now: Instant) {
+        let Some(at) = self.children.iter().position(|child| child.pid == pid) else {
+            // It died before it could say that it lived; or it is an orphan of the application's.
+            if let Some(role) = worker.map(Role::Worker)
+                && self.orders.iter().any(|order| order.role == role)
+            {
+                self.on_not_started(role, self.generation, ended.to_string(), now);
+            }
+            return;
+        };
+        let child = self.children.remove(at);
+        if let Role::Worker(worker) = child.role
+            && self.find(child.role, child.generation).is_none()
+        {
+            self.act(Action::MarkDead { worker, generation: child.generation });
+        }
+        if child.role == Role::Template {
+            self.orders.retain(|order| order.generation != child.generation);
+        }
+        if child.stage != Stage::Leaving && matches!(self.phase, Phase::Starting | Phase::Serving) {
+            self.on_lost(&child, ended, now);
+        }
+    }
+
+    /// A child has ended that nobody had told to.
+    fn on_lost(&mut self, child: &Child, ended: Ended, now: Instant) {
+        let role = child.role;
+        if role == Role::Template && child.generation > self.generation {
+            self.reload = Reload::Idle;
+            let text = format!("the template died while it loaded the application ({ended})");
+            return self.say(Notice::ReloadFailed { text });
+        }
+        if child.generation < self.generation && role != Role::Proxy {
+            return self.say(Notice::Lost { role, pid: child.pid, ended, again_in: Duration::ZERO });
+        }
+        let good = child.stage == Stage::Ready && now - child.since >= Backoff::GOOD_LIFE;
+        let backoff = self.backoff(role);
+        let again_in = if good {
+            backoff.reset();
+            Duration::ZERO
+        } else {
+            backoff.fail(now)
+        };
+        let failures = backoff.failures();
+        match self.phase {
+            Phase::Starting if is_final(role, ended, failures) => {
+                self.fail(abi::EXIT_FAILED, Notice::not_started(role, ended));
+            }
+            _ => self.say(Notice::Lost { role, pid: child.pid, ended, again_in }),
+        }
+    }
+
+    fn on_stop(&mut self, now: Instant) {
+        match self.phase {
+            Phase::Starting | Phase::Serving => {
+                let kill_at = Some(now + self.plan.graceful + LAST_WORDS);
+                self.phase = Phase::Stopping { last: Rank::Proxy, code: abi::EXIT_DONE, kill_at };
+                self.say(Notice::Stopping);
+                let proxy = self.pids_where(|child| child.role == Role::Proxy);
+                self.send_off(&proxy, now);
+            }
+            Phase::Stopping { last, code, .. } => {
+                self.phase = Phase::Stopping { last, code, kill_at: None };
+                self.say(Notice::StopNow);
+                self.kill_all();
+            }
+            Phase::Over => {}
+        }
+    }
+
+    /// The start has failed: say why, leave nothing running.
+    fn fail(&mut self, code: i32, text: String) {
+        self.say(Notice::Failed { text });
+        self.phase = Phase::Stopping { last: Rank::Templates, code, kill_at: None };
+        self.kill_all();
+    }
+
+    // ---- the table ----
+
+    /// Tells children to go that have not been told yet.
+    fn send_off(&mut self, pids: &[Pid], deadline: Instant) {
+        for &pid in pids {
+            let Some(child) = self.by_pid(pid).filter(|child| child.stage != Stage::Leaving) else {
+                continue;
+            };
+            let action = match (child.role, child.stage) {
+                // It imports the application and reads no orders.
+                (Role::Template, Stage::Booting) => Action::Kill(pid),
+                (Role::Template, _) => Action::Quit { template: pid },
+                _ => Action::Finish(pid),
+            };
+            (child.stage, child.deadline) = (Stage::Leaving, Some(deadline));
+            self.act(action);
+        }
+    }
+
+    fn kill_all(&mut self) {
+        for child in &self.children {
+            self.actions.push(Action::Kill(child.pid));
+        }
+    }
+
+    fn find(&self, role: Role, generation: u32) -> Option<&Child> {
+        self.children.iter().find(|child| {
+            (child.role, child.generation) == (role, generation) && child.stage != Stage::Leaving
+        })
+    }
+
+    fn by_pid(&mut self, pid: Pid) -> Option<&mut Child> {
+        self.children.iter_mut().find(|child| child.pid == pid)
+    }
+
+    fn pids_where(&self, is_meant: impl Fn(&Child) -> bool) -> Vec<Pid> {
+        self.children.iter().filter(|child| is_meant(child)).map(|child| child.pid).collect()
+    }
+
+    fn backoff(&mut self, role: Role) -> &mut Backoff {
+        self.backoffs.entry(role).or_default()
+    }
+
+    fn act(&mut self, action: Action) {
+        self.actions.push(action);
+    }
+
+    fn say(&mut self, notice: Notice) {
+        self.act(Action::Say(notice));
+    }
+}
+
+/// Whether the end of a child that never served means that the appliance cannot start.
+fn is_final(role: Role, ended: Ended, failures: u32) -> bool {
+    match role {
+        Role::Proxy | Role::Template => true,
+        Role::Worker(_) => ended == Ended::Code(abi::EXIT_BOOT) || failures >= START_ATTEMPTS,
+    }
+}

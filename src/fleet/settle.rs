@@ -1,0 +1,134 @@
+//! From the table of children to what must be done: whoever is missing is asked for, whoever is late is killed, whoever's turn
+//! it is to go is told. Runs after every event, so it never matters which event made a difference.
+use super::{Action, Fleet, Phase, Rank, Reload};
+use crate::child::{Child, Order, Role, Stage};
+use crate::notice::Notice;
+use appliance_worker::abi;
+use std::time::Instant;
+
+impl Fleet {
+    pub(super) fn settle(&mut self, now: Instant) {
+        match self.phase {
+            Phase::Starting | Phase::Serving => {
+                self.kill_late(now);
+                self.begin_or_end_reload(now);
+                self.fill(now);
+            }
+            Phase::Stopping { .. } => self.wind_down(now),
+            Phase::Over => {}
+        }
+    }
+
+    /// Asks for every child that must be there and is not.
+    fn fill(&mut self, now: Instant) {
+        if matches!(self.phase, Phase::Stopping { .. }) {
+            return self.wind_down(now);
+        }
+        if self.is_missing(Role::Template, self.generation, now) {
+            self.order(Role::Template, self.generation, now);
+        }
+        let template = self.find(Role::Template, self.generation).filter(|child| child.stage == Stage::Ready);
+        let Some(template) = template.map(|child| child.pid) else { return };
+        if self.is_missing(Role::Proxy, 0, now) {
+            self.order(Role::Proxy, 0, now);
+        }
+        for worker in 1..=self.plan.workers {
+            let role = Role::Worker(worker);
+            // A predecessor serves until its successor is ready, and only one successor boots at a time.
+            let replaces =
+                self.children.iter().any(|child| child.role == role && child.stage == Stage::Ready);
+            if self.is_missing(role, self.generation, now) && !(replaces && self.somebody_boots()) {
+                self.orders.push(Order { role, generation: self.generation, deadline: now + self.plan.boot });
+                self.act(Action::Fork { template, worker });
+            }
+        }
+    }
+
+    fn order(&mut self, role: Role, generation: u32, now: Instant) {
+        self.orders.push(Order { role, generation, deadline: now + self.plan.boot });
+        self.act(Action::Start { role, generation });
+    }
+
+    fn is_missing(&self, role: Role, generation: u32, now: Instant) -> bool {
+        self.find(role, generation).is_none()
+            && !self.orders.iter().any(|order| (order.role, order.generation) == (role, generation))
+            && self.backoffs.get(&role).is_none_or(|backoff| backoff.is_over(now))
+    }
+
+    fn somebody_boots(&self) -> bool {
+        let worker = |role: Role| matches!(role, Role::Worker(_));
+        self.orders.iter().any(|order| worker(order.role))
+            || self.children.iter().any(|child| worker(child.role) && child.stage == Stage::Booting)
+    }
+
+    fn begin_or_end_reload(&mut self, now: Instant) {
+        if self.reload == Reload::Rolling && self.is_rolled_over() {
+            self.reload = Reload::Idle;
+            let old =
+                self.pids_where(|child| child.role == Role::Template && child.generation < self.generation);
+            self.send_off(&old, now + self.plan.graceful);
+            self.say(Notice::Reloaded { generation: self.generation });
+        }
+        let idle = self.reload == Reload::Idle && self.phase == Phase::Serving;
+        if idle && std::mem::take(&mut self.reload_again) {
+            self.reload = Reload::Loading;
+            self.say(Notice::Reloading);
+            self.order(Role::Template, self.generation + 1, now);
+        }
+    }
+
+    /// Every worker is of this generation, and the last one has left: the board has two places for each worker.
+    fn is_rolled_over(&self) -> bool {
+        (1..=self.plan.workers).all(|id| {
+            self.find(Role::Worker(id), self.generation).is_some_and(|child| child.stage == Stage::Ready)
+        }) && !self
+            .children
+            .iter()
+            .any(|child| matches!(child.role, Role::Worker(_)) && child.stage == Stage::Leaving)
+    }
+
+    /// Kills what is longer in its stage than it may be.
+    fn kill_late(&mut self, now: Instant) {
+        let is_due = |deadline: Option<Instant>| deadline.is_some_and(|at| at <= now);
+        let mut late: Vec<Child> =
+            self.children.iter().filter(|child| is_due(child.deadline)).cloned().collect();
+        // A worker that was ordered and never came: its template is stuck.
+        let stuck = self.orders.iter().any(|order| order.deadline <= now);
+        late.extend(self.find(Role::Template, self.generation).filter(|_| stuck).cloned());
+        self.orders.retain(|order| order.deadline > now);
+        for child in late {
+            self.by_pid(child.pid).expect("it was found a moment ago").deadline = None;
+            if self.phase == Phase::Starting {
+                return self.fail(abi::EXIT_FAILED, Notice::too_slow(child.role, self.plan.boot));
+            }
+            self.say(Notice::TooSlow { role: child.role, pid: child.pid, stage: child.stage });
+            self.act(Action::Kill(child.pid));
+        }
+    }
+
+    /// One rank after the other, each when the one before has gone; at the deadline all at once.
+    fn wind_down(&mut self, now: Instant) {
+        let Phase::Stopping { mut last, code, mut kill_at } = self.phase else { return };
+        if kill_at.is_some_and(|at| at <= now) {
+            kill_at = None;
+            self.say(Notice::Cut { left: self.children.len() });
+            self.kill_all();
+        }
+        if last == Rank::Proxy && self.pids_where(|child| child.role == Role::Proxy).is_empty() {
+            last = Rank::Workers;
+            let workers = self.pids_where(|child| matches!(child.role, Role::Worker(_)));
+            self.send_off(&workers, now);
+        }
+        if last == Rank::Workers && self.pids_where(|child| matches!(child.role, Role::Worker(_))).is_empty()
+        {
+            last = Rank::Templates;
+            let templates = self.pids_where(|child| child.role == Role::Template);
+            self.send_off(&templates, now);
+        }
+        self.phase = Phase::Stopping { last, code, kill_at };
+        if last == Rank::Templates && self.children.is_empty() {
+            self.phase = Phase::Over;
+            self.act(Action::Exit(code));
+        }
+    }
+}
