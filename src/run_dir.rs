@@ -1,0 +1,181 @@
+//! The directory of the workers' sockets: the configured one, or a private one for this run. Opened and locked by the master
+//! before any socket, removed (if private) when the master ends. Only one master can hold it.
+use crate::error::Error;
+use crate::privileges::Identity;
+use nix::libc;
+use nix::unistd::{AccessFlags, Uid, access, mkdtemp};
+use std::fs::{self, DirBuilder, File, OpenOptions, Permissions, TryLockError};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+/// Mode of the directory: the owner, and a look for the group.
+const DIR_MODE: u32 = 0o750;
+/// The lock, which names the master that holds it.
+const LOCK_FILE: &str = "master.pid";
+
+/// A run directory that is ours for as long as the value lives.
+#[derive(Debug)]
+pub struct RunDir {
+    path: PathBuf,
+    private: bool,
+    _lock: File,
+}
+
+impl RunDir {
+    /// Opens the configured directory, or a private one below `runtime` (`$XDG_RUNTIME_DIR`) or `/tmp`.
+    pub fn open(
+        configured: Option<&Path>,
+        runtime: Option<&Path>,
+        identity: Option<&Identity>,
+    ) -> Result<RunDir, Error> {
+        let private = configured.is_none();
+        let path = match configured {
+            Some(path) => configured_dir(path, identity)?,
+            // A user's runtime directory is closed to the user that the children become.
+            None => private_dir(runtime.filter(|dir| identity.is_none() && dir.is_dir()))?,
+        };
+        let lock = lock(&path)?;
+        let dir = RunDir { path, private, _lock: lock };
+        if let Some(identity) = identity {
+            identity.give(&dir.path).map_err(|error| refused(&dir.path, error))?;
+        }
+        Ok(dir)
+    }
+
+    /// Path of a worker's socket; the same text for the master that binds it and the proxy that connects to it.
+    pub fn socket(&self, worker: u32) -> PathBuf {
+        self.path.join(format!("worker-{worker}.sock"))
+    }
+}
+
+impl Drop for RunDir {
+    fn drop(&mut self) {
+        // The lock is still held, so nobody else's file can be removed. What cannot be removed does no harm.
+        let _ = fs::remove_file(self.path.join(LOCK_FILE));
+        if self.private {
+            let _ = fs::remove_dir(&self.path);
+        }
+    }
+}
+
+fn refused(path: &Path, why: impl std::fmt::Display) -> Error {
+    Error::RunDir { path: path.to_owned(), why: why.to_string() }
+}
+
+fn private_dir(runtime: Option<&Path>) -> Result<PathBuf, Error> {
+    let parent = runtime.unwrap_or(Path::new("/tmp"));
+    let path = mkdtemp(&parent.join("appliance-XXXXXX")).map_err(|error| refused(parent, error.desc()))?;
+    fs::set_permissions(&path, Permissions::from_mode(DIR_MODE)).map_err(|error| refused(&path, error))?;
+    Ok(path)
+}
+
+fn configured_dir(path: &Path, identity: Option<&Identity>) -> Result<PathBuf, Error> {
+    DirBuilder::new().recursive(true).mode(DIR_MODE).create(path).map_err(|error| refused(path, error))?;
+    let found = fs::metadata(path).map_err(|error| refused(path, error))?;
+    let owners = [Uid::effective().as_raw(), identity.map_or(0, Identity::uid)];
+    if !owners.contains(&found.uid()) {
+        return Err(refused(path, format_args!("it belongs to user {}", found.uid())));
+    }
+    if found.mode() & 0o002 != 0 {
+        return Err(refused(path, "everybody may write to it"));
+    }
+    access(path, AccessFlags::W_OK | AccessFlags::X_OK).map_err(|_| refused(path, "it is not writable"))?;
+    Ok(path.to_owned())
+}
+
+/// Takes the lock; the file says who has it.
+fn lock(dir: &Path) -> Result<File, Error> {
+    let path = dir.join(LOCK_FILE);
+    loop {
+        let mut file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o640)
+            .custom_flags(libc::O_NOFOLLOW)
+            .open(&path)
+            .map_err(|error| refused(dir, format_args!("{LOCK_FILE}: {error}")))?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Err(taken(dir, &mut file)),
+            Err(TryLockError::Error(error)) => {
+                return Err(refused(dir, format_args!("{LOCK_FILE}: {error}")));
+            }
+        }
+        // Between our open and our lock, its last holder may have removed it: then it locks nobody out.
+        if same_file(&file, &path) {
+            write_pid(&mut file).map_err(|error| refused(dir, format_args!("{LOCK_FILE}: {error}")))?;
+            return Ok(file);
+        }
+    }
+}
+
+fn taken(dir: &Path, file: &mut File) -> Error {
+    let mut pid = String::new();
+    let _ = file.take(20).read_to_string(&mut pid);
+    Error::RunDirTaken { path: dir.to_owned(), pid: pid.trim().to_owned() }
+}
+
+fn same_file(file: &File, path: &Path) -> bool {
+    let inode = |found: fs::Metadata| (found.dev(), found.ino());
+    file.metadata().map(inode).ok() == fs::metadata(path).map(inode).ok()
+}
+
+fn write_pid(file: &mut File) -> io::Result<()> {
+    file.set_len(0)?;
+    writeln!(file, "{}", std::process::id())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn scratch() -> PathBuf {
+        mkdtemp("/tmp/appliance-rundir-XXXXXX").unwrap()
+    }
+
+    #[test]
+    fn a_private_directory_comes_and_goes() {
+        let dir = RunDir::open(None, None, None).unwrap();
+        let path = dir.socket(1).parent().unwrap().to_owned();
+        assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, DIR_MODE);
+        drop(dir);
+        assert!(!path.exists());
+    }
+
+    #[test]
+    fn a_missing_directory_is_made_and_kept_and_a_second_master_is_told_who_has_it() {
+        let parent = scratch();
+        let path = parent.join("run/appliance");
+        let dir = RunDir::open(Some(&path), None, None).unwrap();
+        let error = RunDir::open(Some(&path), None, None).unwrap_err().to_string();
+        assert!(
+            error.contains(&format!("another appliance runs there (pid {})", std::process::id())),
+            "{error}"
+        );
+        drop(dir);
+        assert_eq!(fs::read_dir(&path).unwrap().count(), 0);
+        RunDir::open(Some(&path), None, None).unwrap();
+        fs::remove_dir_all(parent).unwrap();
+    }
+
+    #[test]
+    fn a_directory_that_others_may_write_to_is_refused() {
+        let parent = scratch();
+        fs::set_permissions(&parent, Permissions::from_mode(0o777)).unwrap();
+        let error = RunDir::open(Some(&parent), None, None).unwrap_err().to_string();
+        assert!(error.contains("everybody may write to it"), "{error}");
+        fs::remove_dir_all(parent).unwrap();
+    }
+
+    #[test]
+    fn a_file_is_no_directory() {
+        let parent = scratch();
+        fs::write(parent.join("file"), "").unwrap();
+        let error = RunDir::open(Some(&parent.join("file")), None, None).unwrap_err();
+        assert_eq!(error.exit_code(), 1);
+        fs::remove_dir_all(parent).unwrap();
+    }
+}
