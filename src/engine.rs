@@ -1,0 +1,204 @@
+//! The engine library (`libappliance_python.so`), behind four functions. A template loads the interpreter's shared library
+//! and then this one, starts the application in it, and forks workers that run in it. Nothing else calls foreign code.
+#![expect(unsafe_code, reason = "loads shared libraries and calls C functions")]
+use crate::error::Error;
+use crate::interpreter::{self, Python};
+use appliance_config::Settings;
+use appliance_worker::abi::{self, ForkFn, ForkPhase, LoadArgs, LoadFn, RunArgs, RunFn};
+use libloading::os::unix::{Library, RTLD_GLOBAL, RTLD_LOCAL, RTLD_NOW};
+use nix::unistd::Pid;
+use std::ffi::{OsStr, c_void};
+use std::os::fd::{IntoRawFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+/// File name of the engine library.
+pub const LIBRARY: &str = "libappliance_python.so";
+/// Where a package puts it.
+const PACKAGED: &str = "/usr/lib/appliance";
+
+/// The loaded library with its application.
+#[derive(Debug)]
+pub struct Engine {
+    fork: ForkFn,
+    run: RunFn,
+}
+
+/// What one worker is given.
+#[derive(Debug)]
+pub struct Seat {
+    /// From 1.
+    pub worker: u32,
+    /// Number of the reload.
+    pub generation: u32,
+    /// Its listening unix socket.
+    pub socket: OwnedFd,
+    /// The board's memory.
+    pub board: OwnedFd,
+    /// Called once, when it is about to accept its first request.
+    pub ready: extern "C" fn(),
+}
+
+/// Becomes the interpreter that `settings` name and loads the application. Answers the engine and its line for humans. Once
+/// per process, while it has one thread.
+pub fn start(settings: &Settings, master: Pid, generation: u32) -> Result<(Engine, String), Error> {
+    let app = &settings.app;
+    set_environment(&app.env);
+    let python = interpreter::find(app)?;
+    let plugin = find_library(
+        std::env::var_os("APPLIANCE_ENGINE").as_deref(),
+        std::env::current_exe().ok().as_deref(),
+    )?;
+    enter(&python, app.venv.as_deref());
+    std::env::set_current_dir(&app.chdir)
+        .map_err(Error::system(format!("app.chdir {}", app.chdir.display())))?;
+    open(&python.library, RTLD_NOW | RTLD_GLOBAL)?;
+    let library = open(&plugin, RTLD_NOW | RTLD_LOCAL)?;
+    require_version(library, &plugin)?;
+    let load: LoadFn = symbol(library, &plugin, abi::LOAD_SYMBOL)?;
+    let engine = Engine {
+        fork: symbol(library, &plugin, abi::FORK_SYMBOL)?,
+        run: symbol(library, &plugin, abi::RUN_SYMBOL)?,
+    };
+    let line = load_application(load, settings, master, generation)?;
+    Ok((engine, line))
+}
+
+fn set_environment<'a>(variables: impl IntoIterator<Item = &'a (String, String)>) {
+    for (name, value) in variables {
+        // SAFETY: the template has one thread until the application starts others.
+        unsafe { std::env::set_var(name, value) };
+    }
+}
+
+/// Makes CPython find this interpreter's files, a venv's included, when it starts in our process.
+fn enter(python: &Python, venv: Option<&Path>) {
+    let bin = venv.map_or_else(|| python.bin.clone(), |venv| venv.join("bin"));
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let path = interpreter::path_with(&bin, &path, Path::is_file);
+    // SAFETY: as in `set_environment`.
+    unsafe {
+        std::env::set_var("PATH", path);
+        if let Some(venv) = venv {
+            std::env::set_var("VIRTUAL_ENV", venv);
+        }
+    }
+}
+
+/// The engine library: where the environment says, else beside the binary, else where packages put it.
+fn find_library(named: Option<&OsStr>, binary: Option<&Path>) -> Result<PathBuf, Error> {
+    let places = match named {
+        Some(path) => vec![PathBuf::from(path)],
+        None => library_places(binary),
+    };
+    places.iter().find(|path| path.is_file()).cloned().ok_or_else(|| {
+        let searched: Vec<String> = places.iter().map(|path| path.display().to_string()).collect();
+        Error::NoEngine { searched: searched.join(", ") }
+    })
+}
+
+fn library_places(binary: Option<&Path>) -> Vec<PathBuf> {
+    let beside = binary.and_then(Path::parent);
+    let prefix = beside.and_then(Path::parent).map(|prefix| prefix.join("lib/appliance"));
+    let dirs = beside.map(Path::to_owned).into_iter().chain(prefix).chain([PACKAGED.into()]);
+    dirs.map(|dir| dir.join(LIBRARY)).collect()
+}
+
+/// Loads a library for the life of the process: nothing that it started could survive its unloading.
+fn open(path: &Path, flags: i32) -> Result<&'static Library, Error> {
+    // SAFETY: runs the library's initialisers. It is the user's interpreter, or our own library.
+    let library = unsafe { Library::open(Some(path), flags) };
+    let library =
+        library.map_err(|error| Error::Unloadable { path: path.to_owned(), why: error.to_string() })?;
+    Ok(Box::leak(Box::new(library)))
+}
+
+fn symbol<T: Copy>(library: &Library, path: &Path, name: &str) -> Result<T, Error> {
+    // SAFETY: `T` is the type that `abi` declares for this name; the version check has shown that the library agrees.
+    let found = unsafe { library.get::<T>(name.as_bytes()) };
+    found
+        .map(|symbol| *symbol)
+        .map_err(|_| Error::Unloadable { path: path.to_owned(), why: format!("it has no {name}") })
+}
+
+fn require_version(library: &Library, path: &Path) -> Result<(), Error> {
+    let version: extern "C" fn() -> u32 = symbol(library, path, abi::VERSION_SYMBOL)?;
+    match version() {
+        abi::VERSION => Ok(()),
+        found => Err(Error::EngineVersion { path: path.to_owned(), found }),
+    }
+}
+
+fn load_application(
+    load: LoadFn,
+    settings: &Settings,
+    master: Pid,
+    generation: u32,
+) -> Result<String, Error> {
+    extern "C" fn report(context: *mut c_void, text: *const u8, len: usize) {
+        // SAFETY: `context` is the `String` below, which outlives the call of `load`; the library promises `len` bytes.
+        let (said, bytes) =
+            unsafe { (&mut *context.cast::<String>(), std::slice::from_raw_parts(text, len)) };
+        said.push_str(&String::from_utf8_lossy(bytes));
+    }
+    let mut said = String::new();
+    let json = serde_json::to_string(settings).map_err(|error| Error::Usage(format!("settings: {error}")))?;
+    let args = LoadArgs {
+        settings: json.as_ptr(),
+        settings_len: json.len(),
+        master_pid: master.as_raw(),
+        generation,
+        report,
+        context: std::ptr::from_mut(&mut said).cast(),
+    };
+    // SAFETY: every pointer in `args` is valid until the call returns.
+    match unsafe { load(&raw const args) } {
+        abi::EXIT_DONE => Ok(said),
+        code => Err(Error::Engine { code, text: said }),
+    }
+}
+
+impl Engine {
+    /// Tells the language runtime of a fork; see [`ForkPhase`].
+    pub fn on_fork(&self, phase: ForkPhase) {
+        // SAFETY: the library is loaded for the life of the process, and the caller forks as the phases say.
+        unsafe { (self.fork)(phase) };
+    }
+
+    /// Lives one worker's life; called in the forked child. Answers its exit code.
+    pub fn run(&self, seat: Seat) -> i32 {
+        let args = RunArgs {
+            worker_id: seat.worker,
+            generation: seat.generation,
+            socket: seat.socket.into_raw_fd(),
+            board: seat.board.into_raw_fd(),
+            ready: seat.ready,
+        };
+        // SAFETY: `args` is valid until the call returns; the descriptors are the library's from here.
+        unsafe { (self.run)(&raw const args) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_library_is_looked_for_beside_the_binary_then_in_the_prefix_then_in_the_package() {
+        let places = library_places(Some(Path::new("/opt/bin/appliance")));
+        let expected = ["/opt/bin", "/opt/lib/appliance", PACKAGED].map(|dir| Path::new(dir).join(LIBRARY));
+        assert_eq!(places, expected);
+    }
+
+    #[test]
+    fn a_missing_library_names_every_place() {
+        let error = find_library(Some(OsStr::new("/nowhere/engine.so")), None).unwrap_err();
+        assert!(error.to_string().contains("looked for /nowhere/engine.so"), "{error}");
+        assert_eq!(error.exit_code(), 1);
+    }
+
+    #[test]
+    fn what_is_no_library_is_said_so() {
+        let error = open(Path::new("/etc/passwd"), RTLD_NOW).unwrap_err();
+        assert!(error.to_string().starts_with("/etc/passwd: cannot be loaded"), "{error}");
+    }
+}

@@ -1,0 +1,179 @@
+//! The template process: loads the application once, forks workers from it when the master says so, and tells the master who
+//! of them has gone. Forked by the master; may die and be replaced while its workers go on. It decides nothing, serves
+//! nothing, and runs application code only while it loads.
+use crate::channel::{Inbox, Reporter};
+use crate::engine::{self, Engine, Seat};
+use crate::error::Error;
+use crate::message::Message;
+use crate::privileges::Identity;
+use crate::spawn::{self, Tie};
+use crate::worker;
+use appliance_config::Settings;
+use appliance_worker::abi::{self, ForkPhase};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+
+/// What the master gives a template; moved into its process.
+#[derive(Debug)]
+pub struct Job<'a> {
+    /// The effective configuration.
+    pub settings: &'a Settings,
+    /// The master.
+    pub master: Pid,
+    /// Number of the reload.
+    pub generation: u32,
+    /// The user to become.
+    pub identity: Option<&'a Identity>,
+    /// The workers' listening sockets, worker 1 first.
+    pub sockets: Vec<OwnedFd>,
+    /// The board's memory.
+    pub board: OwnedFd,
+    /// Where orders arrive.
+    pub inbox: Inbox,
+    /// Where reports go.
+    pub reporter: Reporter,
+}
+
+impl Job<'_> {
+    /// Lives the template's life and answers its exit code.
+    pub fn live(self, tie: Tie) -> i32 {
+        let started = self.leave_master(tie).and_then(|tie| {
+            let (engine, line) = engine::start(self.settings, self.master, self.generation)?;
+            Ok((tie, engine, line))
+        });
+        let (tie, engine, line) = match started {
+            Ok(started) => started,
+            Err(error) => {
+                let code = error.exit_code();
+                self.reporter.report(&Message::LoadFailed { code, text: error.to_string() });
+                return code;
+            }
+        };
+        warn_of_threads();
+        self.reporter.report(&Message::Loaded { line });
+        match (Template { job: self, tie, engine, workers: Vec::new() }).obey() {
+            Ok(()) => abi::EXIT_DONE,
+            Err(error) => {
+                tracing::error!(%error, "the template gives up");
+                abi::EXIT_FAILED
+            }
+        }
+    }
+
+    fn leave_master(&self, tie: Tie) -> Result<Tie, Error> {
+        let mut keep: Vec<BorrowedFd<'_>> = self.sockets.iter().map(AsFd::as_fd).collect();
+        keep.extend([self.board.as_fd(), self.inbox.as_fd(), self.reporter.as_fd()]);
+        spawn::leave_master(self.master, tie, &keep, self.identity, "appliance: template")
+            .map_err(Error::system("the template cannot start"))
+    }
+}
+
+/// Threads do not survive a fork, but the locks they hold do: a worker may hang for ever on one of them.
+fn warn_of_threads() {
+    match spawn::threads() {
+        Ok(names) if names.len() > 1 => tracing::warn!(
+            threads = names[1..].join(", "),
+            "the application started threads while it was imported; they are missing in the workers. \
+             Start them after the fork instead (uwsgidecorators.postfork)"
+        ),
+        _ => {}
+    }
+}
+
+/// A worker that this template forked and must reap.
+#[derive(Debug)]
+struct Forked {
+    worker: u32,
+    pid: Pid,
+    /// Readable when it has ended.
+    end: OwnedFd,
+}
+
+#[derive(Debug)]
+struct Template<'a> {
+    job: Job<'a>,
+    tie: Tie,
+    engine: Engine,
+    workers: Vec<Forked>,
+}
+
+impl Template<'_> {
+    /// Follows orders until `Quit`, or until the master is gone.
+    fn obey(&mut self) -> io::Result<()> {
+        loop {
+            self.wait()?;
+            if self.tie.is_cut() {
+                return Ok(());
+            }
+            self.report_exits();
+            match self.job.inbox.take()? {
+                Some(Message::Fork { worker }) => self.try_fork(worker),
+                Some(Message::Quit) => return Ok(()),
+                _ => {}
+            }
+        }
+    }
+
+    fn wait(&self) -> io::Result<()> {
+        let ends = self.workers.iter().map(|forked| forked.end.as_fd());
+        let descriptors = [self.job.inbox.as_fd(), self.tie.as_fd()].into_iter().chain(ends);
+        let mut sources: Vec<PollFd<'_>> = descriptors.map(|fd| PollFd::new(fd, PollFlags::POLLIN)).collect();
+        match poll(&mut sources, PollTimeout::NONE) {
+            Ok(_) | Err(nix::errno::Errno::EINTR) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Reaps its own workers by their numbers: other children may be the application's, which wants to reap them itself.
+    fn report_exits(&mut self) {
+        let Job { reporter, .. } = &self.job;
+        self.workers.retain(|forked| {
+            let Some((_, ended)) = spawn::reap(Some(forked.pid)) else { return true };
+            reporter.report(&Message::Exited { worker: forked.worker, pid: forked.pid.as_raw(), ended });
+            false
+        });
+    }
+
+    fn try_fork(&mut self, worker: u32) {
+        if let Err(error) = self.fork(worker) {
+            self.job.reporter.report(&Message::ForkFailed { worker, text: error.to_string() });
+        }
+    }
+
+    fn fork(&mut self, worker: u32) -> io::Result<()> {
+        let job = &self.job;
+        let socket = job.sockets.get(worker.wrapping_sub(1) as usize).ok_or(io::ErrorKind::InvalidInput)?;
+        let seat = Seat {
+            worker,
+            generation: job.generation,
+            socket: socket.try_clone()?,
+            board: job.board.try_clone()?,
+            ready: worker::on_ready,
+        };
+        let (reporter, tie) = (job.reporter.try_clone()?, self.tie.try_clone()?);
+        let (engine, templates) = (&self.engine, self.descriptors());
+        engine.on_fork(ForkPhase::Before);
+        let forked = spawn::fork(|| worker::live(engine, seat, reporter, tie, templates));
+        engine.on_fork(ForkPhase::Parent);
+        let pid = forked?;
+        let end = spawn::pidfd_open(pid).inspect_err(|_| {
+            // Nobody would notice its end.
+            let _ = kill(pid, Signal::SIGKILL);
+        })?;
+        self.workers.push(Forked { worker, pid, end });
+        Ok(())
+    }
+
+    /// Every descriptor that is the template's own.
+    fn descriptors(&self) -> Vec<RawFd> {
+        let job = &self.job;
+        let ends = self.workers.iter().map(|forked| &forked.end);
+        let owned = job.sockets.iter().chain([&job.board]).chain(ends).map(AsRawFd::as_raw_fd);
+        owned
+            .chain([job.inbox.as_fd(), job.reporter.as_fd(), self.tie.as_fd()].map(|fd| fd.as_raw_fd()))
+            .collect()
+    }
+}
