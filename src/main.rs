@@ -1,1 +1,56 @@
-fn main() {}
+//! `appliance`: parse, load, log, run, exit code. Exit codes: 0 done, 64 usage or configuration, 1 start-up failed.
+//! Read on in `master.rs`, then `fleet.rs`, then `template.rs`.
+mod bridge;
+mod channel;
+mod child;
+mod cli;
+mod engine;
+mod error;
+mod fleet;
+mod interpreter;
+mod load;
+mod master;
+mod message;
+mod notice;
+mod privileges;
+mod run_dir;
+mod signals;
+mod sockets;
+mod spawn;
+mod template;
+mod worker;
+
+use appliance_worker::{abi, logging};
+use clap::Parser;
+use cli::{Cli, Command, ConfigCommand};
+use error::Error;
+use load::load;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let code = match Cli::try_parse() {
+        Ok(cli) => run(cli).unwrap_or_else(|error| {
+            notice::say_error(&error);
+            error.exit_code()
+        }),
+        Err(usage) => {
+            // Nobody is left to be told that the output is closed.
+            let _ = usage.print();
+            if usage.use_stderr() { abi::EXIT_USAGE } else { abi::EXIT_DONE }
+        }
+    };
+    ExitCode::from(u8::try_from(code).unwrap_or(u8::MAX))
+}
+
+fn run(cli: Cli) -> Result<i32, Error> {
+    match cli.command {
+        Command::Run(source) => {
+            let loaded = load(source)?;
+            logging::init(&loaded.settings.log);
+            return master::run(&loaded.settings, loaded.file.as_deref());
+        }
+        Command::Check(source) => notice::say_checked(load(source)?.file.as_deref()),
+        Command::Config(ConfigCommand::Show(source)) => notice::print(&load(source)?.show()),
+    }
+    Ok(abi::EXIT_DONE)
+}

@@ -1,0 +1,245 @@
+//! The command line: arguments → what is asked. Pure: the environment and the file system are looked at by `main.rs` only.
+//! A flag with a name is a short way to write `--set key=value`, so that configuration has one set of rules.
+use clap::{Args, Parser, Subcommand};
+use std::path::{Path, PathBuf};
+
+/// `appliance`, as typed.
+#[derive(Debug, Parser)]
+#[command(
+    name = "appliance",
+    version,
+    about = "Run web applications: a front proxy, and workers that host them"
+)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Serve an application until SIGTERM or Ctrl-C
+    Run(Source),
+    /// Check the configuration without starting anything (exit code 0 or 64)
+    Check(Source),
+    /// Look at the configuration
+    #[command(subcommand)]
+    Config(ConfigCommand),
+}
+
+/// The commands below `config`.
+#[derive(Debug, Subcommand)]
+pub enum ConfigCommand {
+    /// Print every effective value and where it comes from
+    Show(Source),
+}
+
+/// Where the configuration comes from; the same for every command.
+#[derive(Debug, Args)]
+pub struct Source {
+    /// An application (`module:callable`), or a folder with an appliance.toml, app.py or wsgi.py; default: this folder
+    target: Option<String>,
+    /// Configuration file [default: appliance.toml if there is one; env: APPLIANCE_CONFIG]
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Set any configuration key, for example workers.count=4
+    #[arg(long, value_name = "KEY=VALUE", value_parser = key_and_value)]
+    set: Vec<(String, String)>,
+    /// Listen here (127.0.0.1:8080, :8080, unix:/run/app.sock); may be repeated
+    #[arg(long, value_name = "ADDRESS")]
+    listen: Vec<String>,
+    /// Worker processes, or "auto"
+    #[arg(long, value_name = "N")]
+    workers: Option<String>,
+    /// Requests that one worker runs at once
+    #[arg(long, value_name = "N")]
+    cores: Option<String>,
+    /// Virtual environment of the application
+    #[arg(long, value_name = "DIR")]
+    venv: Option<PathBuf>,
+    /// Python interpreter, where there is no virtual environment
+    #[arg(long, value_name = "EXE")]
+    python: Option<String>,
+    /// Worker N also listens on port P+N
+    #[arg(long, value_name = "P")]
+    native_base_port: Option<String>,
+    /// error, warn, info, debug, trace
+    #[arg(long, value_name = "LEVEL")]
+    log_level: Option<String>,
+    /// human, json, or auto: human on a terminal
+    #[arg(long, value_name = "FORMAT")]
+    log_format: Option<String>,
+}
+
+/// What the configuration is loaded from.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Asked {
+    /// Folder to look for files in; relative paths in flags start here.
+    pub dir: PathBuf,
+    /// `--config`.
+    pub file: Option<PathBuf>,
+    /// Keys and values, the last one of a key wins.
+    pub flags: Vec<(String, String)>,
+}
+
+fn key_and_value(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.trim().is_empty() => Ok((key.trim().to_owned(), value.to_owned())),
+        _ => Err("write it as key=value, for example workers.count=4".into()),
+    }
+}
+
+impl Source {
+    /// What is asked, seen from the current folder `cwd`. `config` is `$APPLIANCE_CONFIG`; `is_dir` and `is_file` look
+    /// into the file system.
+    pub fn asked(
+        self,
+        cwd: &Path,
+        config: Option<PathBuf>,
+        is_dir: impl Fn(&Path) -> bool,
+        is_file: impl Fn(&Path) -> bool,
+    ) -> Result<Asked, String> {
+        let mut flags = self.set;
+        let mut dir = cwd.to_owned();
+        if let Some(target) = &self.target {
+            let path = cwd.join(target);
+            if is_dir(&path) {
+                dir = path;
+            } else if is_file(&path) {
+                return Err(name_the_module(target));
+            } else if target.contains('/') {
+                return Err(format!(
+                    "{target}: there is no such folder; name a folder, or an application as module:callable"
+                ));
+            } else {
+                flags.push(("app.module".into(), target.clone()));
+            }
+        }
+        if !self.listen.is_empty() {
+            flags.push(("listen".into(), list(&self.listen)));
+        }
+        let venv = self.venv.map(|venv| cwd.join(venv).to_string_lossy().into_owned());
+        // A name without a slash is looked up on PATH.
+        let python = self
+            .python
+            .map(|exe| if exe.contains('/') { cwd.join(exe).to_string_lossy().into() } else { exe });
+        let named = [
+            ("workers.count", self.workers),
+            ("workers.cores", self.cores),
+            ("app.venv", venv),
+            ("app.python", python),
+            ("native.base_port", self.native_base_port),
+            ("log.level", self.log_level),
+            ("log.format", self.log_format),
+        ];
+        flags.extend(named.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?))));
+        let file = self.config.or(config).map(|file| cwd.join(file));
+        Ok(Asked { dir, file, flags })
+    }
+}
+
+/// What somebody meant who named a file.
+fn name_the_module(file: &str) -> String {
+    if file.ends_with(".toml") {
+        return format!("{file} is a file; to use it, write --config {file}");
+    }
+    let module = file.strip_suffix(".py").unwrap_or("module").replace('/', ".");
+    format!("{file} is a file; name the application in it as {module}:callable, for example {module}:app")
+}
+
+/// A TOML list of strings.
+fn list(items: &[String]) -> String {
+    let quoted: Vec<String> = items.iter().map(|item| format!("{item:?}")).collect();
+    format!("[{}]", quoted.join(", "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    fn asked(line: &str) -> Result<Asked, String> {
+        let cli = Cli::try_parse_from(line.split_whitespace()).map_err(|error| error.to_string())?;
+        let source = match cli.command {
+            Command::Run(source) | Command::Check(source) | Command::Config(ConfigCommand::Show(source)) => {
+                source
+            }
+        };
+        let is_dir = |path: &Path| path == Path::new("/home/site");
+        let is_file = |path: &Path| path == Path::new("/home/app.py") || path == Path::new("/home/my.toml");
+        source.asked(Path::new("/home"), Some("env.toml".into()), is_dir, is_file)
+    }
+
+    fn flags(line: &str) -> Vec<(String, String)> {
+        asked(line).unwrap().flags
+    }
+
+    fn pairs(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
+        pairs.iter().map(|&(key, value)| (key.to_owned(), value.to_owned())).collect()
+    }
+
+    #[test]
+    fn the_definition_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_target_is_a_folder_or_an_application() {
+        assert_eq!(asked("appliance run").unwrap().dir, Path::new("/home"));
+        assert_eq!(asked("appliance run site").unwrap().dir, Path::new("/home/site"));
+        assert_eq!(flags("appliance run shop:app"), pairs(&[("app.module", "shop:app")]));
+        assert_eq!(flags("appliance check shop"), pairs(&[("app.module", "shop")]));
+    }
+
+    #[test]
+    fn a_wrong_target_is_told_what_to_write() {
+        let error = asked("appliance run app.py").unwrap_err();
+        assert_eq!(
+            error,
+            "app.py is a file; name the application in it as app:callable, for example app:app"
+        );
+        assert_eq!(
+            asked("appliance run my.toml").unwrap_err(),
+            "my.toml is a file; to use it, write --config my.toml"
+        );
+        assert!(asked("appliance run no/such").unwrap_err().starts_with("no/such: there is no such folder"));
+    }
+
+    #[test]
+    fn named_flags_are_short_for_set() {
+        let line = "appliance run --set log.access=false --listen :80 --listen unix:/run/a.sock --workers auto --cores 5 \
+                    --venv .venv --python python3.12 --native-base-port 8000 --log-level debug --log-format json";
+        let expected = [
+            ("log.access", "false"),
+            ("listen", r#"[":80", "unix:/run/a.sock"]"#),
+            ("workers.count", "auto"),
+            ("workers.cores", "5"),
+            ("app.venv", "/home/.venv"),
+            ("app.python", "python3.12"),
+            ("native.base_port", "8000"),
+            ("log.level", "debug"),
+            ("log.format", "json"),
+        ];
+        assert_eq!(flags(line), pairs(&expected));
+    }
+
+    #[test]
+    fn a_relative_interpreter_starts_from_the_current_folder() {
+        assert_eq!(flags("appliance run site --python bin/py"), pairs(&[("app.python", "/home/bin/py")]));
+    }
+
+    #[test]
+    fn the_config_flag_goes_before_the_environment() {
+        assert_eq!(asked("appliance config show --config a.toml").unwrap().file, Some("/home/a.toml".into()));
+        assert_eq!(asked("appliance check").unwrap().file, Some("/home/env.toml".into()));
+    }
+
+    #[test]
+    fn a_set_without_a_value_is_told_the_form() {
+        let error = asked("appliance run --set workers.count").unwrap_err();
+        assert!(error.contains("write it as key=value, for example workers.count=4"), "{error}");
+        assert!(asked("appliance run --set =4").is_err());
+        assert_eq!(flags("appliance run --set app.env.A=b=c"), pairs(&[("app.env.A", "b=c")]));
+    }
+}

@@ -1,0 +1,24 @@
+//! From what is asked on the command line to settings: the one place that hands the environment, the current folder and the
+//! number of CPUs to the config crate. Starts nothing.
+use crate::cli::Source;
+use crate::error::Error;
+use appliance_config::{Loaded, Request};
+use std::path::{Path, PathBuf};
+
+/// Loads the configuration, or names everything that is wrong with it.
+pub fn load(source: Source) -> Result<Loaded, Error> {
+    let cwd = std::env::current_dir().map_err(Error::system("find the current folder"))?;
+    let config = std::env::var_os("APPLIANCE_CONFIG").map(PathBuf::from);
+    let asked = source.asked(&cwd, config, Path::is_dir, Path::is_file).map_err(Error::Usage)?;
+    let request = Request {
+        file: asked.file,
+        dir: asked.dir,
+        // A variable that is not UTF-8 is none of ours.
+        env: std::env::vars_os()
+            .filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?)))
+            .collect(),
+        flags: asked.flags,
+        cpus: std::thread::available_parallelism().map_or(1, |n| u32::try_from(n.get()).unwrap_or(u32::MAX)),
+    };
+    appliance_config::load(&request).map_err(|errors| Error::Usage(errors.to_string()))
+}

@@ -1,0 +1,294 @@
+//! The master: opens everything that outlives its children, then waits, turns what has happened into events, and performs what
+//! `fleet.rs` answers. Single-threaded for ever; runs no application code, serves no request, decides nothing itself.
+use crate::bridge;
+use crate::channel::{self, Orders, Reporter, Reports};
+use crate::child::Role;
+use crate::error::Error;
+use crate::fleet::{Action, Event, Fleet, Plan};
+use crate::message::Message;
+use crate::notice::Facts;
+use crate::privileges::{self, Identity};
+use crate::run_dir::RunDir;
+use crate::signals::{Signals, Wish};
+use crate::sockets::{self, Listener};
+use crate::spawn::{self, Lifeline, Tie};
+use crate::template;
+use appliance_config::Settings;
+use appliance_worker::abi;
+use appliance_worker::board::{Board, State};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::{Signal, kill};
+use nix::sys::stat::{Mode, umask};
+use nix::unistd::Pid;
+use std::collections::{BTreeMap, VecDeque};
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, Instant};
+
+/// Runs the appliance until it is told to stop, and answers the exit code of the process.
+/// `config` is the file that `settings` come from, if they come from one.
+pub fn run(settings: &Settings, config: Option<&Path>) -> Result<i32, Error> {
+    let mut master = Master::open(settings, Facts::of(settings, config))?;
+    let code = master.serve().map_err(Error::system("the master's loop"))?;
+    if code == abi::EXIT_DONE {
+        master.facts.say_goodbye();
+    }
+    Ok(code)
+}
+
+/// Everything that the master owns. Sockets go before the directory that they lie in.
+#[derive(Debug)]
+struct Master<'a> {
+    settings: &'a Settings,
+    facts: Facts,
+    fleet: Fleet,
+    pid: Pid,
+    identity: Option<Identity>,
+    listeners: Vec<Listener>,
+    admin: Option<Listener>,
+    workers: Vec<Listener>,
+    run_dir: RunDir,
+    board: Board,
+    signals: Signals,
+    reports: Reports,
+    reporter: Reporter,
+    templates: BTreeMap<Pid, Orders>,
+    tie: Tie,
+    _lifeline: Lifeline,
+}
+
+impl<'a> Master<'a> {
+    /// Opens everything; nothing has been forked when this fails.
+    fn open(settings: &'a Settings, mut facts: Facts) -> Result<Master<'a>, Error> {
+        spawn::set_title("appliance: master");
+        umask(Mode::from_bits_truncate(settings.security.umask));
+        spawn::expect_children().map_err(Error::system("become the reaper of orphans"))?;
+        let signals = Signals::open().map_err(Error::system("open the signals"))?;
+        let identity = privileges::resolve(&settings.security).map_err(Error::Usage)?;
+        let (owner, backlog) = (identity.as_ref(), settings.limits.backlog);
+        let open = |listen: &appliance_config::settings::Listen| {
+            sockets::open_public(&listen.address, backlog, owner)
+        };
+        let listeners = settings.listen.iter().map(open).collect::<Result<Vec<_>, _>>()?;
+        let admin = settings.admin.listen.map(|address| sockets::open_admin(address, backlog)).transpose()?;
+        let runtime = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
+        let run_dir = RunDir::open(settings.admin.run_dir.as_deref(), runtime.as_deref(), owner)?;
+        let socket = |id| sockets::open_worker(&run_dir.socket(id), backlog, owner);
+        let workers = (1..=settings.workers.count).map(socket).collect::<Result<Vec<_>, _>>()?;
+        let board = Board::create(settings.workers.count).map_err(Error::system("make the board"))?;
+        let (reports, reporter) = channel::reports().map_err(Error::system("open the reports"))?;
+        let (lifeline, tie) = spawn::lifeline(owner).map_err(Error::system("open the lifeline"))?;
+        facts.urls = listeners.iter().map(|listener| listener.url.clone()).collect();
+        let plan = Plan {
+            workers: settings.workers.count,
+            boot: settings.timeouts.boot,
+            graceful: settings.timeouts.graceful,
+        };
+        Ok(Master {
+            settings,
+            facts,
+            fleet: Fleet::new(plan),
+            pid: Pid::this(),
+            identity,
+            listeners,
+            admin,
+            workers,
+            run_dir,
+            board,
+            signals,
+            reports,
+            reporter,
+            templates: BTreeMap::new(),
+            tie,
+            _lifeline: lifeline,
+        })
+    }
+
+    /// The whole life: wait, take what has happened, do what the fleet answers.
+    fn serve(&mut self) -> io::Result<i32> {
+        self.facts.say_hello();
+        let mut events = VecDeque::from([Event::Tick]);
+        loop {
+            while let Some(event) = events.pop_front() {
+                if let Some(code) = self.handle(event) {
+                    return Ok(code);
+                }
+            }
+            self.wait()?;
+            events = self.take_events()?;
+            events.push_back(Event::Tick);
+        }
+    }
+
+    /// Tells the fleet one event and performs its answer; `Some`: exit with this code.
+    fn handle(&mut self, event: Event) -> Option<i32> {
+        let mut events = VecDeque::from([event]);
+        while let Some(event) = events.pop_front() {
+            for action in self.fleet.on(event, Instant::now()) {
+                match action {
+                    Action::Exit(code) => return Some(code),
+                    Action::Start { role, generation } => events.push_back(self.start(role, generation)),
+                    other => self.perform(other),
+                }
+            }
+        }
+        None
+    }
+
+    // ---- what has happened ----
+
+    /// Sleeps until a signal, a report or the fleet's next deadline.
+    fn wait(&self) -> io::Result<()> {
+        let now = Instant::now();
+        let timeout = match self.fleet.next_deadline(now) {
+            None => PollTimeout::NONE,
+            // Rounded up: waking a moment too early would only mean to sleep again.
+            Some(at) => PollTimeout::try_from(at.saturating_duration_since(now) + Duration::from_millis(1))
+                .unwrap_or(PollTimeout::MAX),
+        };
+        let mut sources =
+            [self.signals.as_fd(), self.reports.as_fd()].map(|fd| PollFd::new(fd, PollFlags::POLLIN));
+        match poll(&mut sources, timeout) {
+            Ok(_) | Err(nix::errno::Errno::EINTR) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn take_events(&mut self) -> io::Result<VecDeque<Event>> {
+        let mut events = VecDeque::new();
+        self.take_reports(&mut events)?;
+        while let Some(wish) = self.signals.take()? {
+            match wish {
+                Wish::Stop => events.push_back(Event::Stop),
+                Wish::Reload => events.push_back(Event::Reload),
+                Wish::Reap => self.reap(&mut events)?,
+                Wish::Nothing(signal) => {
+                    tracing::info!(%signal, "a signal that means nothing to appliance; ignored")
+                }
+            }
+        }
+        Ok(events)
+    }
+
+    fn take_reports(&mut self, events: &mut VecDeque<Event>) -> io::Result<()> {
+        for (pid, message) in self.reports.take_all()? {
+            events.extend(match message {
+                Message::Loaded { line } => Some(Event::Loaded { pid, line }),
+                Message::LoadFailed { code, text } => Some(Event::LoadFailed { pid, code, text }),
+                Message::Forked { worker, generation } => Some(Event::Forked { worker, generation, pid }),
+                Message::ForkFailed { worker, text } => Some(Event::ForkFailed { worker, text }),
+                Message::Ready => Some(Event::Ready { pid }),
+                Message::Exited { worker, pid, ended } => {
+                    Some(Event::Exited { pid: Pid::from_raw(pid), worker: Some(worker), ended })
+                }
+                Message::Fork { .. } | Message::Quit => None,
+            });
+        }
+        Ok(())
+    }
+
+    /// Takes the ends of its own children, of workers whose template is gone, and of the application's orphans.
+    fn reap(&mut self, events: &mut VecDeque<Event>) -> io::Result<()> {
+        while let Some((pid, ended)) = spawn::reap(None) {
+            // What a process said before its end comes before its end.
+            self.take_reports(events)?;
+            self.templates.remove(&pid);
+            events.push_back(Event::Exited { pid, worker: None, ended });
+        }
+        Ok(())
+    }
+
+    // ---- what to do ----
+
+    fn perform(&mut self, action: Action) {
+        match action {
+            Action::Fork { template, worker } => self.order(template, &Message::Fork { worker }),
+            Action::Quit { template } => self.order(template, &Message::Quit),
+            Action::Finish(pid) => signal(pid, Signal::SIGTERM),
+            Action::Kill(pid) => signal(pid, Signal::SIGKILL),
+            Action::MarkDead { worker, generation } => {
+                self.board.slot(worker, generation).set_state(State::Dead)
+            }
+            Action::Say(notice) => self.facts.say(&notice, self.busy()),
+            // Answered in `handle`.
+            Action::Start { .. } | Action::Exit(_) => {}
+        }
+    }
+
+    /// An order that cannot be given is noticed by its deadline, or by the template's end.
+    fn order(&self, template: Pid, order: &Message) {
+        if let Some(orders) = self.templates.get(&template)
+            && let Err(error) = orders.give(order)
+        {
+            tracing::warn!(pid = template.as_raw(), %error, "the template takes no orders");
+        }
+    }
+
+    fn start(&mut self, role: Role, generation: u32) -> Event {
+        let started = spawn::require_one_thread().and_then(|()| match role {
+            Role::Template => self.start_template(generation),
+            _ => self.start_proxy(),
+        });
+        match started {
+            Ok(pid) => Event::Started { role, generation, pid },
+            Err(error) => Event::NotStarted { role, generation, text: error.to_string() },
+        }
+    }
+
+    fn start_template(&mut self, generation: u32) -> io::Result<Pid> {
+        let (orders, inbox) = channel::orders()?;
+        let job = template::Job {
+            settings: self.settings,
+            master: self.pid,
+            generation,
+            identity: self.identity.as_ref(),
+            sockets: clone_all(&self.workers)?,
+            board: self.board.fd().try_clone_to_owned()?,
+            inbox,
+            reporter: self.reporter.try_clone()?,
+        };
+        let tie = self.tie.try_clone()?;
+        let pid = spawn::fork(|| job.live(tie))?;
+        self.templates.insert(pid, orders);
+        Ok(pid)
+    }
+
+    fn start_proxy(&self) -> io::Result<Pid> {
+        let job = bridge::Job {
+            settings: self.settings,
+            master: self.pid,
+            identity: self.identity.as_ref(),
+            listeners: clone_all(&self.listeners)?,
+            admin: self.admin.as_ref().map(Listener::try_clone).transpose()?,
+            board: self.board.fd().try_clone_to_owned()?,
+            sockets: (1..=self.settings.workers.count).map(|id| self.run_dir.socket(id)).collect(),
+        };
+        let tie = self.tie.try_clone()?;
+        spawn::fork(|| job.live(tie))
+    }
+
+    /// Requests that are under way or wait in all workers, as far as the workers say.
+    fn busy(&self) -> u64 {
+        let cores = u64::from(self.settings.workers.cores);
+        let waiting = self.settings.limits.waiting as u64;
+        (1..=self.board.workers())
+            .map(|id| self.board.current(id))
+            .filter(|slot| slot.state() != State::Dead)
+            .map(|slot| {
+                u64::from(slot.busy.load(Relaxed)).min(cores)
+                    + u64::from(slot.waiting.load(Relaxed)).min(waiting)
+            })
+            .sum()
+    }
+}
+
+/// A process that has gone in this very moment is what was wanted.
+fn signal(pid: Pid, signal: Signal) {
+    let _ = kill(pid, signal);
+}
+
+fn clone_all(listeners: &[Listener]) -> io::Result<Vec<OwnedFd>> {
+    listeners.iter().map(Listener::try_clone).collect()
+}
