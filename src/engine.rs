@@ -87,7 +87,8 @@ fn enter(python: &Python, venv: Option<&Path>) {
 /// The engine library: where the environment says, else beside the binary, else where packages put it.
 fn find_library(named: Option<&OsStr>, binary: Option<&Path>) -> Result<PathBuf, Error> {
     let places = match named {
-        Some(path) => vec![PathBuf::from(path)],
+        // The current folder will be the application's when it is loaded.
+        Some(path) => vec![std::path::absolute(path).unwrap_or_else(|_| path.into())],
         None => library_places(binary),
     };
     places.iter().find(|path| path.is_file()).cloned().ok_or_else(|| {

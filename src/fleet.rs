@@ -169,7 +169,8 @@ impl Fleet {
             self.backoffs.clear();
         }
         self.backoff(Role::Template).reset();
-        self.say(Notice::Loaded { line });
+        let first = self.phase == Phase::Starting;
+        self.say(if first { Notice::Loaded { line } } else { Notice::LoadedAgain { line } });
     }
 
     fn on_load_failed(&mut self, pid: Pid, code: i32, text: String, now: Instant) {
@@ -237,6 +238,9 @@ impl Fleet {
         if child.generation < self.generation && role != Role::Proxy {
             return self.say(Notice::Lost { role, pid: child.pid, ended, again_in: Duration::ZERO });
         }
+        if self.reload == Reload::Rolling && matches!(role, Role::Worker(_)) && !self.has_succeeded() {
+            return self.roll_back(role, ended, now);
+        }
         let good = child.stage == Stage::Ready && now - child.since >= Backoff::GOOD_LIFE;
         let backoff = self.backoff(role);
         let again_in = if good {
@@ -252,6 +256,25 @@ impl Fleet {
             }
             _ => self.say(Notice::Lost { role, pid: child.pid, ended, again_in }),
         }
+    }
+
+    /// Whether a worker of this generation has ever been seen to serve.
+    fn has_succeeded(&self) -> bool {
+        let current =
+            |child: &&Child| matches!(child.role, Role::Worker(_)) && child.generation == self.generation;
+        self.children.iter().filter(current).any(|child| child.stage == Stage::Ready)
+    }
+
+    /// The first successor ended before it served: the others would too. The old generation is still whole.
+    fn roll_back(&mut self, role: Role, ended: Ended, now: Instant) {
+        let new = self.generation;
+        self.reload = Reload::Idle;
+        self.generation -= 1;
+        let text =
+            format!("the new {role} ended before it was ready ({ended}); its reason is in the log above");
+        self.say(Notice::ReloadFailed { text });
+        let new = self.pids_where(|child| child.generation == new && child.role != Role::Proxy);
+        self.send_off(&new, now + self.plan.graceful);
     }
 
     fn on_stop(&mut self, now: Instant) {

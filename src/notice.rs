@@ -13,8 +13,10 @@ use std::time::Duration;
 /// Something the fleet has to tell.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Notice {
-    /// A template has loaded the application; its line for humans.
+    /// The first template has loaded the application; its line for humans.
     Loaded { line: String },
+    /// A later template has loaded it.
+    LoadedAgain { line: String },
     /// The first worker is ready.
     Serving,
     /// The start has failed; the sentence that says why.
@@ -97,11 +99,12 @@ impl Facts {
     /// The first line of all.
     pub fn say_hello(&self) {
         let version = env!("CARGO_PKG_VERSION");
-        let config = self.config.as_deref().unwrap_or("no configuration file");
         if self.human {
-            return line(format_args!("appliance {version} · config {config}"));
+            let config =
+                self.config.as_ref().map_or("no configuration file".into(), |path| format!("config {path}"));
+            return line(format_args!("appliance {version} · {config}"));
         }
-        tracing::info!(version, config, "starting");
+        tracing::info!(version, config = self.config, "starting");
     }
 
     /// The last line of all.
@@ -116,13 +119,14 @@ impl Facts {
     pub fn say(&self, notice: &Notice, busy: u64) {
         match notice {
             Notice::Loaded { line } => self.say_loaded(line),
+            Notice::LoadedAgain { line } => tracing::info!(runtime = line, "application loaded again"),
             Notice::Serving => self.say_serving(),
             Notice::Failed { text } => say_error(text),
             Notice::Lost { role, pid, ended, again_in } if again_in.is_zero() => {
-                tracing::warn!(pid = pid.as_raw(), %ended, "{role} died; replaced at once");
+                tracing::warn!(pid = pid.as_raw(), %ended, "{role} ended; replaced at once");
             }
             Notice::Lost { role, pid, ended, again_in } => {
-                tracing::warn!(pid = pid.as_raw(), %ended, "{role} died young; replaced in {again_in:?}");
+                tracing::warn!(pid = pid.as_raw(), %ended, "{role} ended early; replaced in {again_in:?}");
             }
             Notice::NotForked { role, text, again_in } => {
                 tracing::error!(error = text, "{role} could not be forked; tried again in {again_in:?}");

@@ -526,14 +526,34 @@ fn a_predecessor_that_does_not_finish_is_killed() {
 }
 
 #[test]
-fn a_successor_that_dies_young_leaves_its_predecessor_serving() {
-    let mut session = Session::serving(1);
+fn a_reload_whose_first_successor_dies_young_is_rolled_back() {
+    let mut session = Session::serving(2);
     session.on(Event::Reload);
     session.loaded(1);
     session.forked(1, 1);
-    let actions = deeds(session.exited(Role::Worker(1), 1, Ended::Code(abi::EXIT_BOOT)));
-    assert_eq!(actions, [Action::MarkDead { worker: 1, generation: 1 }]);
-    assert_eq!(deeds(session.pass(Backoff::FIRST)).len(), 1, "and is tried again");
+    let template = session.pid(Role::Template, 1);
+    let actions = session.exited(Role::Worker(1), 1, Ended::Code(abi::EXIT_BOOT));
+    assert!(matches!(notices(&actions)[..], [Notice::ReloadFailed { .. }]), "{actions:?}");
+    assert_eq!(
+        deeds(actions),
+        [Action::MarkDead { worker: 1, generation: 1 }, Action::Quit { template }],
+        "the predecessors serve on"
+    );
+    session.exited(Role::Template, 1, DONE);
+    assert_eq!(deeds(session.on(Event::Reload)), [start(Role::Template, 1)], "the next one may succeed");
+}
+
+#[test]
+fn a_later_successor_that_dies_young_is_tried_again() {
+    let mut session = Session::serving(2);
+    session.on(Event::Reload);
+    session.loaded(1);
+    session.forked(1, 1);
+    session.ready(1, 1);
+    session.forked(2, 1);
+    session.exited(Role::Worker(2), 1, KILLED);
+    let template = session.pid(Role::Template, 1);
+    assert_eq!(deeds(session.pass(Backoff::FIRST)), [Action::Fork { template, worker: 2 }]);
 }
 
 #[test]

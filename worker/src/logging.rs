@@ -17,6 +17,8 @@ pub fn human(log: &Log) -> bool {
 pub fn init(log: &Log) {
     let filter = EnvFilter::try_new(&log.level).unwrap_or_else(|_| EnvFilter::new("info"));
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // A line that cannot be written (the terminal has gone) is lost; reporting that to the same place would panic.
+    let builder = builder.log_internal_errors(false);
     // A second subscriber in one process would be a programming error with no harm to the user: the first one stays.
     let _ = if human(log) {
         builder.with_target(false).with_ansi(std::io::stderr().is_terminal()).try_init()
