@@ -1,5 +1,6 @@
-//! The proxy's process, and what connects the proxy to the workers without either knowing the other: `proxy::Upstreams`
-//! read from the board. What the board says comes from processes that run application code, so it is taken as numbers only.
+//! The proxy's process, and what connects the proxy to the workers without either knowing the other:
+//! `proxy::Upstreams` read from the board. What the board says comes from processes that run application code, so it
+//! is taken as numbers only.
 use crate::privileges::Identity;
 use crate::spawn::{self, Tie};
 use appliance_config::Settings;

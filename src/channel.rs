@@ -1,6 +1,6 @@
-//! The two sockets on which messages travel. *Orders*: a pair per template, master to template; when the master closes its
-//! end, the template quits. *Reports*: one pair for the life of the master; every template and worker inherits the
-//! writing end, and each packet carries the sender's process id as the kernel knows it.
+//! The two sockets on which messages travel. *Orders*: a pair per template, master to template; when the master
+//! closes its end, the template quits. *Reports*: one pair for the life of the master; every template and worker
+//! inherits the writing end, and each packet carries the sender's process id as the kernel knows it.
 use crate::message::{MAX_PACKET, Message};
 use nix::errno::Errno;
 use nix::sys::socket::{
@@ -113,7 +113,8 @@ impl AsFd for Reports {
 }
 
 impl Reporter {
-    /// Sends a report; waits while the master is busy. A master that is gone is no error of the sender's: its end is near.
+    /// Sends a report; waits while the master is busy. A master that is gone is no error of the sender's: its end is
+    /// near.
     pub fn report(&self, message: &Message) {
         while let Err(Errno::EINTR) = send(self.0.as_raw_fd(), &message.encode(), MsgFlags::MSG_NOSIGNAL) {}
     }

@@ -1,5 +1,5 @@
-//! One child as the master sees it: what it is for, its process, how far it has come, until when it may stay so. The child's
-//! own side is `template.rs`, `worker.rs` and the proxy crate. Only `fleet.rs` changes these values.
+//! One child as the master sees it: what it is for, its process, how far it has come, until when it may stay so. The
+//! child's own side is `template.rs`, `worker.rs` and the proxy crate. Only `fleet.rs` changes these values.
 use nix::unistd::Pid;
 use std::fmt;
 use std::time::{Duration, Instant};

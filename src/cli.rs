@@ -1,5 +1,5 @@
-//! The command line: arguments → what is asked. Pure: the environment and the file system are looked at by `main.rs` only.
-//! A flag with a name is a short way to write `--set key=value`, so that configuration has one set of rules.
+//! The command line: arguments → what is asked. Pure: the environment and the file system are looked at by `main.rs`
+//! only. A flag with a name is a short way to write `--set key=value`, so that configuration has one set of rules.
 use clap::{Args, Parser, Subcommand};
 use std::path::{Path, PathBuf};
 
@@ -38,7 +38,8 @@ pub enum ConfigCommand {
 /// Where the configuration comes from; the same for every command.
 #[derive(Debug, Args)]
 pub struct Source {
-    /// An application (`module:callable`), or a folder with an appliance.toml, app.py or wsgi.py; default: this folder
+    /// An application (`module:callable`), or a folder with an appliance.toml, app.py or wsgi.py; default: this
+    /// folder
     target: Option<String>,
     /// Configuration file [default: appliance.toml if there is one; env: APPLIANCE_CONFIG]
     #[arg(long, value_name = "FILE")]
@@ -91,8 +92,8 @@ fn key_and_value(text: &str) -> Result<(String, String), String> {
 }
 
 impl Source {
-    /// What is asked, seen from the current folder `cwd`. `config` is `$APPLIANCE_CONFIG`; `is_dir` and `is_file` look
-    /// into the file system.
+    /// What is asked, seen from the current folder `cwd`. `config` is `$APPLIANCE_CONFIG`; `is_dir` and `is_file`
+    /// look into the file system.
     pub fn asked(
         self,
         cwd: &Path,

@@ -1,5 +1,6 @@
-//! The engine library (`libappliance_python.so`), behind four functions. A template loads the interpreter's shared library
-//! and then this one, starts the application in it, and forks workers that run in it. Nothing else calls foreign code.
+//! The engine library (`libappliance_python.so`), behind four functions. A template loads the interpreter's shared
+//! library and then this one, starts the application in it, and forks workers that run in it. Nothing else calls
+//! foreign code.
 #![expect(unsafe_code, reason = "loads shared libraries and calls C functions")]
 use crate::error::Error;
 use crate::interpreter::{self, Python};
@@ -38,8 +39,8 @@ pub struct Seat {
     pub ready: extern "C" fn(),
 }
 
-/// Becomes the interpreter that `settings` name and loads the application. Answers the engine and its line for humans. Once
-/// per process, while it has one thread.
+/// Becomes the interpreter that `settings` name and loads the application. Answers the engine and its line for
+/// humans. Once per process, while it has one thread.
 pub fn start(settings: &Settings, master: Pid, generation: u32) -> Result<(Engine, String), Error> {
     let app = &settings.app;
     set_environment(&app.env);
@@ -136,7 +137,8 @@ fn load_application(
     generation: u32,
 ) -> Result<String, Error> {
     extern "C" fn report(context: *mut c_void, text: *const u8, len: usize) {
-        // SAFETY: `context` is the `String` below, which outlives the call of `load`; the library promises `len` bytes.
+        // SAFETY: `context` is the `String` below, which outlives the call of `load`; the library promises `len`
+        // bytes.
         let (said, bytes) =
             unsafe { (&mut *context.cast::<String>(), std::slice::from_raw_parts(text, len)) };
         said.push_str(&String::from_utf8_lossy(bytes));

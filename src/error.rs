@@ -1,5 +1,6 @@
-//! Everything that can keep the appliance from starting, as sentences for the person who started it: what object, what is
-//! wrong with it, and the way out. `main` prints one of them and exits with its code; a template sends it to the master.
+//! Everything that can keep the appliance from starting, as sentences for the person who started it: what object,
+//! what is wrong with it, and the way out. `main` prints one of them and exits with its code; a template sends it to
+//! the master.
 use appliance_worker::abi;
 use std::io;
 use std::path::PathBuf;

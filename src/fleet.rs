@@ -1,7 +1,7 @@
-//! Who must run, and what to do when somebody comes, gets ready, goes, or takes too long: the master's whole policy, as a
-//! function of (state, event, time). Called by `master.rs` only, which performs the actions. Nothing here makes a system
-//! call or reads the clock. This file takes events and changes the table of children; `settle.rs` looks at the table and
-//! asks for what is missing.
+//! Who must run, and what to do when somebody comes, gets ready, goes, or takes too long: the master's whole policy,
+//! as a function of (state, event, time). Called by `master.rs` only, which performs the actions. Nothing here makes
+//! a system call or reads the clock. This file takes events and changes the table of children; `settle.rs` looks at
+//! the table and asks for what is missing.
 use crate::child::{Backoff, Child, Order, Role, Stage};
 use crate::message::Ended;
 use crate::notice::Notice;
@@ -18,7 +18,8 @@ mod tests;
 
 /// A worker that crashes this often before anybody was ever ready will not get better by itself.
 const START_ATTEMPTS: u32 = 5;
-/// The proxy gives its last requests all of `timeouts.graceful`; the master gives it this much longer to say what it cut.
+/// The proxy gives its last requests all of `timeouts.graceful`; the master gives it this much longer to say what it
+/// cut.
 const LAST_WORDS: Duration = Duration::from_millis(500);
 
 /// What the whole appliance is at.
@@ -48,7 +49,9 @@ enum Reload {
     Idle,
     /// The next generation's template loads the application.
     Loading,
-    /// Workers are replaced one by one.
+    /// The first successor boots; if it cannot, everything stays as it was.
+    Trying,
+    /// One successor has served; the others follow one by one.
     Rolling,
 }
 
@@ -164,7 +167,7 @@ impl Fleet {
         let generation = child.generation;
         if generation > self.generation {
             self.generation = generation;
-            self.reload = Reload::Rolling;
+            self.reload = Reload::Trying;
             // What made the old application's workers die young may be mended.
             self.backoffs.clear();
         }
@@ -195,6 +198,9 @@ impl Fleet {
         let Some(child) = self.by_pid(pid).filter(|child| child.stage == Stage::Booting) else { return };
         (child.stage, child.deadline) = (Stage::Ready, None);
         let role = child.role;
+        if self.reload == Reload::Trying {
+            self.reload = Reload::Rolling;
+        }
         let predecessors = self.pids_where(|child| child.role == role && child.pid != pid);
         self.send_off(&predecessors, now + self.plan.graceful);
         if self.phase == Phase::Starting {
@@ -238,7 +244,7 @@ impl Fleet {
         if child.generation < self.generation && role != Role::Proxy {
             return self.say(Notice::Lost { role, pid: child.pid, ended, again_in: Duration::ZERO });
         }
-        if self.reload == Reload::Rolling && matches!(role, Role::Worker(_)) && !self.has_succeeded() {
+        if self.reload == Reload::Trying && matches!(role, Role::Worker(_)) {
             return self.roll_back(role, ended, now);
         }
         let good = child.stage == Stage::Ready && now - child.since >= Backoff::GOOD_LIFE;
@@ -256,13 +262,6 @@ impl Fleet {
             }
             _ => self.say(Notice::Lost { role, pid: child.pid, ended, again_in }),
         }
-    }
-
-    /// Whether a worker of this generation has ever been seen to serve.
-    fn has_succeeded(&self) -> bool {
-        let current =
-            |child: &&Child| matches!(child.role, Role::Worker(_)) && child.generation == self.generation;
-        self.children.iter().filter(current).any(|child| child.stage == Stage::Ready)
     }
 
     /// The first successor ended before it served: the others would too. The old generation is still whole.

@@ -1,5 +1,6 @@
-//! The Python that the configuration names: asks it what it is and where its shared library lies, and refuses with a sentence
-//! what cannot host applications. Called by the template before anything of Python is in its memory. Nothing is loaded here.
+//! The Python that the configuration names: asks it what it is and where its shared library lies, and refuses with a
+//! sentence what cannot host applications. Called by the template before anything of Python is in its memory. Nothing
+//! is loaded here.
 use crate::error::Error;
 use appliance_config::settings::{App, Suspend};
 use serde::Deserialize;
@@ -11,7 +12,8 @@ use std::process::{Command, Stdio};
 /// Oldest CPython that the engine library's stable ABI (abi3-py310) speaks to.
 const OLDEST: (u32, u32) = (3, 10);
 
-/// What the interpreter is asked; one JSON object is the answer. Runs on Python 2 too, so that it can be refused politely.
+/// What the interpreter is asked; one JSON object is the answer. Runs on Python 2 too, so that it can be refused
+/// politely.
 const QUESTION: &str = r#"
 import json, platform, sys, sysconfig
 try:

@@ -1,5 +1,5 @@
-//! From what is asked on the command line to settings: the one place that hands the environment, the current folder and the
-//! number of CPUs to the config crate. Starts nothing.
+//! From what is asked on the command line to settings: the one place that hands the environment, the current folder
+//! and the number of CPUs to the config crate. Starts nothing.
 use crate::cli::Source;
 use crate::error::Error;
 use appliance_config::{Loaded, Request};

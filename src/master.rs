@@ -1,5 +1,6 @@
-//! The master: opens everything that outlives its children, then waits, turns what has happened into events, and performs what
-//! `fleet.rs` answers. Single-threaded for ever; runs no application code, serves no request, decides nothing itself.
+//! The master: opens everything that outlives its children, then waits, turns what has happened into events, and
+//! performs what `fleet.rs` answers. Single-threaded for ever; runs no application code, serves no request, decides
+//! nothing itself.
 use crate::bridge;
 use crate::channel::{self, Orders, Reporter, Reports};
 use crate::child::Role;

@@ -1,12 +1,13 @@
-//! What the master, a template and its workers say to each other: one typed enum, and its form on a socket (one JSON object
-//! in one packet). `channel.rs` carries the packets; nothing in here makes a system call. Who sent a report is never
-//! part of it: the kernel says so, because a process that runs application code could say anything.
+//! What the master, a template and its workers say to each other: one typed enum, and its form on a socket (one JSON
+//! object in one packet). `channel.rs` carries the packets; nothing in here makes a system call. Who sent a report is
+//! never part of it: the kernel says so, because a process that runs application code could say anything.
 use serde::{Deserialize, Serialize};
 use std::process::ExitStatus;
 
 /// Longest text that a report carries, in bytes: a traceback of some 500 frames. What is longer loses its middle.
 pub const MAX_TEXT: usize = 64 * 1024;
-/// Longest packet in bytes. Escaping may double a text, and the kernel's default socket buffer (208 KiB) must hold it whole.
+/// Longest packet in bytes. Escaping may double a text, and the kernel's default socket buffer (208 KiB) must hold it
+/// whole.
 pub const MAX_PACKET: usize = 160 * 1024;
 
 /// Everything that is said between the master and the processes that host the application.

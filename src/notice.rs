@@ -1,5 +1,5 @@
-//! What the master tells the person who started it: a typed notice, and its words. On a terminal the news are plain lines, in
-//! JSON each is one event with its facts as fields. Nothing is decided here.
+//! What the master tells the person who started it: a typed notice, and its words. On a terminal the news are plain
+//! lines, in JSON each is one event with its facts as fields. Nothing is decided here.
 use crate::child::{Role, Stage};
 use crate::message::Ended;
 use appliance_config::Settings;
@@ -196,7 +196,8 @@ fn native_url(address: IpAddr, base: u16, workers: u32) -> String {
     if workers > 1 { format!("http://{first}…{last}") } else { format!("http://{first}") }
 }
 
-/// A plain line for a human, unless the log level is below the news. A terminal that has gone is no reason to stop serving.
+/// A plain line for a human, unless the log level is below the news. A terminal that has gone is no reason to stop
+/// serving.
 fn line(text: std::fmt::Arguments<'_>) {
     if tracing::enabled!(tracing::Level::INFO) {
         let _ = writeln!(std::io::stderr(), "{text}");

@@ -1,5 +1,5 @@
-//! The user that proxy, template and workers run as. Resolved by the master before anything is bound, assumed by each child
-//! right after its fork, for good. The master itself stays what it was started as.
+//! The user that proxy, template and workers run as. Resolved by the master before anything is bound, assumed by each
+//! child right after its fork, for good. The master itself stays what it was started as.
 use appliance_config::settings::Security;
 use nix::unistd::{Gid, Group, Uid, User, chown, fchown, getgrouplist, setgid, setgroups, setuid};
 use std::ffi::CString;

@@ -1,5 +1,5 @@
-//! The directory of the workers' sockets: the configured one, or a private one for this run. Opened and locked by the master
-//! before any socket, removed (if private) when the master ends. Only one master can hold it.
+//! The directory of the workers' sockets: the configured one, or a private one for this run. Opened and locked by the
+//! master before any socket, removed (if private) when the master ends. Only one master can hold it.
 use crate::error::Error;
 use crate::privileges::Identity;
 use nix::libc;

@@ -1,5 +1,5 @@
-//! The master's signals, as values that its loop reads. They are blocked and taken from a descriptor, so nothing ever runs in
-//! a handler. Children start with an empty mask again (`spawn.rs`).
+//! The master's signals, as values that its loop reads. They are blocked and taken from a descriptor, so nothing ever
+//! runs in a handler. Children start with an empty mask again (`spawn.rs`).
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use std::io;
@@ -34,7 +34,8 @@ const WISHES: [(Signal, Wish); 7] = [
 pub struct Signals(SignalFd);
 
 impl Signals {
-    /// Blocks the signals of the calling thread and opens the descriptor. Before the first fork, so that none is lost.
+    /// Blocks the signals of the calling thread and opens the descriptor. Before the first fork, so that none is
+    /// lost.
     pub fn open() -> io::Result<Signals> {
         let mask: SigSet = WISHES.iter().map(|(signal, _)| *signal).collect();
         mask.thread_block()?;

@@ -1,5 +1,6 @@
-//! The listening sockets, which the master opens before any fork and owns for life: a dead proxy or worker refuses nobody,
-//! its successor serves what waits in the backlog. Nothing is accepted here. A socket file goes when its owner is dropped.
+//! The listening sockets, which the master opens before any fork and owns for life: a dead proxy or worker refuses
+//! nobody, its successor serves what waits in the backlog. Nothing is accepted here. A socket file goes when its
+//! owner is dropped.
 use crate::error::Error;
 use crate::privileges::Identity;
 use appliance_config::settings::Endpoint;
@@ -85,8 +86,8 @@ pub fn open_admin(address: SocketAddr, backlog: u32) -> Result<Listener, Error> 
     open_tcp(address, backlog, "--set admin.listen=ADDRESS")
 }
 
-/// Opens the socket on which the proxy reaches one worker, in the run directory, which is ours alone. It is bound under the
-/// very path that the proxy connects to: the proxy recognises a kept connection by that name.
+/// Opens the socket on which the proxy reaches one worker, in the run directory, which is ours alone. It is bound
+/// under the very path that the proxy connects to: the proxy recognises a kept connection by that name.
 pub fn open_worker(path: &Path, backlog: u32, identity: Option<&Identity>) -> Result<Listener, Error> {
     let failed = |error: io::Error| unix_error(path, &error);
     if let Err(error) = fs::remove_file(path)
@@ -138,8 +139,8 @@ fn tcp_error(address: SocketAddr, errno: Errno, choose: &'static str) -> Error {
     Error::Listen { address: name, why, choose }
 }
 
-/// A public unix socket lies in a folder that others may use: a live one is somebody else's, a dead one is replaced in one
-/// step, so that a client finds a socket at every moment.
+/// A public unix socket lies in a folder that others may use: a live one is somebody else's, a dead one is replaced
+/// in one step, so that a client finds a socket at every moment.
 fn open_unix(path: &Path, backlog: u32, identity: Option<&Identity>) -> Result<Listener, Error> {
     let failed = |error: io::Error| unix_error(path, &error);
     match fs::symlink_metadata(path) {

@@ -1,6 +1,6 @@
-//! Forks, and what a new process must do before it is itself: close what is the master's, take its signals back, tie its
-//! life to the master's, wear its title. The only file that forks. Called by the master for its proxy and templates,
-//! by a template for its workers. It decides nothing: who is forked when is `fleet.rs`.
+//! Forks, and what a new process must do before it is itself: close what is the master's, take its signals back, tie
+//! its life to the master's, wear its title. The only file that forks. Called by the master for its proxy and
+//! templates, by a template for its workers. It decides nothing: who is forked when is `fleet.rs`.
 #![expect(
     unsafe_code,
     reason = "fork, signal handlers, SIGIO on a pipe and the process title have no safe interface"
@@ -26,16 +26,18 @@ const EXIT_PANIC: i32 = 101;
 /// `F_SETSIG` of Linux's `asm-generic/fcntl.h`, the same on every architecture; the libc crate lacks it.
 const F_SETSIG: libc::c_int = 10;
 
-/// Forks and lives `child` in the new process, which ends with the code it returns. What `child` owns is dropped in the
-/// caller at once, so descriptors can be moved into the closure. The new process never returns into the caller's frames.
+/// Forks and lives `child` in the new process, which ends with the code it returns. What `child` owns is dropped in
+/// the caller at once, so descriptors can be moved into the closure. The new process never returns into the caller's
+/// frames.
 pub fn fork(child: impl FnOnce() -> i32) -> io::Result<Pid> {
-    // SAFETY: the master and the template are single-threaded here (see `require_one_thread`; a template warns of threads
-    // that the application started), so no lock can be held by a thread that the child does not have.
+    // SAFETY: the master and the template are single-threaded here (see `require_one_thread`; a template warns of
+    // threads that the application started), so no lock can be held by a thread that the child does not have.
     match unsafe { nix::unistd::fork()? } {
         ForkResult::Parent { child } => Ok(child),
         ForkResult::Child => {
             let code = catch_unwind(AssertUnwindSafe(child)).unwrap_or(EXIT_PANIC);
-            // SAFETY: ends the process without running the exit handlers and destructors of the one it was copied from.
+            // SAFETY: ends the process without running the exit handlers and destructors of the one it was copied
+            // from.
             unsafe { libc::_exit(code) }
         }
     }
@@ -50,7 +52,8 @@ pub fn expect_children() -> io::Result<()> {
     Ok(prctl::set_child_subreaper(true)?)
 }
 
-/// Fails unless the calling process has exactly one thread: a fork would copy the locks of the others, but not the threads.
+/// Fails unless the calling process has exactly one thread: a fork would copy the locks of the others, but not the
+/// threads.
 pub fn require_one_thread() -> io::Result<()> {
     match threads()?.len() {
         1 => Ok(()),
@@ -91,8 +94,8 @@ pub fn leave_master(
     Ok(tie)
 }
 
-/// Closes everything that the master opened, but for `keep`. What the user's shell or service manager handed down stays:
-/// it is not close-on-exec, all that is ours is.
+/// Closes everything that the master opened, but for `keep`. What the user's shell or service manager handed down
+/// stays: it is not close-on-exec, all that is ours is.
 fn close_masters(keep: &[BorrowedFd<'_>]) -> io::Result<()> {
     let open: Vec<RawFd> = std::fs::read_dir("/proc/self/fd")?
         .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
@@ -106,17 +109,18 @@ fn close_masters(keep: &[BorrowedFd<'_>]) -> io::Result<()> {
     Ok(())
 }
 
-/// Closes descriptors of which a forked child only has the number: their owners live on in the frames it was copied from
-/// and are never dropped.
+/// Closes descriptors of which a forked child only has the number: their owners live on in the frames it was copied
+/// from and are never dropped.
 pub fn close(descriptors: impl IntoIterator<Item = RawFd>) {
     for fd in descriptors {
         let _ = nix::unistd::close(fd);
     }
 }
 
-/// The disposition that children start from: the defaults, whatever the master was started with. SIGPIPE stays ignored, as
-/// Rust and Python want it. SIGINT and SIGHUP come from the terminal to the whole group, and the master decides what they
-/// mean: a handler that does nothing is not inherited by a program that the application starts, "ignore" would be.
+/// The disposition that children start from: the defaults, whatever the master was started with. SIGPIPE stays
+/// ignored, as Rust and Python want it. SIGINT and SIGHUP come from the terminal to the whole group, and the master
+/// decides what they mean: a handler that does nothing is not inherited by a program that the application starts,
+/// "ignore" would be.
 fn take_signals_back() -> io::Result<()> {
     extern "C" fn leave_it_to_the_master(_: libc::c_int) {}
     let nothing = SigHandler::Handler(leave_it_to_the_master);
@@ -137,7 +141,8 @@ fn take_signals_back() -> io::Result<()> {
     Ok(SigSet::empty().thread_set_mask()?)
 }
 
-/// The master's half of the pipe on which nothing is ever written. When its last copy goes, every tied process is killed.
+/// The master's half of the pipe on which nothing is ever written. When its last copy goes, every tied process is
+/// killed.
 #[derive(Debug)]
 pub struct Lifeline {
     _end: OwnedFd,
@@ -157,8 +162,9 @@ pub fn lifeline(identity: Option<&Identity>) -> io::Result<(Lifeline, Tie)> {
 }
 
 impl Tie {
-    /// Ties this process: from now on the kernel kills it when the master's half closes, even if it is stuck in foreign code.
-    /// The owner of a SIGIO belongs to the open file, not to the descriptor, so each process opens the pipe anew.
+    /// Ties this process: from now on the kernel kills it when the master's half closes, even if it is stuck in
+    /// foreign code. The owner of a SIGIO belongs to the open file, not to the descriptor, so each process opens the
+    /// pipe anew.
     pub fn tighten(self) -> io::Result<Tie> {
         let own = OwnedFd::from(File::open(format!("/proc/self/fd/{}", self.0.as_raw_fd()))?);
         let raw = own.as_raw_fd();
@@ -195,8 +201,8 @@ impl AsFd for Tie {
     }
 }
 
-/// Takes the end of one child (`None`: of any) if one has ended. The raw call, because a process may also die of a signal
-/// that has no name in nix (the real-time ones), and whoever was reaped must be known.
+/// Takes the end of one child (`None`: of any) if one has ended. The raw call, because a process may also die of a
+/// signal that has no name in nix (the real-time ones), and whoever was reaped must be known.
 pub fn reap(pid: Option<Pid>) -> Option<(Pid, Ended)> {
     let mut status = 0;
     // SAFETY: `status` outlives the call.
@@ -217,7 +223,8 @@ pub fn pidfd_open(pid: Pid) -> io::Result<OwnedFd> {
 /// Where `ps` reads the command line of this process: the strings of argv and, right behind them, of the environment.
 static TITLE_AREA: OnceLock<Option<(usize, usize)>> = OnceLock::new();
 
-/// Makes `ps` show `title`. The master calls this first, while it has one thread: the environment moves out of the way then.
+/// Makes `ps` show `title`. The master calls this first, while it has one thread: the environment moves out of the
+/// way then.
 pub fn set_title(title: &str) {
     if let Ok(name) = std::ffi::CString::new(title) {
         let _ = prctl::set_name(&name);
@@ -230,8 +237,9 @@ pub fn set_title(title: &str) {
         return;
     };
     let shown = title.len().min(len - 1);
-    // SAFETY: the kernel names these `len` bytes as this process's own argument and environment strings. The environment
-    // has moved, nobody reads the arguments again, and the area is never empty (it holds at least the program's name).
+    // SAFETY: the kernel names these `len` bytes as this process's own argument and environment strings. The
+    // environment has moved, nobody reads the arguments again, and the area is never empty (it holds at least the
+    // program's name).
     unsafe {
         let area = std::ptr::with_exposed_provenance_mut::<u8>(start);
         std::ptr::copy_nonoverlapping(title.as_ptr(), area, shown);

@@ -1,6 +1,6 @@
-//! The template process: loads the application once, forks workers from it when the master says so, and tells the master who
-//! of them has gone. Forked by the master; may die and be replaced while its workers go on. It decides nothing, serves
-//! nothing, and runs application code only while it loads.
+//! The template process: loads the application once, forks workers from it when the master says so, and tells the
+//! master who of them has gone. Forked by the master; may die and be replaced while its workers go on. It decides
+//! nothing, serves nothing, and runs application code only while it loads.
 use crate::channel::{Inbox, Reporter};
 use crate::engine::{self, Engine, Seat};
 use crate::error::Error;
@@ -127,7 +127,8 @@ impl Template<'_> {
         }
     }
 
-    /// Reaps its own workers by their numbers: other children may be the application's, which wants to reap them itself.
+    /// Reaps its own workers by their numbers: other children may be the application's, which wants to reap them
+    /// itself.
     fn report_exits(&mut self) {
         let Job { reporter, .. } = &self.job;
         self.workers.retain(|forked| {

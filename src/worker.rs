@@ -1,5 +1,6 @@
-//! A worker's first steps, in the child of a template: tie its life to the master's, say that it lives, become a worker in
-//! name, and hand over to the engine library for the rest of its life. The master's view of it is `child.rs`.
+//! A worker's first steps, in the child of a template: tie its life to the master's, say that it lives, become a
+//! worker in name, and hand over to the engine library for the rest of its life. The master's view of it is
+//! `child.rs`.
 use crate::channel::Reporter;
 use crate::engine::{Engine, Seat};
 use crate::message::Message;
@@ -24,7 +25,8 @@ pub fn live(engine: &Engine, seat: Seat, reporter: Reporter, tie: Tie, templates
     engine.run(seat)
 }
 
-/// Called by the engine when the worker is about to accept. Closes the reports, which the application has no business with.
+/// Called by the engine when the worker is about to accept. Closes the reports, which the application has no business
+/// with.
 pub extern "C" fn on_ready() {
     if let Some(reporter) = REPORTER.lock().ok().and_then(|mut place| place.take()) {
         reporter.report(&Message::Ready);

@@ -1,5 +1,5 @@
-//! From the table of children to what must be done: whoever is missing is asked for, whoever is late is killed, whoever's turn
-//! it is to go is told. Runs after every event, so it never matters which event made a difference.
+//! From the table of children to what must be done: whoever is missing is asked for, whoever is late is killed,
+//! whoever's turn it is to go is told. Runs after every event, so it never matters which event made a difference.
 use super::{Action, Fleet, Phase, Rank, Reload};
 use crate::child::{Child, Order, Role, Stage};
 use crate::notice::Notice;
