@@ -3,7 +3,7 @@
 //! being served; what follows belongs to the next one (pipelining). It must never change or keep a byte.
 use crate::error::Failure;
 
-/// Bytes that chunk extensions of one body may have in total; nobody uses them but attackers (nginx has no limit and was bitten).
+/// Bytes that the chunk extensions of one body may have in total; hardly anybody but attackers sends them.
 const EXTENSION_BYTES: u32 = 4096;
 /// Bytes that the trailer section may have; as much as nginx gives one large header buffer.
 const TRAILER_BYTES: u32 = 8192;

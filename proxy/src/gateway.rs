@@ -196,9 +196,10 @@ impl ProxyHttp for Gateway {
         exchange: &mut Exchange,
     ) -> Result<()> {
         exchange.app = hop::take_facts(answer).or(exchange.app);
+        hop::check_answer(&session.req_header().method, answer).map_err(Error::into_up)?;
         exchange.progress.answer_begun =
             !answer.status.is_informational() || answer.status == StatusCode::SWITCHING_PROTOCOLS;
-        hop::check_answer(&session.req_header().method, answer).map_err(Error::into_up)
+        Ok(())
     }
 
     async fn response_filter(

@@ -51,8 +51,9 @@ impl Hop {
         // A successor listens on the same path: connections of the predecessor must not be taken for its own.
         peer.group_key = u64::from(seat.instance);
         if is_upgrade {
-            // pingora applies it to every read, also to those of a WebSocket that may be silent for hours.
+            // pingora applies them to every read and write, also to those of a WebSocket that may be silent for hours.
             peer.options.read_timeout = None;
+            peer.options.write_timeout = None;
         }
         peer
     }
@@ -64,6 +65,8 @@ fn peer(upstreams: &dyn Upstreams, worker: WorkerId, timeouts: &Timeouts) -> Res
         .map_err(|source| StartError::WorkerSocket { path: path.into_owned(), source })?;
     peer.options.connection_timeout = Some(timeouts.connect);
     peer.options.read_timeout = Some(timeouts.response).filter(|time| *time > Duration::ZERO);
+    // A worker that takes no more of a body, because no core is free or the application does not read, is silent too.
+    peer.options.write_timeout = peer.options.read_timeout;
     // Well before the worker's own keep-alive ends, so that a request is not sent into a connection that is being closed.
     peer.options.idle_timeout = Some(timeouts.keepalive / 2);
     Ok(peer)

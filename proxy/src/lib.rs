@@ -6,7 +6,7 @@
 //! `balance`, `retry`, `forwarded`, `error`.
 //!
 //! pingora logs through the `log` crate. Its lines about single requests are suppressed, because the access log names the
-//! reason; what remains reaches the process's subscriber if that listens to `log` (tracing-subscriber does by default).
+//! reason; what remains is seen if the process's subscriber listens to `log` (tracing-subscriber's feature `tracing-log`).
 #![forbid(unsafe_code)]
 
 mod accept;

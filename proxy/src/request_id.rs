@@ -45,7 +45,7 @@ pub(crate) fn is_acceptable(id: &[u8]) -> bool {
     (1..=LONGEST).contains(&id.len()) && id.iter().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(b))
 }
 
-/// The finalizer of splitmix64 (Vigna, public domain): neighbouring numbers get unlike bits, no two get the same.
+/// The finalizer of splitmix64 (Vigna 2015): neighbouring numbers get unlike bits, no two get the same.
 fn mix(number: u64) -> u64 {
     let number = number.wrapping_mul(0x9e37_79b9_7f4a_7c15);
     let number = (number ^ (number >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);

@@ -21,7 +21,7 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::time::{Instant, Sleep, timeout};
 
-/// Head and small body leave in one write up to this size: one loopback segment, pingora's own flush granularity is smaller.
+/// Head and body leave in one write up to this size, which most pages have; what is larger is not copied here.
 const COALESCE_BYTES: usize = 16 * 1024;
 /// Pipelined bytes that are read ahead while a request runs, to notice that the client leaves; then TCP holds it back.
 const READ_AHEAD_BYTES: usize = 64 * 1024;
@@ -150,12 +150,13 @@ impl ClientStream {
     /// One `writev` of what is buffered and of `more`; how much of `more` has left.
     fn poll_send(&mut self, cx: &mut Context<'_>, more: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
         let buffered = &self.outbound[self.sent..];
-        let mut slices = [IoSlice::new(&[]); 8];
-        slices[0] = IoSlice::new(buffered);
-        for (slot, slice) in slices[1..].iter_mut().zip(more) {
-            *slot = IoSlice::new(slice);
+        let mut slices = [IoSlice::new(buffered); 8];
+        let mut count = 1;
+        for slice in more.iter().take(slices.len() - 1) {
+            slices[count] = IoSlice::new(slice);
+            count += 1;
         }
-        let written = Pin::new(&mut self.socket).poll_write_vectored(cx, &slices);
+        let written = Pin::new(&mut self.socket).poll_write_vectored(cx, &slices[..count]);
         let written = ready!(self.stall.poll(cx, written))?;
         if written == 0 {
             return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));

@@ -139,7 +139,7 @@ fn request_line(line: &[u8]) -> Result<bool, Failure> {
         other if other.starts_with(b"HTTP/") => return Err(Failure::UnknownVersion),
         _ => return Err(Failure::BadRequestLine),
     };
-    if !is_token(method) || target.is_empty() || target.iter().any(|b| *b <= b' ' || *b == 0x7f) {
+    if !is_token(method) || !is_target(target) {
         return Err(Failure::BadRequestLine);
     }
     match target {
@@ -172,6 +172,14 @@ pub(crate) fn named(received: &[u8]) -> (&[u8], &[u8]) {
 fn is_token(name: &[u8]) -> bool {
     let is_token_byte = |b: &u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(b);
     !name.is_empty() && name.iter().all(is_token_byte)
+}
+
+/// No blanks, no control characters, and nothing that only breaks out of HTML or that pingora cannot keep; what else RFC 3986
+/// wants to be escaped comes from many clients as it is, and applications expect it.
+fn is_target(target: &[u8]) -> bool {
+    let (path, query) = target.split_at(memchr::memchr(b'?', target).unwrap_or(target.len()));
+    path.iter().all(|b| *b > b' ' && !b"<>`\x7f".contains(b))
+        && query.iter().all(|b| *b > b' ' && !b"<>\"\x7f".contains(b))
 }
 
 /// Visible characters, blanks, and bytes from 0x80 on (RFC 9110 section 5.5).
@@ -292,6 +300,20 @@ mod tests {
         }
         assert_eq!(refused("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"), Failure::UnknownVersion);
         assert_eq!(refused("CONNECT a:1 HTTP/1.1\r\nHost: a\r\n\r\n"), Failure::Tunnel);
+    }
+
+    #[test]
+    fn a_target_that_passes_is_one_that_pingora_can_keep() {
+        for byte in 0x21..0x7f {
+            if matches!(byte, b'?' | b'#') {
+                continue; // they end what is tested here
+            }
+            for start in ["/", "/?"] {
+                let target = [start.as_bytes(), &[byte]].concat();
+                let kept = http::uri::PathAndQuery::try_from(&target[..]).is_ok();
+                assert_eq!(is_target(&target), kept, "{}", String::from_utf8_lossy(&target));
+            }
+        }
     }
 
     #[test]

@@ -228,6 +228,55 @@ fn a_get_is_tried_once_more_than_there_are_workers() {
 }
 
 #[test]
+fn what_a_worker_did_not_read_goes_elsewhere_whatever_the_method() {
+    let proxy = Proxy::start(vec![dies(), echo()]);
+    let path = proxy.dir.0.join("worker-1.sock");
+    std::fs::remove_file(&path).unwrap();
+    let closes_unread = std::os::unix::net::UnixListener::bind(path).unwrap();
+    std::thread::spawn(move || closes_unread.incoming().for_each(drop));
+    for _ in 0..4 {
+        let answer =
+            proxy.ask("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+        assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
+    }
+    assert_eq!(proxy.requests(2), 4);
+}
+
+#[test]
+fn interim_answers_pass_but_not_to_old_clients() {
+    let interim = "HTTP/1.1 103 Early Hints\r\nlink: x\r\n\r\nHTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
+    let proxy = Proxy::start(vec![says(interim)]);
+    let answer = proxy.ask(LAST_GET);
+    assert!(answer.starts_with("HTTP/1.1 103 ") && answer.contains("HTTP/1.1 200 OK\r\n"), "{answer}");
+    assert!(proxy.ask("GET / HTTP/1.0\r\n\r\n").starts_with("HTTP/1.1 200 OK\r\n"));
+}
+
+#[test]
+fn an_early_answer_arrives_although_the_body_is_not_read() {
+    let early: Handler = Arc::new(|_, stream| {
+        stream.write_all(b"HTTP/1.1 403 Forbidden\r\ncontent-length: 2\r\n\r\nno").unwrap();
+        false
+    });
+    let proxy = Proxy::start(vec![early]);
+    let mut client = proxy.client();
+    client.send("POST / HTTP/1.1\r\nHost: a\r\nX-Stream: 1\r\nContent-Length: 900000\r\n\r\n");
+    let body = "x".repeat(900_000);
+    // The proxy may close while the client is still sending.
+    let _ = client.stream.write_all(body.as_bytes());
+    let (head, body) = client.answer();
+    assert!(head.starts_with("HTTP/1.1 403 ") && body == "no", "{head}");
+}
+
+#[test]
+fn odd_targets_arrive_as_they_were_sent() {
+    let proxy = Proxy::start(vec![echo()]);
+    for target in ["/caf\u{e9}?\u{fc}", "/a\"b{c}|d^e\\h?`{}|^", "/%00%zz", "//x", "/a;b=c?d=e&f", "/?a?b"] {
+        let answer = proxy.ask(&format!("GET {target} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"));
+        assert!(answer.contains(&format!("\r\nGET {target} HTTP/1.1\r\n")), "{target}: {answer}");
+    }
+}
+
+#[test]
 fn a_cut_answer_is_seen_to_be_cut() {
     let cuts = |text: &'static str| -> Handler {
         Arc::new(move |_, stream| {
@@ -260,7 +309,8 @@ fn a_cut_answer_is_seen_to_be_cut() {
 #[test]
 fn an_answer_without_an_end_is_refused() {
     let proxy = Proxy::start(vec![says("HTTP/1.1 200 OK\r\n\r\nabc")]);
-    assert!(proxy.ask(GET).starts_with("HTTP/1.1 502 "));
+    let answer = proxy.ask(GET);
+    assert!(answer.starts_with("HTTP/1.1 502 ") && answer.contains("could not be understood"), "{answer}");
 }
 
 #[test]
@@ -431,6 +481,8 @@ fn a_drain_lets_requests_finish() {
     busy.send(GET);
     eventually("the worker has the request", || proxy.requests(1) == 1);
     let mut idle = proxy.client();
+    let connected = || Client::to(proxy.admin).ask_for("/status").contains("\"connections\": 2");
+    eventually("both are accepted", connected);
     proxy.begin_drain();
     assert_eq!(idle.rest(), "", "idle connections are closed");
     assert!(!proxy.has_ended());
