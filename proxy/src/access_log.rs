@@ -134,7 +134,7 @@ fn human(line: &mut Vec<u8>, entry: &Entry<'_>) {
 
 /// One JSON object; keys without a value are left out.
 fn json(line: &mut Vec<u8>, entry: &Entry<'_>, now: SystemTime) {
-    put(line, format_args!("{{\"time\":\"{}\",\"level\":\"INFO\",\"kind\":\"access\"", Utc::from(now)));
+    put(line, format_args!("{{\"timestamp\":\"{}\",\"level\":\"INFO\",\"kind\":\"access\"", Utc::from(now)));
     for (key, text) in [("client", entry.client), ("method", entry.method), ("path", capped(entry.path))] {
         put_text(line, key, text);
     }
@@ -267,7 +267,7 @@ mod tests {
         let line: serde_json::Value =
             serde_json::from_str(&as_json(&Entry { reason: Some("r"), ..entry() })).unwrap();
         let expected = serde_json::json!({
-            "time": "2024-02-28T23:59:59.042Z", "level": "INFO", "kind": "access", "client": "127.0.0.1",
+            "timestamp": "2024-02-28T23:59:59.042Z", "level": "INFO", "kind": "access", "client": "127.0.0.1",
             "method": "GET", "path": "/path", "status": 200, "bytes": 1234, "ms": 3.21, "app_ms": 1.1,
             "worker": 2, "core": 17, "tries": 1, "id": "abc", "reason": "r",
         });
