@@ -17,12 +17,12 @@ pub(crate) struct RequestIds {
 }
 
 impl RequestIds {
-    /// Seeded by the standard library from the operating system; every process must make its own after its fork.
+    /// Every process makes its own, after its fork. The standard library's random keys alone would not do: a forked
+    /// proxy inherits those of its parent, and so would its successor.
     pub(crate) fn new() -> Self {
-        Self {
-            seed: [RandomState::new().hash_one(1), RandomState::new().hash_one(2)],
-            count: AtomicU64::new(0),
-        }
+        let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+        let seed = |half: u8| RandomState::new().hash_one((half, std::process::id(), since));
+        Self { seed: [seed(0), seed(1)], count: AtomicU64::new(0) }
     }
 
     /// A new id: 32 hexadecimal digits.

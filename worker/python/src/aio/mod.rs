@@ -98,7 +98,12 @@ impl Aio {
     }
 
     fn first_timer(&self, py: Python<'_>) -> Option<f64> {
-        let first = self.scheduled.bind(py).get_item(0).ok()?;
+        let scheduled = self.scheduled.bind(py);
+        // Asking an empty list would make an exception in every turn.
+        if scheduled.is_empty() {
+            return None;
+        }
+        let first = scheduled.get_item(0).ok()?;
         first.getattr(pyo3::intern!(py, "_when")).ok()?.extract().ok()
     }
 
