@@ -38,9 +38,11 @@ impl ErrorLog {
     }
 }
 
-fn emit(lines: &str) {
-    for line in lines.lines() {
-        tracing::error!(target: "wsgi.errors", "{line}");
+/// One event for what was written at once: a traceback stays together.
+fn emit(text: &str) {
+    let text = text.trim_end();
+    if !text.is_empty() {
+        tracing::error!(target: "wsgi.errors", "{text}");
     }
 }
 
