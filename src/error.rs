@@ -96,9 +96,7 @@ pub enum Error {
         version: String,
     },
     /// greenlet cannot be imported.
-    #[error(
-        "{python}: greenlet is missing ({why}); install it with `{python} -m pip install greenlet`, or use --set app.suspend=thread"
-    )]
+    #[error("{python}: greenlet is missing ({why}); install it with `{python} -m pip install greenlet`")]
     NoGreenlet {
         /// Path of the interpreter.
         python: String,

@@ -51,13 +51,15 @@ pub fn check(written: &Written, cpus: u32, problems: &mut Vec<Error>) -> Setting
 
 fn app(read: &mut Reader) -> App {
     let written = read.written;
+    // The one suspend engine there is; the key lets a file say what it relies on.
+    read.word("app.suspend");
     App {
         module: read.optional_text("app.module", units::module).unwrap_or_default(),
         chdir: read.optional_path("app.chdir").unwrap_or_default(),
         venv: read.optional_path("app.venv"),
         python: read.text("app.python", |name| Some(interpreter(written, name))),
         pythonpath: read.texts("app.pythonpath", |path| Some(written.absolute("app.pythonpath", path))),
-        suspend: if read.word("app.suspend") == "thread" { Suspend::Thread } else { Suspend::Greenlet },
+        suspend: Suspend::Greenlet,
         env: read.variables("app.env"),
     }
 }

@@ -72,8 +72,8 @@ keys! {
     "app.python": Some(r#""python3""#), text("an interpreter", r#"a name or a path in quotes, such as "python3.13""#), "";
     /// Further folders for `sys.path`, after `chdir`.
     "app.pythonpath": Some("[]"), Form::Texts { what: "a path", write: r#"a list of folders, such as ["lib", "/srv/shared"]"# }, "uWSGI `pythonpath`";
-    /// How a request waits: in a greenlet on the loop, or in a thread of its own for code that blocks.
-    "app.suspend": Some(r#""greenlet""#), Form::Word { what: "a suspend engine", words: &["greenlet", "thread"] }, "uWSGI `greenlet`, `threads`";
+    /// How a request waits: in a greenlet on the loop. Threads for code that blocks are not offered.
+    "app.suspend": Some(r#""greenlet""#), Form::Word { what: "a suspend engine", words: &["greenlet"] }, "uWSGI `greenlet`";
     /// Environment variables for the application, set before it is imported.
     "app.env": Some("{}"), Form::Variables, "uWSGI `env`";
 

@@ -56,8 +56,6 @@ pub struct App {
 pub enum Suspend {
     /// One greenlet per request, on the loop's own thread.
     Greenlet,
-    /// One pool thread per core, for applications that block.
-    Thread,
 }
 
 /// `[[listen]]`: one public listener.

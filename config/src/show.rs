@@ -83,7 +83,6 @@ fn app(settings: &Settings, name: &str) -> Option<Value> {
         "pythonpath" => Value::List(app.pythonpath.iter().map(|path| Value::text(path.display())).collect()),
         "suspend" => Value::text(match app.suspend {
             Suspend::Greenlet => "greenlet",
-            Suspend::Thread => "thread",
         }),
         _ => return None,
     })

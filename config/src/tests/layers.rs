@@ -121,9 +121,9 @@ fn the_application_is_found_in_the_folder() {
     assert_eq!(folder.load().settings.app.module, "wsgi");
     folder.write("app.py", "");
     assert_eq!(folder.load().settings.app.module, "app");
-    folder.write("appliance.toml", "[app]\nmodule = \"site.wsgi:make()\"\nsuspend = \"thread\"");
+    folder.write("appliance.toml", "[app]\nmodule = \"site.wsgi:make()\"\nsuspend = \"greenlet\"");
     let app = folder.load().settings.app;
-    assert_eq!((app.module.as_str(), app.suspend), ("site.wsgi:make()", Suspend::Thread));
+    assert_eq!((app.module.as_str(), app.suspend), ("site.wsgi:make()", Suspend::Greenlet));
 }
 
 #[test]

@@ -35,7 +35,7 @@ chdir = "src"
 venv = "env"
 python = "./py"
 pythonpath = "lib"
-suspend = "thread"
+suspend = "greenlet"
 
 [app.env]
 PLAIN = "a \"quoted\" \\ text\nof two lines # no comment"
