@@ -1,5 +1,5 @@
 //! What a request head must look like before pingora sees it: framing, `Host`, names and limits, stricter than pingora
-//! (RFC 9112; everything here was seen to pass it). `conn.rs` feeds it the received bytes. Pure: no socket, no clock, and
+//! (RFC 9112). `conn.rs` feeds it the received bytes. Pure: no socket, no clock, and
 //! it must never repair anything, because front and worker would then read two different requests.
 use crate::error::Failure;
 use crate::framing::Body;
@@ -13,6 +13,8 @@ const PINGORA_HEADERS: usize = 256;
 pub(crate) struct HeadCheck {
     /// Where the first unchecked line starts.
     at: usize,
+    /// Up to where there is no further line end; a head that trickles in is not searched again and again.
+    searched: usize,
     /// The request line has been read.
     begun: bool,
     http11: bool,
@@ -41,13 +43,10 @@ pub(crate) struct Passed {
 impl HeadCheck {
     /// Looks at what arrived since the last call; `received` is everything from the first byte on. `None`: incomplete.
     pub(crate) fn advance(&mut self, received: &[u8], limits: &Limits) -> Result<Option<Passed>, Failure> {
-        while let Some(length) = memchr::memchr(b'\n', &received[self.at..]) {
-            let Some((line, b"\r")) =
-                received[self.at..self.at + length].split_last_chunk::<1>().map(|(l, c)| (l, &c[..]))
-            else {
-                return Err(Failure::BareLineFeed);
-            };
-            self.at += length + 1;
+        while let Some(found) = memchr::memchr(b'\n', &received[self.searched..]) {
+            let end = self.searched + found;
+            let line = received[self.at..end].strip_suffix(b"\r").ok_or(Failure::BareLineFeed)?;
+            (self.at, self.searched) = (end + 1, end + 1);
             self.line(line, limits)?;
             if self.at > limits.header_bytes {
                 return Err(Failure::HeadTooLarge);
@@ -56,6 +55,7 @@ impl HeadCheck {
                 return Ok(Some(Passed { size: self.at, body: self.body(limits)? }));
             }
         }
+        self.searched = received.len();
         let partial = &received[self.at..];
         if !self.begun && partial.first().is_some_and(|byte| !is_token_byte(*byte) && *byte != b'\r') {
             return Err(Failure::BadRequestLine); // most often TLS, which would send no line end for long
