@@ -46,8 +46,12 @@ pub(crate) enum Failure {
     BadLength,
     /// `Content-Length` together with `Transfer-Encoding`.
     LengthAndChunked,
-    /// A transfer coding other than a single `chunked`.
+    /// A transfer coding other than `chunked`.
     UnknownCoding,
+    /// `Transfer-Encoding` is malformed, or `chunked` is repeated or not the last.
+    BadCoding,
+    /// `Expect` asks for something other than `100-continue`.
+    UnknownExpectation,
     /// `Transfer-Encoding` in HTTP/1.0.
     ChunkedInOldVersion,
     /// No `Host` in HTTP/1.1.
@@ -56,6 +60,8 @@ pub(crate) enum Failure {
     BadHost,
     /// The chunked body breaks its own framing.
     BadChunk,
+    /// The trailers of a chunked body are over `framing::TRAILER_BYTES`.
+    TrailersTooLarge,
     /// pingora refused what passed our own rules.
     Malformed,
     /// The head did not arrive within `timeouts.header`.
@@ -126,11 +132,14 @@ impl Failure {
             Self::Tunnel => (501, "tunnel", "This server opens no tunnels (CONNECT)."),
             Self::BadLength => (400, "bad-length", "Content-Length must be given once, as one decimal number."),
             Self::LengthAndChunked => (400, "length-and-chunked", "A request has either Content-Length or Transfer-Encoding, not both."),
-            Self::UnknownCoding => (501, "unknown-coding", "The only transfer coding known here is `chunked`, given once."),
+            Self::UnknownCoding => (501, "unknown-coding", "The only transfer coding known here is `chunked`."),
+            Self::BadCoding => (400, "bad-coding", "Transfer-Encoding must be a list of codings that ends in its only `chunked`."),
+            Self::UnknownExpectation => (417, "unknown-expectation", "The only expectation known here is `100-continue`."),
             Self::ChunkedInOldVersion => (400, "chunked-in-old-version", "HTTP/1.0 has no Transfer-Encoding."),
             Self::NoHost => (400, "no-host", "An HTTP/1.1 request needs a Host header field."),
             Self::BadHost => (400, "bad-host", "Host must be given once, as a host name with an optional port."),
             Self::BadChunk => (400, "bad-chunk", "The chunked request body is malformed."),
+            Self::TrailersTooLarge => (431, "trailers-too-large", "The trailers of the request body are larger than this server accepts."),
             Self::Malformed => (400, "malformed", "The request is malformed."),
             Self::SlowHead => (408, "slow-head", "The request head took too long to arrive."),
             Self::SlowBody => (408, "slow-body", "The request body stopped arriving."),

@@ -31,8 +31,6 @@ pub(crate) struct Exchange {
     /// Times it was given to a worker.
     pub(crate) tries: u32,
     pub(crate) progress: Progress,
-    /// Request body bytes so far.
-    pub(crate) body_bytes: u64,
     /// What the worker said of the application.
     pub(crate) app: Option<AppTime>,
     /// The end of the connection is the end of the answer (HTTP/1.0).

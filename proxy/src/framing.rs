@@ -2,7 +2,10 @@
 //! is stricter there than pingora. `stream.rs` asks it how many of the received bytes belong to the request that is
 //! being served; what follows belongs to the next one (pipelining). It must never change or keep a byte.
 use crate::error::Failure;
+use crate::strict::{is_text, is_token_byte};
 
+/// Digits of a chunk size: as many as 64 bits have.
+const SIZE_DIGITS: u8 = 16;
 /// Bytes that the chunk extensions of one body may have in total; hardly anybody but attackers sends them.
 const EXTENSION_BYTES: u32 = 4096;
 /// Bytes that the trailer section may have; as much as nginx gives one large header buffer.
@@ -21,6 +24,8 @@ pub(crate) enum Body {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Chunks {
     at: At,
+    /// Payload bytes that may still be announced.
+    room: u64,
     extension_bytes: u32,
     trailer_bytes: u32,
 }
@@ -42,8 +47,10 @@ enum At {
     DataLf,
     /// The first byte of a trailer line or of the end.
     LineStart,
-    /// Within a trailer line.
-    Trailer,
+    /// Within the name of a trailer.
+    TrailerName,
+    /// Within the value of a trailer.
+    TrailerValue,
     /// The LF of a trailer line.
     TrailerLf,
     /// The very last LF.
@@ -54,9 +61,10 @@ impl Body {
     /// No body.
     pub(crate) const NONE: Self = Self::Length(0);
 
-    /// A chunked body of which nothing has arrived.
-    pub(crate) fn chunked() -> Self {
-        Self::Chunked(Chunks { at: At::Size { size: 0, digits: 0 }, extension_bytes: 0, trailer_bytes: 0 })
+    /// A chunked body of which nothing has arrived, and which may have so many bytes.
+    pub(crate) fn chunked(limit: u64) -> Self {
+        let at = At::Size { size: 0, digits: 0 };
+        Self::Chunked(Chunks { at, room: limit, extension_bytes: 0, trailer_bytes: 0 })
     }
 
     /// Whether all of it has arrived.
@@ -108,31 +116,45 @@ impl Chunks {
     /// The grammar, one byte at a time; `Data` and the end are handled by `take`.
     fn step(&mut self, byte: u8) -> Result<At, Failure> {
         Ok(match (self.at, byte) {
-            (At::Size { size, digits }, b'0'..=b'9' | b'a'..=b'f' | b'A'..=b'F') if digits < 15 => {
+            (At::Size { size, digits }, _) if byte.is_ascii_hexdigit() && digits < SIZE_DIGITS => {
                 let digit = char::from(byte).to_digit(16).unwrap_or(0);
                 At::Size { size: size << 4 | u64::from(digit), digits: digits + 1 }
             }
             (At::Size { size, digits: 1.. }, b';') => At::Extension { size },
-            (At::Size { size, digits: 1.. }, b'\r') | (At::Extension { size }, b'\r') => At::SizeLf { size },
-            (At::Extension { size }, b'\t' | b' '..=b'~') if self.extension_bytes < EXTENSION_BYTES => {
+            (At::Size { size, digits: 1.. } | At::Extension { size }, b'\r') => At::SizeLf { size },
+            (At::Extension { size }, b'\t' | b' '..=b'~' | 0x80..)
+                if self.extension_bytes < EXTENSION_BYTES =>
+            {
                 self.extension_bytes += 1;
                 At::Extension { size }
             }
             (At::SizeLf { size: 0 }, b'\n') => At::LineStart,
-            (At::SizeLf { size }, b'\n') => At::Data(size),
+            (At::SizeLf { size }, b'\n') => {
+                self.room = self.room.checked_sub(size).ok_or(Failure::BodyTooLarge)?;
+                At::Data(size)
+            }
             (At::DataCr, b'\r') => At::DataLf,
             (At::DataLf, b'\n') => At::Size { size: 0, digits: 0 },
-            (At::LineStart, b'\r') => At::EndLf,
-            (At::Trailer, b'\r') => At::TrailerLf,
-            (At::TrailerLf, b'\n') => At::LineStart,
-            (At::LineStart | At::Trailer, byte)
-                if (byte == b'\t' || byte >= b' ') && byte != 0x7f && self.trailer_bytes < TRAILER_BYTES =>
-            {
-                self.trailer_bytes += 1;
-                At::Trailer
-            }
-            _ => return Err(Failure::BadChunk),
+            _ => return self.trailer_step(byte),
         })
+    }
+
+    /// The rest of the grammar: after the last chunk.
+    fn trailer_step(&mut self, byte: u8) -> Result<At, Failure> {
+        self.trailer_bytes += 1;
+        let next = match (self.at, byte) {
+            (At::LineStart, b'\r') => At::EndLf,
+            (At::LineStart | At::TrailerName, _) if is_token_byte(byte) => At::TrailerName,
+            (At::TrailerName, b':') => At::TrailerValue,
+            (At::TrailerValue, b'\r') => At::TrailerLf,
+            (At::TrailerValue, _) if is_text(byte) => At::TrailerValue,
+            (At::TrailerLf, b'\n') => At::LineStart,
+            _ => return Err(Failure::BadChunk),
+        };
+        if self.trailer_bytes > TRAILER_BYTES {
+            return Err(Failure::TrailersTooLarge);
+        }
+        Ok(next)
     }
 }
 
@@ -142,9 +164,9 @@ mod tests {
 
     /// Feeds `text` whole and byte by byte; both must agree on (bytes taken, complete) or on the error.
     fn fed(text: &[u8]) -> Result<(usize, bool), Failure> {
-        let mut whole = Body::chunked();
+        let mut whole = Body::chunked(1000);
         let at_once = whole.take(text).map(|taken| (taken, whole.is_complete()));
-        let mut slow = Body::chunked();
+        let mut slow = Body::chunked(1000);
         let mut taken = 0;
         let mut failed = None;
         for byte in text {
@@ -189,7 +211,10 @@ mod tests {
             b"3\r\nabc\n",
             b"0\r\nname: value\nx",
             b"0\r\n\rX",
-            b"1000000000000000\r\n",
+            b"00000000000000001\r\n",
+            b"0\r\n: x\r\n",
+            b"0\r\na b: x\r\n",
+            b"0\r\na: x\r\n b\r\n",
             b"3;\x00\r\n",
         ] {
             assert_eq!(fed(text), Err(Failure::BadChunk), "{:?}", String::from_utf8_lossy(text));
@@ -201,6 +226,13 @@ mod tests {
         let bomb = [b"1;", vec![b'x'; 5000].as_slice()].concat();
         assert_eq!(fed(&bomb), Err(Failure::BadChunk));
         let trailers = [b"0\r\n", b"a: b\r\n".repeat(3000).as_slice()].concat();
-        assert_eq!(fed(&trailers), Err(Failure::BadChunk));
+        assert_eq!(fed(&trailers), Err(Failure::TrailersTooLarge));
+    }
+
+    #[test]
+    fn a_body_is_too_large_as_soon_as_it_says_so() {
+        assert_eq!(fed(b"3e9\r\n"), Err(Failure::BodyTooLarge));
+        assert_eq!(fed(b"1\r\nx\r\n3e8\r\n"), Err(Failure::BodyTooLarge));
+        assert_eq!(fed(b"ffffffffffffffff\r\n"), Err(Failure::BodyTooLarge));
     }
 }

@@ -109,7 +109,6 @@ impl ProxyHttp for Gateway {
             worker: 0,
             tries: 0,
             progress: Progress::default(),
-            body_bytes: 0,
             app: None,
             until_close: false,
             failure: None,
@@ -176,16 +175,12 @@ impl ProxyHttp for Gateway {
     /// Called for the first time, with or without a body, as soon as the head has been written to the worker.
     async fn request_body_filter(
         &self,
-        session: &mut Session,
+        _session: &mut Session,
         _body: &mut Option<Bytes>,
         _end: bool,
         exchange: &mut Exchange,
     ) -> Result<()> {
         exchange.progress.head_sent = true;
-        exchange.body_bytes = session.body_bytes_read() as u64;
-        if exchange.body_bytes > self.shared.settings.limits.body && !session.was_upgraded() {
-            return exchange.fail(Failure::BodyTooLarge);
-        }
         Ok(())
     }
 

@@ -12,7 +12,7 @@ use crate::gateway::{Gateway, Shared};
 use crate::hop::Hop;
 use crate::request_id::RequestIds;
 use crate::stats::Stats;
-use crate::workers::Workers;
+use crate::workers::{HOLD, Workers};
 use appliance_config::Settings;
 use appliance_config::settings::{Endpoint, Listen, Log, LogFormat};
 use pingora::proxy::http_proxy;
@@ -40,7 +40,7 @@ pub(crate) fn serve(
 ) -> Result<u64, StartError> {
     let shared = Arc::new(Shared {
         settings: settings.clone(),
-        workers: Workers::new(upstreams.clone()),
+        workers: Workers::new(upstreams.clone(), HOLD),
         ids: RequestIds::new(),
         stats: Stats::new(Instant::now()),
     });

@@ -1,4 +1,5 @@
 //! The proxy as a whole, against fake workers: what a client and a worker see of each other.
+mod corpus;
 mod harness;
 
 use harness::{Client, Handler, Proxy, echo, eventually, header, says};
@@ -270,7 +271,7 @@ fn an_early_answer_arrives_although_the_body_is_not_read() {
 #[test]
 fn odd_targets_arrive_as_they_were_sent() {
     let proxy = Proxy::start(vec![echo()]);
-    for target in ["/caf\u{e9}?\u{fc}", "/a\"b{c}|d^e\\h?`{}|^", "/%00%zz", "//x", "/a;b=c?d=e&f", "/?a?b"] {
+    for target in ["/a\"b{c}|d^e\\h?`{}|^", "/%00%zz", "//x", "/a;b=c?d=e&f", "/?a?b"] {
         let answer = proxy.ask(&format!("GET {target} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"));
         assert!(answer.contains(&format!("\r\nGET {target} HTTP/1.1\r\n")), "{target}: {answer}");
     }

@@ -20,6 +20,7 @@ const LOOK_AGAIN: Duration = Duration::from_millis(5);
 /// All workers.
 pub(crate) struct Workers {
     upstreams: Arc<dyn Upstreams>,
+    hold: Duration,
     in_flight: Box<[AtomicU32]>,
     turn: AtomicU32,
 }
@@ -33,9 +34,10 @@ pub(crate) struct Seat {
 }
 
 impl Workers {
-    pub(crate) fn new(upstreams: Arc<dyn Upstreams>) -> Arc<Self> {
+    /// `hold`: how long a request may wait here; `HOLD` but in tests.
+    pub(crate) fn new(upstreams: Arc<dyn Upstreams>, hold: Duration) -> Arc<Self> {
         let in_flight = (0..upstreams.count()).map(|_| AtomicU32::new(0)).collect();
-        Arc::new(Self { upstreams, in_flight, turn: AtomicU32::new(0) })
+        Arc::new(Self { upstreams, hold, in_flight, turn: AtomicU32::new(0) })
     }
 
     pub(crate) fn count(&self) -> u32 {
@@ -63,7 +65,7 @@ impl Workers {
             {
                 return Ok(seat);
             }
-            let held_until = *route.held_until.get_or_insert_with(|| Instant::now() + HOLD);
+            let held_until = *route.held_until.get_or_insert_with(|| Instant::now() + self.hold);
             if Instant::now() >= held_until {
                 return Err(if route.full { Failure::WorkersFull } else { Failure::NoWorker });
             }
@@ -85,5 +87,64 @@ impl Workers {
 impl Drop for Seat {
     fn drop(&mut self) {
         self.workers.in_flight[self.worker as usize - 1].fetch_sub(1, Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Load;
+    use std::path::Path;
+
+    /// Two workers, of which those in the list are ready.
+    struct Ready(&'static [WorkerId]);
+
+    impl Upstreams for Ready {
+        fn count(&self) -> u32 {
+            2
+        }
+
+        fn socket(&self, _worker: WorkerId) -> &Path {
+            Path::new("/nowhere")
+        }
+
+        fn load(&self, worker: WorkerId) -> Load {
+            Load { ready: self.0.contains(&worker), instance: 7, cores: 4, busy: 0, waiting: 0 }
+        }
+    }
+
+    fn reserve(workers: &Arc<Workers>, route: &mut Route) -> Result<Seat, Failure> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        runtime.block_on(workers.reserve(route))
+    }
+
+    #[test]
+    fn seats_are_counted_until_they_are_left() {
+        let workers = Workers::new(Arc::new(Ready(&[1, 2])), HOLD);
+        let first = reserve(&workers, &mut Route::default()).unwrap();
+        let second = reserve(&workers, &mut Route::default()).unwrap();
+        assert_ne!(first.worker, second.worker);
+        assert!(workers.seen().all(|one| one.in_flight == 1));
+        drop((first, second));
+        assert!(workers.seen().all(|one| one.in_flight == 0));
+    }
+
+    #[test]
+    fn a_worker_that_failed_is_the_last_choice() {
+        let tried = |tried: &[WorkerId]| Route { tried: tried.to_vec(), ..Route::default() };
+        let workers = Workers::new(Arc::new(Ready(&[1, 2])), HOLD);
+        assert_eq!(reserve(&workers, &mut tried(&[1])).ok().map(|seat| seat.worker), Some(2));
+        assert!(reserve(&workers, &mut tried(&[1, 2])).is_ok());
+    }
+
+    #[test]
+    fn patience_ends() {
+        let hold = Duration::from_millis(20);
+        let none = Workers::new(Arc::new(Ready(&[])), hold);
+        assert_eq!(reserve(&none, &mut Route::default()).err(), Some(Failure::NoWorker));
+        let one = Workers::new(Arc::new(Ready(&[1])), hold);
+        let past = Some(Instant::now());
+        let mut full = Route { tried: vec![1], full: true, held_until: past, ..Route::default() };
+        assert_eq!(reserve(&one, &mut full).err(), Some(Failure::WorkersFull));
     }
 }

@@ -301,7 +301,8 @@ fn read_request(stream: &mut UnixStream) -> Option<Request> {
     Some(Request { head, body })
 }
 
-fn settings() -> Settings {
+/// Short of nothing, impatient in nothing.
+pub(super) fn settings() -> Settings {
     let second = Duration::from_secs(1);
     Settings {
         app: App {
