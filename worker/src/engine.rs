@@ -6,6 +6,7 @@ use crate::board::{self, Board, Slot, State};
 use crate::conn::{BodyRead, Conn, Context, Rules, Sent, Step};
 use crate::cores::{CoreId, Cores};
 use crate::error::Error;
+use crate::inbox::{Inbox, Remote};
 use crate::listen::{Listener, Socket};
 use crate::reactor::{self, Event, Reactor, Source};
 use crate::timers::{TimerId, Timers};
@@ -93,6 +94,7 @@ pub struct Engine {
     date: RefCell<Vec<u8>>,
     draining: Cell<bool>,
     signals: RefCell<Option<mio::net::UnixStream>>,
+    inbox: Inbox,
 }
 
 impl std::fmt::Debug for Engine {
@@ -106,8 +108,10 @@ impl Engine {
     pub fn new(boot: Boot) -> Result<Rc<Engine>, Error> {
         let now = Instant::now();
         let cores = boot.cores;
+        let reactor = Reactor::new().map_err(Error::io("make an epoll instance"))?;
+        let waker = reactor.waker().map_err(Error::io("make a waker"))?;
         let engine = Engine {
-            reactor: RefCell::new(Reactor::new().map_err(Error::io("make an epoll instance"))?),
+            reactor: RefCell::new(reactor),
             listeners: RefCell::default(),
             conns: RefCell::default(),
             cores: RefCell::new(Cores::new(cores)),
@@ -121,6 +125,7 @@ impl Engine {
             date: RefCell::default(),
             draining: Cell::new(false),
             signals: RefCell::default(),
+            inbox: Inbox::new(waker),
             boot,
         };
         engine.slot().claim(std::process::id(), engine.boot.generation, cores);
@@ -229,7 +234,7 @@ impl Engine {
                 }
             }
             Source::Signal => self.drain(),
-            Source::Inbox => {}
+            Source::Inbox => self.inbox.take().into_iter().for_each(|core| self.wake(core)),
         }
     }
 
@@ -535,6 +540,11 @@ impl Engine {
     /// Puts a parked core on the run queue.
     pub fn wake(&self, core: CoreId) {
         self.cores.borrow_mut().wake(core);
+    }
+
+    /// An end for other threads, with which they can wake cores.
+    pub fn remote(&self) -> Remote {
+        self.inbox.remote()
     }
 
     /// Wakes a core at `when`.

@@ -3,7 +3,7 @@
 use crate::greenlet;
 use crate::host::Worker;
 use crate::wsgi::call::Call;
-use appliance_worker::{BodyRead, CoreId};
+use appliance_worker::{BodyRead, CoreId, Remote};
 use pyo3::exceptions::{PyRuntimeError, PyTimeoutError, PyValueError};
 use pyo3::prelude::*;
 use std::rc::Rc;
@@ -127,7 +127,7 @@ pub fn wait<'py>(
     let future = worker.aio.future(py, awaitable)?;
     let is_done = || future.call_method0(pyo3::intern!(py, "done"))?.is_truthy();
     if !is_done()? {
-        let waker = Waker { core: call.core };
+        let waker = Waker { core: call.core, remote: worker.engine.remote() };
         future.call_method1(pyo3::intern!(py, "add_done_callback"), (Bound::new(py, waker)?,))?;
         let timer = deadline.map(|deadline| worker.engine.wake_at(call.core, deadline));
         let mut parked = Ok(());
@@ -149,16 +149,20 @@ pub fn wait<'py>(
     future.call_method0(pyo3::intern!(py, "result"))
 }
 
-/// Wakes a core when a future is done.
-#[pyclass(unsendable, module = "appliance")]
+/// Wakes a core when a future is done; a pool's future says so in one of the pool's threads.
+#[pyclass(frozen, module = "appliance")]
 struct Waker {
     core: CoreId,
+    remote: Remote,
 }
 
 #[pymethods]
 impl Waker {
     fn __call__(&self, _future: Bound<'_, PyAny>) -> PyResult<()> {
-        Worker::current()?.engine.wake(self.core);
+        match Worker::current() {
+            Ok(worker) => worker.engine.wake(self.core),
+            Err(_) => self.remote.wake(self.core)?,
+        }
         Ok(())
     }
 }

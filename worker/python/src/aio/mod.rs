@@ -53,13 +53,15 @@ impl Aio {
         self.event_loop.call_method0(py, "serve").map(drop)
     }
 
-    /// A future for anything that can be awaited, also one of `concurrent.futures`.
+    /// A future for anything that can be awaited; one of `concurrent.futures` is taken as it is.
     pub fn future<'py>(&self, py: Python<'py>, awaitable: Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
         let keywords = PyDict::new(py);
         keywords.set_item("loop", &self.event_loop)?;
         let pooled = py.import("concurrent.futures")?.getattr("Future")?;
-        let make = if awaitable.is_instance(&pooled)? { "wrap_future" } else { "ensure_future" };
-        py.import("asyncio")?.call_method(make, (awaitable,), Some(&keywords))
+        if awaitable.is_instance(&pooled)? {
+            return Ok(awaitable);
+        }
+        py.import("asyncio")?.call_method("ensure_future", (awaitable,), Some(&keywords))
     }
 
     /// When asyncio wants its turn.
