@@ -79,6 +79,7 @@ class Loop(asyncio.SelectorEventLoop):
 
     def __init__(self):
         super().__init__(ReactorSelector())
+        self._serves = False
 
     def adopt(self):
         """After the fork: nothing of the template's kernel state may be shared any more."""
@@ -86,17 +87,23 @@ class Loop(asyncio.SelectorEventLoop):
         self._internal_fds -= 1
         self._ssock.close()
         self._csock.close()
+        # Threads do not survive a fork: an executor that was used at import time would never run anything again.
+        self._default_executor = None
         self._selector.adopt()
         self._make_self_pipe()
         asyncio.set_event_loop(self)
 
     def serve(self):
         """From here on this loop counts as running on this thread, as run_forever() would have it."""
+        self._serves = True
         self._thread_id = threading.get_ident()
         events._set_running_loop(self)
         sys.set_asyncgen_hooks(firstiter=self._asyncgen_firstiter_hook, finalizer=self._asyncgen_finalizer_hook)
 
     def stop(self):
+        """Ends run_until_complete() at import time and in @postfork hooks; later there is nothing to end."""
+        if not self._serves:
+            return super().stop()
         raise RuntimeError("this loop serves requests and is not the application's to stop; "
                            "to end the worker use uwsgi.reload() or stop the appliance")
 
