@@ -27,6 +27,10 @@ use error::Error;
 use load::load;
 use std::process::ExitCode;
 
+/// pingora allocates a 64 KiB buffer for each request; glibc consolidates its heap and returns pages at every one.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     let code = match Cli::try_parse() {
         Ok(cli) => run(cli).unwrap_or_else(|error| {
