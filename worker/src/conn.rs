@@ -171,9 +171,9 @@ impl<S: Stream> Conn<S> {
         self.deadline
     }
 
-    /// Whether no request is being received or served.
+    /// Whether no request is being received or served, and the last answer has left.
     pub fn is_idle(&self) -> bool {
-        matches!(self.phase, Phase::Head) && self.used == self.input.len()
+        matches!(self.phase, Phase::Head) && self.used == self.input.len() && self.sent == self.output.len()
     }
 
     /// Whether the peer can still receive something.
@@ -201,11 +201,17 @@ impl<S: Stream> Conn<S> {
         }
         self.flush();
         let left = self.output.len() - self.sent;
-        if let Phase::Closing { .. } = self.phase {
-            return self.close_step(cx);
-        }
-        if left < before && self.deadline.is_some() && matches!(self.phase, Phase::Busy) {
-            self.deadline = (left > 0 || self.wants_room).then(|| cx.now + cx.rules.write);
+        let progress = left < before;
+        match self.phase {
+            Phase::Closing { .. } => return self.close_step(cx),
+            Phase::Busy if progress && self.deadline.is_some() => {
+                self.deadline = (left > 0 || self.wants_room).then(|| cx.now + cx.rules.write);
+            }
+            Phase::Busy => {}
+            Phase::Head | Phase::Body { .. } if self.gone => return Step::Drop,
+            // The last answer is still leaving: only now is the connection idle.
+            Phase::Head if progress && !self.in_head => self.deadline = Some(cx.now + cx.rules.keepalive),
+            Phase::Head | Phase::Body { .. } => {}
         }
         if self.wants_room && (self.gone || left <= cx.rules.write_buffer / 2) {
             self.wants_room = false;
