@@ -16,7 +16,7 @@ t_application = tornado.web.Application([(r"/", MainHandler)])
 
 @postfork
 def start_the_tornado_servers():
-    t_application.listen(8000 + uwsgi.worker_id(), "127.0.0.1")
+    t_application.listen(8000 + uwsgi.worker_id(), "127.0.0.1", reuse_port=True)
 
 
 def application(e, sr):

@@ -33,7 +33,9 @@ class Facts(tornado.web.RequestHandler):
 
 @postfork
 def listen():
-    tornado.web.Application([("/", Facts)]).listen(BASE_PORT + uwsgi.worker_id(), "127.0.0.1")
+    tornado.web.Application([("/", Facts)]).listen(
+        BASE_PORT + uwsgi.worker_id(), "127.0.0.1", reuse_port=True  # a successor binds before its predecessor has gone
+    )
 
 
 def application(environ, start_response):

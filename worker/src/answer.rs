@@ -53,7 +53,11 @@ impl Opening {
             status: self.status,
             declared: self.declared.length,
             whole,
-            keep_alive: head.keep_alive() && !self.declared.close && !engine.is_draining(),
+            // The rest of a body that nobody may ever read would stand before the next request.
+            keep_alive: head.keep_alive()
+                && !self.declared.close
+                && !engine.is_draining()
+                && (request.received.complete || engine.is_body_complete(core)),
         }
         .plan();
         if !self.declared.date {
@@ -113,6 +117,12 @@ impl Answer {
             self.dropped += (content.len() - allowed) as u64;
         }
         Piece { before, content: &content[..allowed], after }
+    }
+
+    /// Whether nothing that the application may still give can be sent: the answer to a `HEAD`, or a body that is
+    /// longer than announced already.
+    pub fn is_full(&self) -> bool {
+        self.dropped > 0 || matches!(self.plan.body, Body::None { .. })
     }
 
     /// What follows the last piece.

@@ -19,6 +19,8 @@ const IDLE_CAPACITY: usize = 1024;
 /// How long a closed connection goes on discarding input, so that the kernel does not reset it before the peer has read
 /// our last words (nginx `lingering_timeout`).
 const LINGER: Duration = Duration::from_secs(2);
+/// Reads of 4 KiB that are thrown away at once on a connection that closes.
+const DISCARDS_PER_TURN: usize = 64;
 /// Input that is read ahead of a running request (the next, pipelined one) before the kernel's buffer must hold the rest.
 const READ_AHEAD: usize = 16 * 1024;
 
@@ -26,6 +28,8 @@ const READ_AHEAD: usize = 16 * 1024;
 pub trait Stream: Read + Write {
     /// Ends the sending side.
     fn shutdown(&mut self) -> io::Result<()>;
+    /// Makes the end of the stream look like a failure to the peer, where the kind of stream can.
+    fn reset(&mut self);
 }
 
 /// Limits and times that every connection of a listener shares.
@@ -203,14 +207,19 @@ impl<S: Stream> Conn<S> {
         let left = self.output.len() - self.sent;
         let progress = left < before;
         match self.phase {
-            Phase::Closing { .. } => return self.close_step(cx),
+            Phase::Closing { .. } => {
+                if progress && left > 0 {
+                    self.deadline = Some(cx.now + cx.rules.write);
+                }
+                return self.close_step(cx);
+            }
             Phase::Busy if progress && self.deadline.is_some() => {
                 self.deadline = (left > 0 || self.wants_room).then(|| cx.now + cx.rules.write);
             }
             Phase::Busy => {}
             Phase::Head | Phase::Body { .. } if self.gone => return Step::Drop,
-            // The last answer is still leaving: only now is the connection idle.
-            Phase::Head if progress && !self.in_head => self.deadline = Some(cx.now + cx.rules.keepalive),
+            // The last answer is still leaving: only when it has left is the connection idle.
+            Phase::Head if progress && !self.in_head => self.deadline = Some(self.idle_deadline(cx)),
             Phase::Head | Phase::Body { .. } => {}
         }
         if self.wants_room && (self.gone || left <= cx.rules.write_buffer / 2) {
@@ -281,7 +290,11 @@ impl<S: Stream> Conn<S> {
             }
             if self.ended {
                 return match &self.phase {
-                    Phase::Head if self.used == self.input.len() => Step::Drop,
+                    Phase::Head if self.used == self.input.len() && self.sent == self.output.len() => {
+                        Step::Drop
+                    }
+                    // The peer has said all, but not yet heard all.
+                    Phase::Head if self.used == self.input.len() => self.close(cx),
                     _ => self.refuse(Refusal { status: 400, reason: "the request ended early" }, cx),
                 };
             }
@@ -312,14 +325,15 @@ impl<S: Stream> Conn<S> {
             if self.ended {
                 return BodyRead::Cut("the client left before the request body was complete");
             }
+            if self.read(cx.scratch, READ_AHEAD) || self.ended {
+                continue;
+            }
             if std::mem::take(&mut self.too_slow) {
                 return BodyRead::Cut("the request body did not arrive in time");
             }
-            if !self.read(cx.scratch, READ_AHEAD) && !self.ended {
-                self.wants_body = true;
-                self.deadline = Some(cx.now + cx.rules.body);
-                return BodyRead::Wait;
-            }
+            self.wants_body = true;
+            self.deadline = Some(cx.now + cx.rules.body);
+            return BodyRead::Wait;
         }
     }
 
@@ -360,10 +374,29 @@ impl<S: Stream> Conn<S> {
         }
         if keep && self.skip_body(cx.rules) {
             self.phase = Phase::Head;
-            self.deadline = Some(cx.now + cx.rules.keepalive);
+            self.deadline = Some(self.idle_deadline(cx));
             self.trim();
             return Step::More;
         }
+        self.close(cx)
+    }
+
+    /// Since when nothing has happened on an idle connection.
+    pub fn idle_since(&self, rules: &Rules) -> Option<Instant> {
+        self.deadline.filter(|_| self.is_idle()).and_then(|deadline| deadline.checked_sub(rules.keepalive))
+    }
+
+    /// Whether all of the request's body has arrived.
+    pub fn is_body_complete(&self) -> bool {
+        self.decoder.is_done()
+    }
+
+    fn idle_deadline(&self, cx: &Context<'_>) -> Instant {
+        cx.now + if self.sent < self.output.len() { cx.rules.write } else { cx.rules.keepalive }
+    }
+
+    /// Ends the connection after what is still to be sent.
+    fn close(&mut self, cx: &Context<'_>) -> Step {
         self.phase = Phase::Closing { shut: false };
         self.deadline = Some(cx.now + if self.sent < self.output.len() { cx.rules.write } else { LINGER });
         self.close_step(cx)
@@ -376,6 +409,7 @@ impl<S: Stream> Conn<S> {
 
     /// Drops the connection without a word: the peer must see that something is missing.
     pub fn abort(&mut self) {
+        self.stream.reset();
         self.gone = true;
         self.output.clear();
         self.sent = 0;
@@ -442,9 +476,7 @@ impl<S: Stream> Conn<S> {
 
     fn refuse(&mut self, refusal: Refusal, cx: &Context<'_>) -> Step {
         self.output.extend_from_slice(&encode::simple(refusal.status, refusal.reason, cx.date, false, false));
-        self.phase = Phase::Closing { shut: false };
-        self.deadline = Some(cx.now + LINGER);
-        self.close_step(cx)
+        self.close(cx)
     }
 
     /// Closing: first everything must be sent, then our side is shut, then the peer's last bytes are thrown away.
@@ -464,7 +496,8 @@ impl<S: Stream> Conn<S> {
             }
         }
         let mut sink = [0; 4096];
-        loop {
+        // A peer that goes on sending does not keep the loop; it is dropped at the deadline.
+        for _ in 0..DISCARDS_PER_TURN {
             match self.stream.read(&mut sink) {
                 Ok(0) => return Step::Drop,
                 Ok(_) => {}
@@ -473,9 +506,14 @@ impl<S: Stream> Conn<S> {
                 Err(_) => return Step::Drop,
             }
         }
+        Step::Wait
     }
 
     fn wake_if_wanted(&mut self) -> Step {
+        if self.wants_body && self.sent == self.output.len() {
+            // The deadline was that of the body.
+            self.deadline = None;
+        }
         if std::mem::take(&mut self.wants_body) | std::mem::take(&mut self.wants_room) {
             Step::Wake
         } else {

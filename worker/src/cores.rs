@@ -136,6 +136,11 @@ impl<R> Cores<R> {
         self.waiting.pop_front().map(|request| (core, request))
     }
 
+    /// Whether [`Cores::take_waiting`] would give something.
+    pub fn can_start(&self) -> bool {
+        !self.waiting.is_empty() && !self.free.is_empty()
+    }
+
     /// Drops waiting requests that `keep` refuses.
     pub fn retain_waiting(&mut self, keep: impl FnMut(&R) -> bool) {
         self.waiting.retain(keep);
@@ -173,8 +178,9 @@ mod tests {
         assert!(cores.claim().is_none());
         cores.push_waiting("a");
         cores.push_waiting("b");
-        assert!(cores.take_waiting().is_none());
+        assert!(cores.take_waiting().is_none() && !cores.can_start());
         assert!(cores.release(first));
+        assert!(cores.can_start());
         let (second, request) = cores.take_waiting().unwrap();
         assert_eq!((request, second.index, cores.waiting()), ("a", 0, 1));
         assert!(cores.take_waiting().is_none(), "b still waits");

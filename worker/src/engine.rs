@@ -28,6 +28,8 @@ const SCRATCH: usize = 64 * 1024;
 const HOUSEKEEPING: Duration = Duration::from_secs(1);
 /// After a failed `accept` (usually out of descriptors) the listener rests this long.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// At most one line in this time says that no connection can be accepted.
+const ACCEPT_WARNING: Duration = Duration::from_secs(60);
 /// A draining worker goes on answering on idle connections for this long, because a request may be on its way.
 const IDLE_GRACE: Duration = Duration::from_millis(250);
 
@@ -95,6 +97,9 @@ pub struct Engine {
     draining: Cell<bool>,
     signals: RefCell<Option<mio::net::UnixStream>>,
     inbox: Inbox,
+    /// Listeners, one bit each, that try to accept again when their timer fires.
+    resting: Cell<u32>,
+    accept_warned: Cell<Option<Instant>>,
 }
 
 impl std::fmt::Debug for Engine {
@@ -126,6 +131,8 @@ impl Engine {
             draining: Cell::new(false),
             signals: RefCell::default(),
             inbox: Inbox::new(waker),
+            resting: Cell::new(0),
+            accept_warned: Cell::new(None),
             boot,
         };
         engine.slot().claim(std::process::id(), engine.boot.generation, cores);
@@ -207,9 +214,11 @@ impl Engine {
     }
 
     fn timeout(&self, host: &dyn Host) -> Option<Duration> {
-        if self.cores.borrow().runnable() > 0 || !self.pending.borrow().is_empty() {
+        let cores = self.cores.borrow();
+        if cores.runnable() > 0 || cores.can_start() || !self.pending.borrow().is_empty() {
             return Some(Duration::ZERO);
         }
+        drop(cores);
         let own =
             self.timers.borrow_mut().nearest().map(|when| when.saturating_duration_since(Instant::now()));
         match host.next() {
@@ -245,7 +254,10 @@ impl Engine {
                 None => return,
                 Some(Due::Core(core)) => self.wake(core),
                 Some(Due::Housekeeping) => self.keep_house(host),
-                Some(Due::Accept(index)) => self.accept(host, index),
+                Some(Due::Accept(index)) => {
+                    self.resting.set(self.resting.get() & !(1 << index));
+                    self.accept(host, index);
+                }
                 Some(Due::CloseIdle) => self.close_idle(),
             }
         }
@@ -291,15 +303,25 @@ impl Engine {
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return,
                 Err(error)
                     if matches!(error.kind(), ErrorKind::Interrupted | ErrorKind::ConnectionAborted) => {}
-                Err(error) => {
-                    tracing::warn!(worker = self.boot.worker_id, %error, "cannot accept a connection; trying again");
-                    self.timers.borrow_mut().add(self.now.get() + ACCEPT_PAUSE, Due::Accept(index));
-                    return;
-                }
+                Err(error) => return self.rest_from_accepting(index, &error),
             }
         }
-        // More may wait, and an edge-triggered listener does not say so twice.
-        self.timers.borrow_mut().add(self.now.get(), Due::Accept(index));
+        // More may wait, and an edge-triggered listener does not say so twice: on with it in the next turn.
+        self.timers.borrow_mut().add(self.now.get() + Duration::from_micros(1), Due::Accept(index));
+    }
+
+    /// Usually out of descriptors: each listener tries again with one timer, and one line a minute says why.
+    fn rest_from_accepting(&self, index: u32, error: &io::Error) {
+        let now = self.now.get();
+        if self.accept_warned.get().is_none_or(|last| now >= last + ACCEPT_WARNING) {
+            self.accept_warned.set(Some(now));
+            tracing::warn!(worker = self.boot.worker_id, %error, "cannot accept connections; trying again");
+        }
+        let bit = 1 << index;
+        if self.resting.get() & bit == 0 {
+            self.resting.set(self.resting.get() | bit);
+            self.timers.borrow_mut().add(now + ACCEPT_PAUSE, Due::Accept(index));
+        }
     }
 
     fn add_conn(&self, host: &dyn Host, socket: Socket, peer: Rc<Peer>) {
@@ -468,6 +490,13 @@ impl Engine {
             .unwrap_or(false)
     }
 
+    /// Whether all of this request's body has arrived, read or not.
+    pub fn is_body_complete(&self, core: CoreId) -> bool {
+        let id = self.conn_of(core);
+        id.and_then(|id| entry(&mut self.conns.borrow_mut(), id).map(|entry| entry.conn.is_body_complete()))
+            .unwrap_or(true)
+    }
+
     /// The descriptor of the request's connection (uWSGI `connection_fd`); it stays ours.
     pub fn connection_fd(&self, core: CoreId) -> Option<RawFd> {
         let id = self.conn_of(core)?;
@@ -506,7 +535,8 @@ impl Engine {
         if let Some(serving) = serving {
             let millis = serving.arrived.elapsed().as_millis();
             slot.count_latency(u64::try_from(millis).unwrap_or(u64::MAX));
-            self.end_response(serving.conn, keep && !self.draining.get());
+            // Also while draining: the client was told so, and idle connections are closed a little later.
+            self.end_response(serving.conn, keep);
         }
         self.publish_cores();
     }
@@ -628,7 +658,9 @@ impl Engine {
     }
 
     fn close_idle(&self) {
-        self.conns.borrow_mut().retain(|_, entry| !entry.conn.is_idle());
+        let (rules, now) = (&self.boot.rules, self.now.get());
+        let is_over = |since: Instant| since + IDLE_GRACE <= now;
+        self.conns.borrow_mut().retain(|_, entry| !entry.conn.idle_since(rules).is_some_and(is_over));
         self.slot().connections.store(self.conns.borrow().len() as u32, Relaxed);
         self.timers.borrow_mut().add(self.now.get() + IDLE_GRACE, Due::CloseIdle);
     }

@@ -71,6 +71,13 @@ impl Stream for Socket {
             Socket::Unix(stream) => stream.shutdown(std::net::Shutdown::Write),
         }
     }
+
+    fn reset(&mut self) {
+        if let Socket::Tcp(stream) = self {
+            // Closing sends RST instead of FIN. If that fails, the missing framing still shows the cut to HTTP/1.1.
+            let _ = setsockopt(stream, sockopt::Linger, &nix::libc::linger { l_onoff: 1, l_linger: 0 });
+        }
+    }
 }
 
 /// A listening socket of this worker.

@@ -167,9 +167,8 @@ impl Host for Worker {
 
     fn resume(&self, core: CoreId) {
         Python::attach(|py| {
-            let parked = self.call_on(core).and_then(|call| call.take_parked());
-            if let Some(greenlet) = parked
-                && let Err(error) = greenlet::switch(py, greenlet.bind(py))
+            if let Some(call) = self.call_on(core)
+                && let Err(error) = call.resume(py)
             {
                 crate::log::exception(py, &error, "exception while a request was resumed");
             }

@@ -5,6 +5,7 @@ use appliance_worker::abi::{EXIT_FAILED, EXIT_USAGE};
 use pyo3::exceptions::{PyModuleNotFoundError, PySystemExit};
 use pyo3::prelude::*;
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicI32, Ordering::Relaxed};
 
 /// Oldest CPython that the stable interface of this library works with.
 const OLDEST: (u8, u8) = (3, 10);
@@ -23,8 +24,6 @@ pub struct Facts {
 pub struct Loaded {
     /// Effective settings.
     pub settings: Settings,
-    /// Process id of the master.
-    pub master_pid: i32,
     /// The WSGI callable.
     pub app: Py<PyAny>,
     /// The asyncio loop that was current while the application was imported.
@@ -32,6 +31,12 @@ pub struct Loaded {
 }
 
 static LOADED: OnceLock<Loaded> = OnceLock::new();
+static MASTER: AtomicI32 = AtomicI32::new(0);
+
+/// Process id of the master, known before any code of the application runs.
+pub fn master_pid() -> i32 {
+    MASTER.load(Relaxed)
+}
 
 impl Loaded {
     /// The application of this process, if [`load`] has succeeded.
@@ -60,6 +65,7 @@ impl Failure {
 
 /// Starts Python and imports the application. On success a line for humans, such as `CPython 3.11.7, greenlet 3.1.1`.
 pub fn load(facts: Facts) -> Result<String, Failure> {
+    MASTER.store(facts.master_pid, Relaxed);
     interpreter::start();
     Python::attach(|py| {
         let internal = |error: PyErr| Failure::failed(log::traceback(py, &error));
@@ -75,7 +81,7 @@ pub fn load(facts: Facts) -> Result<String, Failure> {
         let app = import_app(py, &facts.settings.app.module)?;
         freeze(py).map_err(internal)?;
         let line = describe(py).map_err(internal)?;
-        let loaded = Loaded { settings: facts.settings, master_pid: facts.master_pid, app, event_loop };
+        let loaded = Loaded { settings: facts.settings, app, event_loop };
         LOADED
             .set(loaded)
             .map_err(|_| Failure::failed("the engine library was loaded twice in one process"))?;
@@ -107,6 +113,9 @@ fn prepare(py: Python<'_>, facts: &Facts) -> PyResult<()> {
         path.call_method1("insert", (0, directory.as_os_str()))?;
     }
     sys.setattr("argv", ["appliance"])?;
+    // A request runs on a thread that has a running loop, as Django's ORM finds out and refuses to work. It may: no
+    // coroutine is interrupted by it.
+    py.import("os")?.getattr("environ")?.call_method1("setdefault", ("DJANGO_ALLOW_ASYNC_UNSAFE", "true"))?;
     for stream in ["stdout", "stderr"] {
         // print() must reach the log when it is called, not when a buffer of 8 KiB is full.
         let keywords = pyo3::types::PyDict::new(py);

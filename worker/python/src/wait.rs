@@ -27,27 +27,29 @@ pub fn current(py: Python<'_>, what: &str) -> PyResult<(Rc<Worker>, Rc<Call>)> {
 /// Gives the loop back until the engine, or anybody else, comes back to this greenlet. An exception that is thrown in
 /// here ends the wait.
 pub fn park(py: Python<'_>, worker: &Worker, call: &Call) -> PyResult<()> {
-    worker.engine.park(call.core);
-    leave(py, worker, call)
+    leave(py, worker, call, || worker.engine.park(call.core))
 }
 
 /// Gives the loop back for one turn (uWSGI `schedule_fix`).
 pub fn again(py: Python<'_>, worker: &Worker, call: &Call) -> PyResult<()> {
-    worker.engine.again(call.core);
-    leave(py, worker, call)
+    leave(py, worker, call, || worker.engine.again(call.core))
 }
 
-fn leave(py: Python<'_>, worker: &Worker, call: &Call) -> PyResult<()> {
+fn leave(py: Python<'_>, worker: &Worker, call: &Call, park: impl FnOnce()) -> PyResult<()> {
     let me = greenlet::current(py)?;
     let hub = worker.hub(py);
     if me.is(&hub) {
-        worker.engine.run_again(call.core);
         return Err(PyRuntimeError::new_err("the loop itself cannot wait; do this inside a request"));
     }
-    call.set_parked(me);
+    call.add_parked(&me);
+    park();
     let back = greenlet::switch(py, &hub);
-    call.take_parked();
+    call.remove_parked(&me);
     worker.engine.run_again(call.core);
+    if call.has_parked() {
+        // Another greenlet of this request still waits, and must hear of the next wake-up.
+        worker.engine.park(call.core);
+    }
     if let Err(error) = &back
         && greenlet::is_exit(py, error)
     {
@@ -127,8 +129,8 @@ pub fn wait<'py>(
     let future = worker.aio.future(py, awaitable)?;
     let is_done = || future.call_method0(pyo3::intern!(py, "done"))?.is_truthy();
     if !is_done()? {
-        let waker = Waker { core: call.core, remote: worker.engine.remote() };
-        future.call_method1(pyo3::intern!(py, "add_done_callback"), (Bound::new(py, waker)?,))?;
+        let waker = Bound::new(py, Waker { core: call.core, remote: worker.engine.remote() })?;
+        future.call_method1(pyo3::intern!(py, "add_done_callback"), (&waker,))?;
         let timer = deadline.map(|deadline| worker.engine.wake_at(call.core, deadline));
         let mut parked = Ok(());
         while parked.is_ok() && !is_done()? && deadline.is_none_or(|deadline| Instant::now() < deadline) {
@@ -138,6 +140,8 @@ pub fn wait<'py>(
             worker.engine.cancel_timer(timer);
         }
         if parked.is_err() || !is_done()? {
+            // Its end is no news to anybody any more.
+            let _ = future.call_method1(pyo3::intern!(py, "remove_done_callback"), (&waker,));
             future.call_method0(pyo3::intern!(py, "cancel"))?;
             parked?;
             return Err(PyTimeoutError::new_err(format!(

@@ -50,6 +50,8 @@ impl Stream for Wire {
         self.shut = true;
         Ok(())
     }
+
+    fn reset(&mut self) {}
 }
 
 /// A connection with everything it needs, at a time that the test sets.
@@ -289,4 +291,40 @@ fn a_client_that_waits_is_asked_for_its_body() {
     bench.receive(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\nExpect: 100-continue\r\n\r\n");
     assert_eq!(bench.sent(), "HTTP/1.1 100 Continue\r\n\r\n");
     assert_eq!(request(bench.receive(b"ab")).body, b"ab");
+}
+
+#[test]
+fn an_answer_that_is_still_leaving_is_no_idle_connection() {
+    let mut bench = Bench::new();
+    request(bench.receive(GET));
+    bench.conn.stream().room = 0;
+    assert_eq!(bench.tell(|conn, cx| conn.send(b"answer", cx)), Sent::All);
+    assert!(matches!(bench.finish(true), Step::More));
+    assert!(!bench.conn.is_idle() && bench.conn.idle_since(&bench.rules).is_none());
+    assert!(is_wait(bench.end()), "the peer has said all, but not heard all");
+    bench.conn.stream().room = 100;
+    assert!(matches!(bench.tell(|conn, cx| conn.on_writable(cx)), Step::Drop));
+    assert_eq!(bench.sent(), "answer");
+}
+
+#[test]
+fn an_idle_connection_knows_since_when() {
+    let mut bench = Bench::new();
+    request(bench.receive(GET));
+    bench.finish(true);
+    assert_eq!(bench.conn.idle_since(&bench.rules), Some(bench.now));
+}
+
+#[test]
+fn body_that_has_arrived_is_never_late() {
+    let mut bench = Bench::new();
+    let head = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 30\r\n\r\n";
+    request(bench.receive(&[&head[..], &[b'a'; 16]].concat()));
+    assert_eq!(bench.read_body(100).0, BodyRead::Wait);
+    assert!(matches!(bench.receive(&[b'b'; 7]), Step::Wake));
+    assert_eq!(bench.conn.deadline(), None, "the application may take its time now");
+    assert_eq!(bench.read_body(100).0, BodyRead::Data);
+    assert_eq!(bench.read_body(100).0, BodyRead::Wait);
+    assert!(matches!(bench.later(60), Step::Wake));
+    assert!(matches!(bench.read_body(100).0, BodyRead::Cut(_)));
 }

@@ -78,6 +78,10 @@ pub fn simple(status: u16, sentence: &str, date: &[u8], keep_alive: bool, head_o
     out.extend_from_slice(b"\r\n");
     header(&mut out, b"Content-Type", b"text/plain; charset=utf-8");
     header(&mut out, b"Date", date);
+    if status == 503 {
+        // Ours is always a matter of moments.
+        header(&mut out, b"Retry-After", b"1");
+    }
     // The line feed after the sentence counts.
     let body = Body::Length(sentence.len() as u64 + 1);
     framing(&mut out, &Plan { body, keep_alive, announce_keep_alive: keep_alive });
@@ -195,7 +199,7 @@ mod tests {
             String::from_utf8(simple(503, "All workers are busy.", DATE, keep_alive, head_only)).unwrap()
         };
         let head = "HTTP/1.1 503 Service Unavailable\r\nContent-Type: text/plain; charset=utf-8\r\n\
-                    Date: Sun, 06 Nov 1994 08:49:37 GMT\r\nContent-Length: 22\r\n";
+                    Date: Sun, 06 Nov 1994 08:49:37 GMT\r\nRetry-After: 1\r\nContent-Length: 22\r\n";
         assert_eq!(text(false, false), format!("{head}Connection: close\r\n\r\nAll workers are busy.\n"));
         assert_eq!(text(true, true), format!("{head}Connection: keep-alive\r\n\r\n"));
     }

@@ -16,7 +16,6 @@ const WRITE: i32 = 2;
 pub struct Aio {
     event_loop: Py<PyAny>,
     ready: Py<PyAny>,
-    scheduled: Py<PyList>,
     run_once: Py<PyAny>,
     events: RefCell<Vec<(RawFd, i32)>>,
     in_turn: Cell<bool>,
@@ -35,7 +34,6 @@ impl Aio {
         let bound = event_loop.bind(py);
         Ok(Aio {
             ready: bound.getattr("_ready")?.unbind(),
-            scheduled: bound.getattr("_scheduled")?.cast_into::<PyList>()?.unbind(),
             run_once: bound.getattr("_run_once")?.unbind(),
             events: RefCell::default(),
             in_turn: Cell::new(false),
@@ -100,7 +98,9 @@ impl Aio {
     }
 
     fn first_timer(&self, py: Python<'_>) -> Option<f64> {
-        let scheduled = self.scheduled.bind(py);
+        // Not kept: asyncio makes a new list when it clears out many cancelled timers.
+        let scheduled = self.event_loop.bind(py).getattr(pyo3::intern!(py, "_scheduled")).ok()?;
+        let scheduled = scheduled.cast::<PyList>().ok()?;
         // Asking an empty list would make an exception in every turn.
         if scheduled.is_empty() {
             return None;

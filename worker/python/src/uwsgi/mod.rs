@@ -1,7 +1,6 @@
 //! The module `uwsgi`, as far as it goes here: argument conversion, then one call into the engine. Results follow uWSGI:
 //! text comes back as bytes, "no" is often `None`. The functions that wait suspend only their own request.
 use crate::host::Worker;
-use crate::load::Loaded;
 use crate::wait;
 use crate::wsgi::call::Call;
 use crate::wsgi::files::FileWrapper;
@@ -70,6 +69,7 @@ fn park_for(
     let engine = &worker.engine;
     let timer =
         pending.iter().filter_map(Pending::deadline).min().map(|when| engine.wake_at(call.core, when));
+    call.ready_fd.set(-1);
     let mut parked = wait::park(py, worker, call);
     while go_on(&parked) {
         parked = wait::park(py, worker, call);
@@ -77,15 +77,24 @@ fn park_for(
     if let Some(timer) = timer {
         engine.cancel_timer(timer);
     }
+    cancel(worker, call, pending);
+    parked
+}
+
+fn cancel(worker: &Worker, call: &Call, pending: &[Pending]) {
     for one in pending {
         if let Pending::Fd { wait, fd, .. } = one {
-            if engine.wait_fired(*wait) {
+            if worker.engine.wait_fired(*wait) {
                 call.ready_fd.set(*fd);
             }
-            engine.cancel_wait(*wait);
+            worker.engine.cancel_wait(*wait);
         }
     }
-    parked
+}
+
+/// At the end of a request: what was announced and never waited for.
+pub fn forget_pending(worker: &Worker, call: &Call) {
+    cancel(worker, call, &call.pending.take());
 }
 
 #[pyfunction]
@@ -100,7 +109,7 @@ fn mypid() -> u32 {
 
 #[pyfunction]
 fn masterpid() -> i32 {
-    Loaded::get().map_or(0, |loaded| loaded.master_pid)
+    crate::load::master_pid()
 }
 
 #[pyfunction]
@@ -117,8 +126,14 @@ fn suspend(py: Python<'_>) -> PyResult<bool> {
     let pending = call.pending.take();
     if pending.is_empty() {
         crate::greenlet::switch(py, &worker.hub(py))?;
-    } else if !pending.iter().any(|one| one.is_over(&worker.engine, Instant::now())) {
-        park_for(py, &worker, &call, &pending, |_| false)?;
+        return Ok(true);
+    }
+    let over = || pending.iter().any(|one| one.is_over(&worker.engine, Instant::now()));
+    if over() {
+        cancel(&worker, &call, &pending);
+    } else {
+        // Somebody's switch() ends it, a late wake-up of the engine's own does not.
+        park_for(py, &worker, &call, &pending, |parked| parked.is_ok() && call.take_resumed() && !over())?;
     }
     Ok(true)
 }
@@ -287,7 +302,7 @@ fn cl(py: Python<'_>) -> PyResult<u64> {
 
 fn signal_master(signal: Signal) -> PyResult<bool> {
     let pid = masterpid();
-    if pid <= 1 && std::process::id() == 1 {
+    if pid <= 0 {
         return Err(PyRuntimeError::new_err("there is no master process"));
     }
     kill(Pid::from_raw(pid), signal)

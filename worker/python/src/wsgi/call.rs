@@ -30,7 +30,8 @@ pub struct Call {
     pub sendfile: RefCell<Option<Py<PyAny>>>,
     body: RefCell<Vec<u8>>,
     greenlet: Cell<usize>,
-    parked: RefCell<Option<Py<PyAny>>>,
+    parked: RefCell<Vec<Py<PyAny>>>,
+    resumed: Cell<bool>,
     start: RefCell<Option<Rc<Spare>>>,
     answer: RefCell<Option<Answer>>,
     ending: Cell<bool>,
@@ -65,6 +66,7 @@ impl Call {
             body: RefCell::new(body),
             greenlet: Cell::new(0),
             parked: RefCell::default(),
+            resumed: Cell::new(false),
             start: RefCell::default(),
             answer: RefCell::default(),
             ending: Cell::new(false),
@@ -81,14 +83,42 @@ impl Call {
         self.greenlet.get() == greenlet.as_ptr().addr()
     }
 
-    /// The greenlet that the engine is to resume.
-    pub fn set_parked(&self, greenlet: Bound<'_, PyAny>) {
-        self.parked.replace(Some(greenlet.unbind()));
+    /// A greenlet of this request that the engine is to resume.
+    pub fn add_parked(&self, greenlet: &Bound<'_, PyAny>) {
+        self.parked.borrow_mut().push(greenlet.clone().unbind());
     }
 
-    /// Takes it, for the one who resumes.
-    pub fn take_parked(&self) -> Option<Py<PyAny>> {
-        self.parked.take()
+    /// It has been resumed, by whomever.
+    pub fn remove_parked(&self, greenlet: &Bound<'_, PyAny>) {
+        let mut parked = self.parked.borrow_mut();
+        if let Some(at) = parked.iter().position(|one| one.is(greenlet)) {
+            let one = parked.swap_remove(at);
+            drop(parked);
+            // Never the last reference: the caller holds one, since this greenlet runs.
+            drop(one);
+        }
+    }
+
+    /// Whether any greenlet of this request waits for the engine.
+    pub fn has_parked(&self) -> bool {
+        !self.parked.borrow().is_empty()
+    }
+
+    /// Resumes every greenlet that waits now; each looks again at what it waits for.
+    pub fn resume(&self, py: Python<'_>) -> PyResult<()> {
+        let parked: Vec<_> = self.parked.borrow().iter().map(|one| one.bind(py).clone()).collect();
+        for greenlet in parked {
+            if self.parked.borrow().iter().any(|one| one.is(&greenlet)) {
+                self.resumed.set(true);
+                greenlet::switch(py, &greenlet)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether the engine came back to the greenlet that asks, and not somebody else's `switch()`; asked once.
+    pub fn take_resumed(&self) -> bool {
+        self.resumed.take()
     }
 
     /// The greenlet was told to end: it must not wait any more.
@@ -170,7 +200,7 @@ impl Call {
             ));
         };
         let opening = opening(status.bind(py), headers.bind(py))?;
-        start.set_head_sent(py);
+        start.set_head_sent();
         Ok(opening.finish(&worker.engine, self.core, &self.request, whole))
     }
 
@@ -218,6 +248,7 @@ pub fn serve(py: Python<'_>, worker: &Worker, call: &Rc<Call>) {
         // The panic hook has logged where.
         Err(_) => (fail(py, worker, call), true),
     };
+    crate::uwsgi::forget_pending(worker, call);
     if let Some(start) = call.start.take().and_then(Rc::into_inner) {
         start.give_back(py, worker);
     }
@@ -234,14 +265,20 @@ fn run(py: Python<'_>, worker: &Worker, call: &Rc<Call>) -> Result<(), Trouble> 
     call.start.replace(Some(Rc::clone(&start)));
     let result = worker.app.bind(py).call1((environ, start.callable.bind(py)))?;
     drop(start);
-    respond(py, worker, call, result)?;
+    match call.sendfile.take() {
+        Some(file) => {
+            let file = file.into_bound(py);
+            let streamed = stream(py, worker, call, &file);
+            let closed = close(py, &file).and(close(py, &result));
+            streamed?;
+            closed?;
+        }
+        None => respond(py, worker, call, result)?,
+    }
     end(py, worker, call)
 }
 
 fn respond(py: Python<'_>, worker: &Worker, call: &Call, result: Bound<'_, PyAny>) -> Result<(), Trouble> {
-    if let Some(file) = call.sendfile.take() {
-        return stream(py, worker, call, file.bind(py));
-    }
     if let Ok(bytes) = result.cast::<PyBytes>() {
         return call.send_piece(py, worker, bytes.as_bytes(), Some(bytes.as_bytes().len() as u64));
     }
@@ -261,12 +298,17 @@ fn respond(py: Python<'_>, worker: &Worker, call: &Call, result: Bound<'_, PyAny
         return whole(py, worker, call, tuple.iter().collect());
     }
     let streamed = stream(py, worker, call, &result);
-    let closed = match result.getattr_opt(pyo3::intern!(py, "close"))? {
-        Some(close) => close.call0().map(drop),
-        None => Ok(()),
-    };
+    let closed = close(py, &result);
     streamed?;
     Ok(closed?)
+}
+
+/// PEP 3333: whatever has a `close()` is closed, however the request ended.
+fn close(py: Python<'_>, result: &Bound<'_, PyAny>) -> PyResult<()> {
+    match result.getattr_opt(pyo3::intern!(py, "close"))? {
+        Some(close) => close.call0().map(drop),
+        None => Ok(()),
+    }
 }
 
 /// A body that is there already: its length is known, and no code of the application runs in between.
@@ -287,6 +329,10 @@ fn stream(py: Python<'_>, worker: &Worker, call: &Call, result: &Bound<'_, PyAny
         let chunk = chunk?;
         call.send_piece(py, worker, bytes_of(&chunk)?.as_bytes(), None)?;
         crate::uwsgi::wait_pending(py, worker, call)?;
+        // Nothing more is sent, so nothing else would ever end an endless iterable.
+        if call.answer.borrow().as_ref().is_some_and(Answer::is_full) {
+            break;
+        }
     }
     Ok(())
 }

@@ -1,22 +1,27 @@
 //! Answers from files: `wsgi.file_wrapper` (PEP 3333) and `uwsgi.sendfile`. Both stream in blocks, with a turn of the loop
 //! for the others after each.
 use pyo3::prelude::*;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 const BLOCK: usize = 64 * 1024;
 
 /// `wsgi.file_wrapper`: iterates over the blocks of a file-like object and closes it.
-#[pyclass(unsendable, module = "appliance")]
+#[pyclass(frozen, module = "appliance")]
 pub struct FileWrapper {
     file: Py<PyAny>,
     block: usize,
-    /// Bytes that may still be read; `None` = to the end.
-    left: Option<u64>,
+    /// Bytes that may still be read; `u64::MAX` = to the end.
+    left: AtomicU64,
 }
 
 impl FileWrapper {
     /// A part of an open file: at most `size` bytes from where it stands.
     pub fn part(file: Py<PyAny>, block: usize, size: Option<u64>) -> FileWrapper {
-        FileWrapper { file, block: if block == 0 { BLOCK } else { block }, left: size }
+        FileWrapper {
+            file,
+            block: if block == 0 { BLOCK } else { block },
+            left: AtomicU64::new(size.unwrap_or(u64::MAX)),
+        }
     }
 }
 
@@ -32,16 +37,16 @@ impl FileWrapper {
         slf
     }
 
-    fn __next__<'py>(&mut self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
-        let size =
-            self.left.map_or(self.block, |left| self.block.min(usize::try_from(left).unwrap_or(usize::MAX)));
+    fn __next__<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let left = self.left.load(Relaxed);
+        let size = self.block.min(usize::try_from(left).unwrap_or(usize::MAX));
         if size == 0 {
             return Ok(None);
         }
         let block = self.file.bind(py).call_method1(pyo3::intern!(py, "read"), (size,))?;
         let length = block.len()?;
-        if let Some(left) = &mut self.left {
-            *left = left.saturating_sub(length as u64);
+        if left != u64::MAX {
+            self.left.store(left.saturating_sub(length as u64), Relaxed);
         }
         Ok((length > 0).then_some(block))
     }

@@ -5,16 +5,16 @@ use appliance_worker::{BodyRead, CoreId};
 use pyo3::exceptions::{PyOSError, PyTimeoutError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList};
-use std::cell::RefCell;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 /// Bytes asked of the connection at once.
 const PIECE: usize = 64 * 1024;
 
 /// See the module. Belongs to one request; afterwards it can still give what was buffered, then raises.
-#[pyclass(unsendable, module = "appliance")]
+#[pyclass(frozen, module = "appliance")]
 pub struct Input {
-    state: RefCell<State>,
+    state: Mutex<State>,
 }
 
 struct State {
@@ -40,20 +40,24 @@ impl State {
 impl Input {
     /// `body` is what has arrived; with a `core` more is to come.
     pub fn new(body: Vec<u8>, core: Option<CoreId>) -> Input {
-        Input { state: RefCell::new(State { core, buffer: body, used: 0 }) }
+        Input { state: Mutex::new(State { core, buffer: body, used: 0 }) }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // Nothing under this lock can panic half-way, and nothing under it waits.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Appends more of the body to the buffer; false at its end. Suspends the request while nothing is there, so no
     /// borrow of the state is held here.
     fn fill(&self, py: Python<'_>, deadline: Option<Instant>) -> PyResult<bool> {
-        let Some(core) = self.state.borrow().core else { return Ok(false) };
+        let core = self.state().core;
+        let Some(core) = core else { return Ok(false) };
         let mut piece = Vec::new();
         let read = wait::for_body(py, core, &mut piece, PIECE, deadline)?;
-        let mut state = self.state.borrow_mut();
-        if state.used == state.buffer.len() {
-            state.buffer.clear();
-            state.used = 0;
-        }
+        let mut state = self.state();
+        let used = std::mem::take(&mut state.used);
+        state.buffer.drain(..used);
         state.buffer.append(&mut piece);
         match read {
             BodyRead::End => state.core = None,
@@ -65,12 +69,21 @@ impl Input {
 
     /// Buffers until `enough` says so, or the body ends.
     fn fill_until(&self, py: Python<'_>, mut enough: impl FnMut(&[u8]) -> bool) -> PyResult<()> {
-        while !enough(self.state.borrow().available()) && self.fill(py, None)? {}
+        loop {
+            let is_enough = enough(self.state().available());
+            if is_enough || !self.fill(py, None)? {
+                break;
+            }
+        }
         Ok(())
     }
 
+    fn has_available(&self) -> bool {
+        !self.state().available().is_empty()
+    }
+
     fn give<'py>(&self, py: Python<'py>, n: usize) -> Bound<'py, PyBytes> {
-        PyBytes::new(py, self.state.borrow_mut().take(n))
+        PyBytes::new(py, self.state().take(n))
     }
 
     /// What is there of the body, at least one byte; waits only while nothing is; empty at the end. `OSError` when
@@ -80,17 +93,13 @@ impl Input {
         py: Python<'py>,
         deadline: Option<Instant>,
     ) -> PyResult<Bound<'py, PyBytes>> {
-        while self.state.borrow().available().is_empty() {
-            if !self.fill(py, deadline)? {
-                break;
-            }
-        }
+        while !self.has_available() && self.fill(py, deadline)? {}
         Ok(self.give(py, usize::MAX))
     }
 
     /// What is there already; `None` if more has to be waited for.
     pub fn read_now<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyBytes>>> {
-        if self.state.borrow().available().is_empty() {
+        if !self.has_available() {
             match self.fill(py, Some(Instant::now())) {
                 Err(error) if error.is_instance_of::<PyTimeoutError>(py) => return Ok(None),
                 other => other?,

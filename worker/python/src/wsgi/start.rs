@@ -6,7 +6,7 @@ use appliance_worker::CoreId;
 use pyo3::exceptions::{PyAssertionError, PyTypeError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList, PyString};
-use std::cell::{Cell, RefCell};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// What the application passed to `start_response`.
 pub struct Started {
@@ -17,11 +17,23 @@ pub struct Started {
 }
 
 /// The `start_response` of one request at a time.
-#[pyclass(unsendable, module = "appliance")]
+#[pyclass(frozen, module = "appliance")]
 pub struct StartResponse {
-    core: Cell<Option<CoreId>>,
-    started: RefCell<Option<Started>>,
-    head_sent: Cell<bool>,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    core: Option<CoreId>,
+    started: Option<Started>,
+    head_sent: bool,
+}
+
+impl StartResponse {
+    fn state(&self) -> MutexGuard<'_, State> {
+        // Nothing under this lock can panic half-way, and nothing under it waits or runs Python.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// A `start_response` together with its bound method, ready for the next request.
@@ -35,9 +47,7 @@ pub struct Spare {
 impl Spare {
     /// One that was never used.
     pub fn new(py: Python<'_>) -> PyResult<Spare> {
-        let state =
-            StartResponse { core: Cell::new(None), started: RefCell::default(), head_sent: Cell::new(false) };
-        let object = Bound::new(py, state)?;
+        let object = Bound::new(py, StartResponse { state: Mutex::default() })?;
         let callable = object.getattr("start")?.unbind();
         Ok(Spare { object: object.unbind(), callable })
     }
@@ -49,18 +59,14 @@ impl Spare {
             Some(spare) => spare,
             None => Spare::new(py)?,
         };
-        spare.object.borrow(py).core.set(Some(core));
+        spare.object.get().state().core = Some(core);
         Ok(spare)
     }
 
     /// Gives it back, unless the application has kept a reference: then a late call must find nothing.
     pub fn give_back(self, py: Python<'_>, worker: &Worker) {
-        {
-            let state = self.object.borrow(py);
-            state.core.set(None);
-            state.started.take();
-            state.head_sent.set(false);
-        }
+        // Dropped after the lock is released.
+        let _last = std::mem::take(&mut *self.object.get().state());
         // One reference is the bound method's own.
         let kept = raw::references(self.callable.bind(py)) > 1 || raw::references(self.object.bind(py)) > 2;
         if !kept {
@@ -70,14 +76,13 @@ impl Spare {
 
     /// What the application has passed, if it has called.
     pub fn started(&self, py: Python<'_>) -> Option<(Py<PyString>, Py<PyList>)> {
-        let state = self.object.borrow(py);
-        let started = state.started.borrow();
-        started.as_ref().map(|started| (started.status.clone_ref(py), started.headers.clone_ref(py)))
+        let state = self.object.get().state();
+        state.started.as_ref().map(|started| (started.status.clone_ref(py), started.headers.clone_ref(py)))
     }
 
     /// From now on the headers cannot be changed any more.
-    pub fn set_head_sent(&self, py: Python<'_>) {
-        self.object.borrow(py).head_sent.set(true);
+    pub fn set_head_sent(&self) {
+        self.object.get().state().head_sent = true;
     }
 }
 
@@ -91,15 +96,16 @@ impl StartResponse {
         exc_info: Option<Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyAny>> {
         let py = slf.py();
-        let this = slf.borrow();
-        if this.core.get().is_none() {
+        let (live, called, head_sent) = {
+            let state = slf.get().state();
+            (state.core.is_some(), state.started.is_some(), state.head_sent)
+        };
+        if !live {
             return Err(PyAssertionError::new_err("start_response() was called after its request had ended"));
         }
         match exc_info.filter(|info| !info.is_none()) {
-            Some(info) if this.head_sent.get() => {
-                return Err(PyErr::from_value(info.get_item(1)?));
-            }
-            None if this.started.borrow().is_some() => {
+            Some(info) if head_sent => return Err(PyErr::from_value(info.get_item(1)?)),
+            None if called => {
                 return Err(PyAssertionError::new_err(
                     "start_response() was called a second time without exc_info (PEP 3333)",
                 ));
@@ -116,7 +122,8 @@ impl StartResponse {
                 "start_response(): the headers must be a list of (name, value) tuples",
             ));
         };
-        this.started.replace(Some(Started { status: status.unbind(), headers: headers.unbind() }));
+        let started = Started { status: status.unbind(), headers: headers.unbind() };
+        let _first = slf.get().state().started.replace(started);
         // Nearly nobody uses write(), so the method is only looked up, not stored.
         slf.getattr(pyo3::intern!(py, "write"))
     }
@@ -126,7 +133,8 @@ impl StartResponse {
             return Err(PyTypeError::new_err("write(): the data must be bytes (PEP 3333)"));
         };
         let worker = Worker::current()?;
-        let call = self.core.get().and_then(|core| worker.call_on(core));
+        let core = self.state().core;
+        let call = core.and_then(|core| worker.call_on(core));
         match call {
             Some(call) => call.write(py, &worker, &data),
             None => Err(PyAssertionError::new_err("write() was called after its request had ended")),
