@@ -7,7 +7,10 @@ const HELLO: &str = "def application(environ, start_response):\n    \
 #[test]
 fn check_is_content_with_a_good_file() {
     let dir = Dir::new();
-    dir.write("appliance.toml", "listen = \"127.0.0.1:8080\"\n[app]\nmodule = \"app:app\"\n[workers]\ncount = 2\n");
+    dir.write(
+        "appliance.toml",
+        "listen = \"127.0.0.1:8080\"\n[app]\nmodule = \"app:app\"\n[workers]\ncount = 2\n",
+    );
     let (code, out, err) = command(dir.path(), &["check"], &[]);
     assert_eq!((code, err.as_str()), (Some(0), ""));
     assert!(out.contains("appliance.toml") && out.contains("valid"), "{out}");
@@ -20,9 +23,15 @@ fn check_tells_every_mistake_at_once() {
     dir.write("appliance.toml", text);
     let (code, _, err) = command(dir.path(), &["check"], &[("APPLIANCE_WORKERS__COUNT", "-1")]);
     assert_eq!(code, Some(64));
-    for part in ["appliance.toml:4: workers.cont", "did you mean `count`", "appliance.toml:5: workers.cores",
-        "appliance.toml:7: timeouts.body", "60s", "appliance.toml:9: limits.body", "APPLIANCE_WORKERS__COUNT"]
-    {
+    for part in [
+        "appliance.toml:4: workers.cont",
+        "did you mean `count`",
+        "appliance.toml:5: workers.cores",
+        "appliance.toml:7: timeouts.body",
+        "60s",
+        "appliance.toml:9: limits.body",
+        "APPLIANCE_WORKERS__COUNT",
+    ] {
         assert!(err.contains(part), "{part} is not in\n{err}");
     }
 }
@@ -55,10 +64,16 @@ fn config_show_prints_what_is_in_force_and_where_it_comes_from() {
     let arguments = ["config", "show", "--config", "my.toml", "--set", "workers.count=5"];
     let (code, out, _) = command(dir.path(), &arguments, &[("APPLIANCE_LOG__LEVEL", "debug")]);
     assert_eq!(code, Some(0));
-    let line = |key: &str| out.lines().find(|line| line.starts_with(key)).unwrap_or_else(|| panic!("no {key} in\n{out}"));
-    assert!(line("count").contains('5') && line("count").contains("--set"), "{}", line("count"));
+    let line = |key: &str| {
+        out.lines().find(|line| line.starts_with(key)).unwrap_or_else(|| panic!("no {key} in\n{out}"))
+    };
+    assert!(line("count").contains('5') && line("count").contains("command line"), "{}", line("count"));
     assert!(line("cores").contains("10") && line("cores").contains("my.toml:5"), "{}", line("cores"));
-    assert!(line("level").contains("debug") && line("level").contains("APPLIANCE_LOG__LEVEL"), "{}", line("level"));
+    assert!(
+        line("level").contains("debug") && line("level").contains("APPLIANCE_LOG__LEVEL"),
+        "{}",
+        line("level")
+    );
     assert!(line("backlog").contains("default"), "{}", line("backlog"));
 }
 
@@ -136,10 +151,14 @@ fn run_takes_a_callable_a_module_a_folder_and_a_file() {
 
 #[test]
 fn flags_win_over_the_environment_which_wins_over_the_file() {
-    let setup = Setup::bare().env("APPLIANCE_APP__ENV__WHO", "environment").env("APPLIANCE_APP__MODULE", "who:application");
+    let setup = Setup::bare()
+        .env("APPLIANCE_APP__ENV__WHO", "environment")
+        .env("APPLIANCE_APP__MODULE", "who:application");
     let text = "import os\ndef application(environ, start_response):\n    start_response('200 OK', [])\n    \
         return [os.environ['WHO'].encode(), b' ', os.environ['FILE'].encode()]\n";
     setup.dir().write("who.py", text);
-    setup.dir().write("appliance.toml", "[app]\nmodule = \"no:such\"\n[app.env]\nWHO = \"file\"\nFILE = \"file\"\n");
+    setup
+        .dir()
+        .write("appliance.toml", "[app]\nmodule = \"no:such\"\n[app.env]\nWHO = \"file\"\nFILE = \"file\"\n");
     assert_eq!(setup.start().get("/").text(), "environment file");
 }

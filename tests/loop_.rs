@@ -11,7 +11,12 @@ fn assert_answers(cases: &[(&str, &str)]) {
     let appliance = start();
     for (target, expected) in cases {
         let answer = appliance.get(target);
-        assert_eq!((answer.status, answer.text().as_str()), (200, *expected), "{target}:\n{}", appliance.log.text());
+        assert_eq!(
+            (answer.status, answer.text().as_str()),
+            (200, *expected),
+            "{target}:\n{}",
+            appliance.log.text()
+        );
     }
 }
 

@@ -36,7 +36,8 @@ fn each_port_answers_from_its_worker() {
 #[test]
 fn the_client_is_whoever_connected_and_nobody_else_can_be_claimed() {
     let (_appliance, base) = start("facts:application", 1);
-    let lines = "X-Appliance-Peer: 192.0.2.1:99\r\nX-Appliance-Scheme: https\r\nX-Appliance-Server: evil:1\r\n";
+    let lines =
+        "X-Appliance-Peer: 192.0.2.1:99\r\nX-Appliance-Scheme: https\r\nX-Appliance-Server: evil:1\r\n";
     let mut client = connect(base + 1);
     let environ = client.get_with("/environ", lines).json();
     assert_eq!(environ["REMOTE_ADDR"], "127.0.0.1");

@@ -2,8 +2,8 @@
 use crate::harness::{Appliance, Setup, descendants, until};
 use nix::sys::signal::Signal;
 use std::fs;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 fn start(workers: u32) -> Appliance {
@@ -29,7 +29,9 @@ pub fn under_load(appliance: &Appliance, action: impl FnOnce()) -> (u32, Vec<Str
                             Ok(answer) if answer.status == 200 => {
                                 served.fetch_add(1, Relaxed);
                             }
-                            Ok(answer) => failures.lock().unwrap().push(format!("{} {}", answer.status, answer.text())),
+                            Ok(answer) => {
+                                failures.lock().unwrap().push(format!("{} {}", answer.status, answer.text()))
+                            }
                             Err(error) => {
                                 failures.lock().unwrap().push(error.to_string());
                                 break;
@@ -132,7 +134,8 @@ fn a_killed_proxy_is_replaced_within_a_second() {
 #[test]
 fn workers_go_on_without_their_template_and_a_new_one_replaces_them() {
     let appliance = start(2);
-    let (template, workers) = (appliance.process("template"), ["worker 1", "worker 2"].map(|role| appliance.process(role)));
+    let (template, workers) =
+        (appliance.process("template"), ["worker 1", "worker 2"].map(|role| appliance.process(role)));
     let (served, failures) = under_load(&appliance, || {
         template.signal(Signal::SIGKILL);
         appliance.successor(&template);
@@ -264,7 +267,9 @@ fn a_worker_holds_no_socket_that_is_not_its_own() {
     let held = appliance.process("worker 1").descriptors();
     assert!(held.iter().all(|descriptor| !listener.contains(descriptor)), "the public listener: {held:?}");
     assert!(held.iter().all(|descriptor| !other.contains(descriptor)), "the socket of worker 2: {held:?}");
-    assert!(appliance.process("template").descriptors().iter().all(|descriptor| !listener.contains(descriptor)));
+    assert!(
+        appliance.process("template").descriptors().iter().all(|descriptor| !listener.contains(descriptor))
+    );
 }
 
 #[test]

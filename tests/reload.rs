@@ -5,7 +5,9 @@ use nix::sys::signal::Signal;
 
 /// An application that answers with `word`.
 fn code(word: &str) -> String {
-    format!("def application(environ, start_response):\n    start_response('200 OK', [])\n    return [b'{word}']\n")
+    format!(
+        "def application(environ, start_response):\n    start_response('200 OK', [])\n    return [b'{word}']\n"
+    )
 }
 
 fn start() -> Appliance {
@@ -64,7 +66,8 @@ fn broken_code_is_refused_and_the_old_goes_on() {
 #[test]
 fn code_whose_workers_cannot_start_is_taken_back() {
     let appliance = start();
-    let text = "import os\nfrom uwsgidecorators import postfork\n\n@postfork\ndef die():\n    os._exit(7)\n\n";
+    let text =
+        "import os\nfrom uwsgidecorators import postfork\n\n@postfork\ndef die():\n    os._exit(7)\n\n";
     reload(&appliance, &(text.to_owned() + &code("never")));
     appliance.log.wait_for("reload failed");
     assert_eq!(appliance.get("/").text(), "first");

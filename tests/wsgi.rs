@@ -16,7 +16,8 @@ fn both(appliance: &Appliance, target: &str) -> [Answer; 2] {
 fn the_environ_says_what_was_asked() {
     let appliance = Setup::app("facts:application").set("workers.cores", 7).start();
     let mut client = appliance.client();
-    let lines = "X-Twice: 1\r\nX-Twice: 2\r\nCookie: a=1\r\nCookie: b=2\r\nX_Under: 1\r\nContent-Type: text/x\r\n";
+    let lines =
+        "X-Twice: 1\r\nX-Twice: 2\r\nCookie: a=1\r\nCookie: b=2\r\nX_Under: 1\r\nContent-Type: text/x\r\n";
     let environ = client.get_with("/environ/../%C3%A9%2f?q=%20&r", lines).text();
     assert_eq!(environ.find("X_UNDER"), None, "{environ}");
     let environ = client.get_with("/environ?q=%20&r", lines).json();
@@ -52,7 +53,11 @@ fn bodies_that_are_known_have_a_length_and_others_are_chunked() {
         ("/with_write", Framing::Chunked, "written and returned"),
     ] {
         for answer in both(&appliance, target) {
-            assert_eq!((answer.status, answer.framing, answer.text().as_str()), (200, framing, body), "{target}");
+            assert_eq!(
+                (answer.status, answer.framing, answer.text().as_str()),
+                (200, framing, body),
+                "{target}"
+            );
         }
     }
 }
@@ -121,8 +126,12 @@ fn a_file_goes_out_through_the_file_wrapper() {
 fn fields_that_stand_twice_stay_two() {
     let appliance = start();
     let answer = appliance.client().get_with("/two_cookies", "Cookie: c=3; d=4\r\n");
-    let cookies: Vec<&str> =
-        answer.headers.iter().filter(|(name, _)| name == "set-cookie").map(|(_, value)| value.as_str()).collect();
+    let cookies: Vec<&str> = answer
+        .headers
+        .iter()
+        .filter(|(name, _)| name == "set-cookie")
+        .map(|(_, value)| value.as_str())
+        .collect();
     assert_eq!((cookies, answer.text().as_str()), (vec!["a=1", "b=2"], "c=3; d=4"));
     assert!(answer.header("date").is_some());
 }
@@ -165,7 +174,12 @@ fn pipelined_requests_are_answered_in_order() {
     let appliance = Setup::app("facts:application").start();
     for mut client in [appliance.client(), appliance.worker_client(1)] {
         let requests: Vec<String> = (0..20)
-            .map(|n| format!("GET /{}?s=0.01&n={n} HTTP/1.1\r\nHost: test\r\nX-Number: {n}\r\n\r\n", ["sleep", "environ"][n % 2]))
+            .map(|n| {
+                format!(
+                    "GET /{}?s=0.01&n={n} HTTP/1.1\r\nHost: test\r\nX-Number: {n}\r\n\r\n",
+                    ["sleep", "environ"][n % 2]
+                )
+            })
             .collect();
         client.send(requests.concat());
         for n in 0..20 {
@@ -181,8 +195,8 @@ fn pipelined_requests_are_answered_in_order() {
 #[test]
 fn http_1_0_gets_no_chunks_and_a_closed_connection() {
     let appliance = start();
-    for mut client in [appliance.client(), appliance.worker_client(1)] {
-        client.send("GET /a_generator HTTP/1.0\r\n\r\n");
+    for (mut client, host) in [(appliance.client(), "Host: test\r\n"), (appliance.worker_client(1), "")] {
+        client.send(format!("GET /a_generator HTTP/1.0\r\n{host}\r\n"));
         let answer = client.answer();
         assert_eq!((answer.framing, answer.text().as_str()), (Framing::Close, "onetwo"));
     }
@@ -216,7 +230,9 @@ fn a_client_that_asks_is_told_to_continue() {
 fn a_large_body_is_told_to_continue_only_when_it_may() {
     let appliance = Setup::app("facts:application").set("limits.body", "1MiB").start();
     for mut client in [appliance.client(), appliance.worker_client(1)] {
-        client.send("POST /upload HTTP/1.1\r\nHost: test\r\nContent-Length: 2000000\r\nExpect: 100-continue\r\n\r\n");
+        client.send(
+            "POST /upload HTTP/1.1\r\nHost: test\r\nContent-Length: 2000000\r\nExpect: 100-continue\r\n\r\n",
+        );
         assert_eq!(client.answer().status, 413);
     }
 }

@@ -94,7 +94,10 @@ fn a_body_that_is_cut_never_looks_complete() {
 
 #[test]
 fn a_body_over_the_limit_is_refused() {
-    let appliance = Setup::app("inputs:application").set("limits.body", "1000B").set("limits.body_buffer", "1000B").start();
+    let appliance = Setup::app("inputs:application")
+        .set("limits.body", "1000B")
+        .set("limits.body_buffer", "1000B")
+        .start();
     for mut client in [appliance.client(), appliance.worker_client(1)] {
         assert_eq!(client.post("/length", vec![b'x'; 1001]).status, 413);
     }
@@ -106,7 +109,10 @@ fn a_body_over_the_limit_is_refused() {
 
 #[test]
 fn a_body_that_grows_over_the_limit_while_it_is_read_is_an_error() {
-    let appliance = Setup::app("inputs:application").set("limits.body", "1000B").set("limits.body_buffer", "500B").start();
+    let appliance = Setup::app("inputs:application")
+        .set("limits.body", "1000B")
+        .set("limits.body_buffer", "500B")
+        .start();
     assert_eq!(appliance.client().post_chunks("/length", &[&[b'x'; 800], &[b'x'; 400]]).status, 413);
     let answer = appliance.worker_client(1).post_chunks("/length", &[&[b'x'; 800], &[b'x'; 400]]);
     assert_ne!(answer.status, 200);

@@ -32,7 +32,10 @@ fn make_all(appliance: &Appliance, connect: impl Fn() -> Client) {
     for (mistake, logged) in MISTAKES {
         let answer = connect().get(&format!("/{mistake}"));
         assert_eq!(answer.status, 500, "{mistake}: {answer:?}");
-        assert!(!answer.text().contains("secret") && !answer.text().contains("Traceback"), "{mistake}: {answer:?}");
+        assert!(
+            !answer.text().contains("secret") && !answer.text().contains("Traceback"),
+            "{mistake}: {answer:?}"
+        );
         assert_eq!(answer.header("x-injected"), None, "{mistake}");
         let target = format!("GET /{mistake} ");
         let event = appliance.log.event(mistake, |event| {

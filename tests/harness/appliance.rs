@@ -162,7 +162,11 @@ impl Appliance {
             let ended = self.child.try_wait().unwrap();
             assert!(ended.is_none(), "it ended before it served:\n{}", self.log.text());
             let events = self.log.events();
-            events.iter().filter_map(|event| event["url"].as_str()).find(|url| url.starts_with("http://")).map(str::to_owned)
+            events
+                .iter()
+                .filter_map(|event| event["url"].as_str())
+                .find(|url| url.starts_with("http://"))
+                .map(str::to_owned)
         });
         let Some(url) = url else { panic!("it does not serve:\n{}", self.log.text()) };
         self.address = url["http://".len()..].parse().unwrap();
@@ -300,7 +304,11 @@ impl Drop for Appliance {
 
 /// Runs `appliance` with these arguments in `dir` to its end; exit code, standard output, standard error.
 #[track_caller]
-pub fn command(dir: &Path, arguments: &[&str], environment: &[(&str, &str)]) -> (Option<i32>, String, String) {
+pub fn command(
+    dir: &Path,
+    arguments: &[&str],
+    environment: &[(&str, &str)],
+) -> (Option<i32>, String, String) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_appliance"));
     command.args(arguments).current_dir(dir).envs(environment.iter().copied()).stdin(Stdio::null());
     let output = command.output().unwrap();

@@ -259,7 +259,9 @@ impl Client {
         let mut piece = [0; 64 * 1024];
         let read = match &mut self.stream {
             Stream::Tcp(stream) => stream.set_read_timeout(Some(left)).and_then(|()| stream.read(&mut piece)),
-            Stream::Unix(stream) => stream.set_read_timeout(Some(left)).and_then(|()| stream.read(&mut piece)),
+            Stream::Unix(stream) => {
+                stream.set_read_timeout(Some(left)).and_then(|()| stream.read(&mut piece))
+            }
         };
         match read {
             Ok(0) => {

@@ -53,7 +53,8 @@ impl Process {
 
 /// The children of `pid`, theirs, and so on.
 pub fn descendants(pid: i32) -> Vec<Process> {
-    let ids = fs::read_dir("/proc").unwrap().filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+    let ids =
+        fs::read_dir("/proc").unwrap().filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
     let all: Vec<Process> = ids.filter_map(Process::find).collect();
     let mut family = vec![pid];
     let mut at = 0;
