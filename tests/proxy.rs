@@ -152,8 +152,8 @@ fn ask(admin: u16, target: &str) -> Answer {
 fn requests_go_to_the_worker_with_free_cores() {
     let (appliance, admin) = start_with_admin(1);
     until("both workers are idle", || {
-        let status = ask(admin, "/status").text();
-        status.matches(r#""busy":0"#).count() == 2
+        let status = ask(admin, "/status").json();
+        status["workers"].as_array().unwrap().iter().all(|worker| worker["busy"] == 0)
     });
     let (answers, _) = appliance.get_all(&["/sleep?s=0.5", "/sleep?s=0.5"]);
     assert_ne!(answers[0].json()["worker"], answers[1].json()["worker"]);
