@@ -15,6 +15,7 @@ mod processes;
 mod proxy;
 mod reload;
 mod start;
+mod timeouts;
 mod wsgi;
 mod wsgi_input;
 mod wsgi_mistakes;

@@ -1,10 +1,9 @@
 //! The request corpus of `tests/requests` over the wire, on a worker's native listener and through the proxy: what is malformed
 //! is refused and the connection closed, what is cut never reaches the application, what is valid is answered.
-use crate::harness::{Appliance, Client, Setup, free_ports, root, until, within};
+use crate::harness::{Answer, Appliance, Client, Setup, free_ports, root, until};
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 /// Malformed requests that the proxy lets pass, and why that harms nobody: what it sends on is written anew.
 const PROXY_LETS_PASS: &[(&str, &str)] = &[
@@ -201,27 +200,11 @@ fn what_is_valid_is_answered_on_both_doors() {
 }
 
 /// The next answer that is not interim.
-fn final_answer(client: &mut Client, name: &str) -> crate::harness::Answer {
+fn final_answer(client: &mut Client, name: &str) -> Answer {
     loop {
         let answer = client.try_answer().unwrap_or_else(|error| panic!("{name}: {error}"));
         if answer.status >= 200 {
             return answer;
         }
-    }
-}
-
-#[test]
-fn a_head_that_never_ends_is_given_up() {
-    let appliance = Setup::app("facts:application").set("timeouts.header", "300ms").start();
-    for mut client in [appliance.client(), appliance.worker_client(1)] {
-        // One byte now and then must not keep the connection for ever.
-        client.send("GET / HTTP/1.1\r\nHost: test\r\nX-Slow: ");
-        let ended = within(Duration::from_secs(5), || {
-            client.send("x");
-            (!client.arrived_within(Duration::from_millis(50)).is_empty() || client.is_ended()).then_some(())
-        });
-        assert!(ended.is_some(), "the connection is still open");
-        let received = String::from_utf8_lossy(&client.rest()).into_owned();
-        assert!(received.is_empty() || received.starts_with("HTTP/1.1 408 "), "{received}");
     }
 }

@@ -37,6 +37,8 @@ def application(environ, start_response):
         start_response("200 OK", [("Content-Type", "application/octet-stream")])
         return (b"x" * int(query["size"]) for _ in range(int(query["count"])))
     else:
+        if "s" in query:
+            print("begun", path)
         if path == "/sleep":
             appliance.sleep(float(query["s"]))
         elif path == "/block":
