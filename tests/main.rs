@@ -1,2 +1,21 @@
-#[test]
-fn t() {}
+//! Black-box tests: each starts the real `appliance` in a folder of its own and speaks to it in raw bytes, as clients,
+//! operators and the kernel do. They know nothing of the crates; what they may use is in `harness`. Run them with
+//! `make test` or `cargo test` after `cargo build --workspace`: the binary loads the engine library that lies beside it.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+mod harness;
+
+mod cli;
+mod examples;
+mod frameworks;
+mod loop_;
+mod malformed;
+mod native;
+mod processes;
+mod proxy;
+mod reload;
+mod start;
+mod timeouts;
+mod wsgi;
+mod wsgi_input;
+mod wsgi_mistakes;

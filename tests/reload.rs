@@ -1,0 +1,98 @@
+//! SIGHUP: the application is loaded anew, and nobody notices but by its answers.
+use crate::harness::{Appliance, Setup, until};
+use crate::processes::under_load;
+use nix::sys::signal::Signal;
+
+/// An application that answers with `word`.
+fn code(word: &str) -> String {
+    format!(
+        "def application(environ, start_response):\n    start_response('200 OK', [])\n    return [b'{word}']\n"
+    )
+}
+
+fn start() -> Appliance {
+    let appliance = Setup::code(&code("first")).workers(2).start();
+    appliance.wait_for_workers();
+    appliance
+}
+
+/// Writes the application anew and asks for a reload.
+fn reload(appliance: &Appliance, text: &str) {
+    appliance.dir().write("webapp.py", text);
+    appliance.signal(Signal::SIGHUP);
+}
+
+#[test]
+fn new_code_is_served_and_no_get_fails_meanwhile() {
+    let appliance = start();
+    let (served, failures) = under_load(&appliance, || {
+        for word in ["second", "third", "fourth"] {
+            reload(&appliance, &code(word));
+            until(word, || (1..=2).all(|worker| appliance.worker_client(worker).get("/").text() == word));
+        }
+    });
+    assert!(failures.is_empty(), "{} of {served} failed: {failures:?}", failures.len());
+    assert!(served > 50, "only {served} requests were served meanwhile");
+    assert_eq!(appliance.get("/").text(), "fourth");
+}
+
+#[test]
+fn the_old_processes_go() {
+    let appliance = start();
+    let before = appliance.family();
+    reload(&appliance, &code("second"));
+    appliance.log.event("the end of the reload", |event| event["message"] == "reloaded");
+    let stays = |title: &str| ["appliance: master", "appliance: proxy"].contains(&title);
+    until("the old template and workers are gone", || {
+        before.iter().all(|process| process.is_alive() == stays(&process.title))
+    });
+    until("there are five again", || appliance.family().len() == 5);
+}
+
+#[test]
+fn broken_code_is_refused_and_the_old_goes_on() {
+    let appliance = start();
+    let before = appliance.family();
+    reload(&appliance, "raise ValueError('broken on purpose')\n");
+    appliance.log.wait_for("ValueError: broken on purpose");
+    appliance.log.wait_for("reload failed");
+    until("the new template is gone", || appliance.family().len() == 5);
+    assert!(before.iter().all(|process| process.is_alive()), "somebody was replaced");
+    assert_eq!(appliance.get("/").text(), "first");
+    reload(&appliance, &code("mended"));
+    until("the mended code is served", || appliance.get("/").text() == "mended");
+}
+
+#[test]
+fn code_whose_workers_cannot_start_is_taken_back() {
+    let appliance = start();
+    let text =
+        "import os\nfrom uwsgidecorators import postfork\n\n@postfork\ndef die():\n    os._exit(7)\n\n";
+    reload(&appliance, &(text.to_owned() + &code("never")));
+    appliance.log.wait_for("reload failed");
+    assert_eq!(appliance.get("/").text(), "first");
+}
+
+#[test]
+fn a_request_that_runs_is_finished_by_the_old_code() {
+    let slow = "import appliance\ndef application(environ, start_response):\n    \
+        if environ['PATH_INFO'] == '/slow':\n        open('begun', 'w')\n        appliance.sleep(1)\n    \
+        start_response('200 OK', [])\n    return [b'old']\n";
+    let appliance = Setup::code(slow).start();
+    let mut client = appliance.client();
+    client.send("GET /slow HTTP/1.1\r\nHost: test\r\n\r\n");
+    until("it has begun", || appliance.dir().path().join("begun").exists());
+    reload(&appliance, &code("new"));
+    until("the new code is served", || appliance.get("/").text() == "new");
+    assert_eq!(client.answer().text(), "old");
+}
+
+#[test]
+fn the_application_may_ask_for_a_reload() {
+    let text = "import uwsgi\ndef application(environ, start_response):\n    \
+        uwsgi.reload()\n    start_response('200 OK', [])\n    return [b'first']\n";
+    let appliance = Setup::code(text).start();
+    appliance.dir().write("webapp.py", &code("second"));
+    assert_eq!(appliance.get("/").text(), "first");
+    until("the new code is served", || appliance.get("/").text() == "second");
+}
