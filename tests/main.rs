@@ -13,6 +13,7 @@ mod malformed;
 mod native;
 mod processes;
 mod proxy;
+mod regressions;
 mod reload;
 mod start;
 mod timeouts;
