@@ -56,10 +56,14 @@ impl DrainWatch {
     }
 }
 
-/// Waits for SIGTERM. SIGINT is taken and ignored from the first poll on: a terminal sends it to every process, and the
-/// master decides what it means.
-pub(crate) async fn terminated() -> io::Result<()> {
-    let _ignored = signal(SignalKind::interrupt())?;
-    signal(SignalKind::terminate())?.recv().await;
-    Ok(())
+/// Waits for SIGTERM. The signals are taken here, not when the wait begins: a SIGTERM that comes as soon as the first client
+/// is served must not find the default action. SIGINT is ignored: a terminal sends it to every process, and the master
+/// decides what it means. Must be called within a runtime.
+pub(crate) fn terminated() -> io::Result<impl Future<Output = ()>> {
+    let ignored = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    Ok(async move {
+        terminate.recv().await;
+        drop(ignored);
+    })
 }

@@ -73,7 +73,7 @@ pub fn run(
     admin: Option<std::net::TcpListener>,
     upstreams: std::sync::Arc<dyn Upstreams>,
 ) -> i32 {
-    match runtime::serve(settings, &listeners, admin, &upstreams, drain::terminated()) {
+    match runtime::serve(settings, &listeners, admin, &upstreams, drain::terminated) {
         Ok(_cut) => 0,
         Err(error) => {
             tracing::error!("the proxy cannot start: {error}");

@@ -30,13 +30,13 @@ use tokio::time::timeout;
 /// Idle connections to workers that one thread keeps at most; beyond this many, opening one anew is not what costs.
 const IDLE_HOPS: usize = 4096;
 
-/// Serves until `stop` is ready, then drains. The number of requests that had to be cut.
-pub(crate) fn serve(
+/// Serves until the future that `stop` makes is ready, then drains. The number of requests that had to be cut.
+pub(crate) fn serve<S: Future<Output = ()>>(
     settings: &Settings,
     listeners: &[OwnedFd],
     admin: Option<TcpListener>,
     upstreams: &Arc<dyn Upstreams>,
-    stop: impl Future<Output = io::Result<()>>,
+    stop: impl FnOnce() -> io::Result<S>,
 ) -> Result<u64, StartError> {
     let shared = Arc::new(Shared {
         settings: settings.clone(),
@@ -50,6 +50,10 @@ pub(crate) fn serve(
         .map(|_| prepare(&shared, listeners, upstreams, &watch))
         .collect::<Result<_, _>>()?;
     let control = runtime()?;
+    let stop = {
+        let _inside = control.enter();
+        stop().map_err(StartError::Signal)?
+    };
     let threads: Vec<JoinHandle<()>> =
         prepared.into_iter().map(|one| one.spawn(&watch, &alive)).collect::<Result<_, _>>()?;
     drop(alive);
@@ -57,9 +61,9 @@ pub(crate) fn serve(
         if let Some(admin) = admin {
             tokio::spawn(admin::run(admin, shared.clone(), watch.clone()));
         }
-        stop.await.map_err(StartError::Signal)?;
-        Ok(end(&shared, &drain, gone).await)
-    })?;
+        stop.await;
+        end(&shared, &drain, gone).await
+    });
     for thread in threads {
         // A thread that panicked has nothing left to wait for, and has said so on standard error.
         let _ = thread.join();

@@ -137,9 +137,10 @@ impl Proxy {
         let (stop, stopped) = oneshot::channel::<()>();
         let upstreams: Arc<dyn Upstreams> = board.clone();
         let serve = move || {
-            let stop = async move {
-                let _ = stopped.await;
-                Ok(())
+            let stop = || {
+                Ok(async {
+                    let _ = stopped.await;
+                })
             };
             runtime::serve(&settings, &[public.into(), unix.into()], Some(admin), &upstreams, stop).unwrap()
         };
