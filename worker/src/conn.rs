@@ -10,12 +10,15 @@
 //! ```
 use crate::app::Received;
 use crate::http::body::Decoder;
-use crate::http::{Framing, Head, Limits, Refusal, Scan, encode, head};
-use std::io::{self, ErrorKind, Read, Write};
+use crate::http::{Framing, Head, Refusal, Scan, encode, head};
+use std::io::ErrorKind;
 use std::time::{Duration, Instant};
 
-/// Buffers larger than this are given back while a connection is idle; 1 KiB holds the usual request.
-const IDLE_CAPACITY: usize = 1024;
+mod buffers;
+mod exchange;
+mod terms;
+pub use terms::{BodyRead, Context, Rules, Sent, Step, Stream};
+
 /// How long a closed connection goes on discarding input, so that the kernel does not reset it before the peer has read
 /// our last words (nginx `lingering_timeout`).
 const LINGER: Duration = Duration::from_secs(2);
@@ -23,85 +26,6 @@ const LINGER: Duration = Duration::from_secs(2);
 const DISCARDS_PER_TURN: usize = 64;
 /// Input that is read ahead of a running request (the next, pipelined one) before the kernel's buffer must hold the rest.
 const READ_AHEAD: usize = 16 * 1024;
-
-/// A non-blocking byte stream whose sending side can be ended while the other one goes on.
-pub trait Stream: Read + Write {
-    /// Ends the sending side.
-    fn shutdown(&mut self) -> io::Result<()>;
-    /// Makes the end of the stream look like a failure to the peer, where the kind of stream can.
-    fn reset(&mut self);
-}
-
-/// Limits and times that every connection of a listener shares.
-#[derive(Clone, Debug)]
-pub struct Rules {
-    /// Of request heads.
-    pub head: Limits,
-    /// Body bytes that are read before a core is taken.
-    pub body_buffer: usize,
-    /// Unsent bytes above which a writer must wait.
-    pub write_buffer: usize,
-    /// First to last byte of a head.
-    pub header: Duration,
-    /// Without progress inside a body.
-    pub body: Duration,
-    /// Without progress of a response.
-    pub write: Duration,
-    /// Between requests.
-    pub keepalive: Duration,
-}
-
-/// What the engine lends a connection for one call.
-#[derive(Debug)]
-pub struct Context<'a> {
-    /// The rules of the worker.
-    pub rules: &'a Rules,
-    /// Any buffer to read into.
-    pub scratch: &'a mut [u8],
-    /// The time of this turn.
-    pub now: Instant,
-    /// The value of a `Date` field.
-    pub date: &'a [u8],
-}
-
-/// What a connection needs from the engine after it was told something.
-#[derive(Debug)]
-pub enum Step {
-    /// Nothing, until the stream is ready again or the deadline passes.
-    Wait,
-    /// A request is ready to run.
-    Run(Box<Received>),
-    /// The core that serves this connection may go on: body has arrived, room has been made, or the peer has gone.
-    Wake,
-    /// Call [`Conn::advance`] from the loop: the next request may be here already.
-    More,
-    /// The connection is over; drop it.
-    Drop,
-}
-
-/// What a core gets when it reads the request's body.
-#[derive(Debug, PartialEq, Eq)]
-pub enum BodyRead {
-    /// Bytes were appended.
-    Data,
-    /// The body is complete.
-    End,
-    /// More will come: park until [`Step::Wake`], then ask again.
-    Wait,
-    /// The body will never be complete: the peer left, broke the framing, was too slow, or sent too much.
-    Cut(&'static str),
-}
-
-/// What became of bytes that a core wanted to send.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Sent {
-    /// All of it is on its way.
-    All,
-    /// Only this many bytes; park until [`Step::Wake`], then send the rest.
-    Part(usize),
-    /// The peer has gone; nothing more can be sent.
-    Gone,
-}
 
 #[derive(Debug)]
 enum Phase {
@@ -302,70 +226,6 @@ impl<S: Stream> Conn<S> {
         }
     }
 
-    /// Reads the request's body into `into`, at most `max` bytes. Only for the core that serves this connection.
-    pub fn read_body(&mut self, into: &mut Vec<u8>, max: usize, cx: &mut Context<'_>) -> BodyRead {
-        loop {
-            if self.decoder.is_done() {
-                return BodyRead::End;
-            }
-            let before = into.len();
-            match self.decoder.decode(&self.input[self.used..], into, max) {
-                Ok(progress) => self.consume(progress.consumed),
-                Err(refusal) => {
-                    self.ended = true;
-                    return BodyRead::Cut(refusal.reason);
-                }
-            }
-            if into.len() > before {
-                return BodyRead::Data;
-            }
-            if self.decoder.is_done() {
-                return BodyRead::End;
-            }
-            if self.ended {
-                return BodyRead::Cut("the client left before the request body was complete");
-            }
-            if self.read(cx.scratch, READ_AHEAD) || self.ended {
-                continue;
-            }
-            if std::mem::take(&mut self.too_slow) {
-                return BodyRead::Cut("the request body did not arrive in time");
-            }
-            self.wants_body = true;
-            self.deadline = Some(cx.now + cx.rules.body);
-            return BodyRead::Wait;
-        }
-    }
-
-    /// Sends `data`, or keeps up to `write_buffer` bytes of it for later. Only for the core that serves this connection.
-    pub fn send(&mut self, data: &[u8], cx: &Context<'_>) -> Sent {
-        if self.gone {
-            return Sent::Gone;
-        }
-        let mut taken = 0;
-        if self.sent == self.output.len() {
-            taken = self.write(data);
-            if self.gone {
-                return Sent::Gone;
-            }
-            if taken == data.len() {
-                return Sent::All;
-            }
-        }
-        let room =
-            cx.rules.write_buffer.saturating_sub(self.output.len() - self.sent).min(data.len() - taken);
-        self.output.extend_from_slice(&data[taken..taken + room]);
-        taken += room;
-        if self.deadline.is_none() {
-            self.deadline = Some(cx.now + cx.rules.write);
-        }
-        if taken == data.len() {
-            return Sent::All;
-        }
-        self.wants_room = true;
-        Sent::Part(taken)
-    }
-
     /// The response is complete, as far as it will ever be. With `keep` the next request may follow on this connection.
     pub fn finish(&mut self, keep: bool, cx: &Context<'_>) -> Step {
         (self.wants_body, self.wants_room, self.too_slow) = (false, false, false);
@@ -518,95 +378,6 @@ impl<S: Stream> Conn<S> {
             Step::Wake
         } else {
             Step::Wait
-        }
-    }
-
-    fn read(&mut self, scratch: &mut [u8], room: usize) -> bool {
-        while self.unread && !self.ended && room > 0 {
-            match self.stream.read(scratch) {
-                Ok(0) => self.ended = true,
-                Ok(n) => {
-                    self.input.extend_from_slice(&scratch[..n]);
-                    // A short read has emptied the kernel's buffer: the next edge tells of more. But an end that was
-                    // announced already has no edge of its own.
-                    self.unread = n == scratch.len() || self.hung_up;
-                    return true;
-                }
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == ErrorKind::WouldBlock => self.unread = false,
-                Err(_) => (self.ended, self.gone) = (true, true),
-            }
-        }
-        false
-    }
-
-    fn write(&mut self, data: &[u8]) -> usize {
-        let mut done = 0;
-        while done < data.len() {
-            match self.stream.write(&data[done..]) {
-                Ok(0) => self.gone = true,
-                Ok(n) => {
-                    done += n;
-                    self.bytes_out += n as u64;
-                }
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
-                Err(_) => self.gone = true,
-            }
-            if self.gone {
-                break;
-            }
-        }
-        done
-    }
-
-    fn flush(&mut self) {
-        if self.gone || self.sent == self.output.len() {
-            return;
-        }
-        let output = std::mem::take(&mut self.output);
-        self.sent += self.write(&output[self.sent..]);
-        self.output = output;
-        if self.sent == self.output.len() {
-            self.output.clear();
-            self.sent = 0;
-        }
-    }
-
-    fn consume(&mut self, n: usize) {
-        self.used += n;
-        if self.used == self.input.len() {
-            self.input.clear();
-            self.used = 0;
-        }
-    }
-
-    fn trim(&mut self) {
-        if self.used == self.input.len() && self.input.capacity() > IDLE_CAPACITY {
-            self.input = Vec::new();
-        }
-        if self.output.is_empty() && self.output.capacity() > IDLE_CAPACITY {
-            self.output = Vec::new();
-        }
-    }
-}
-
-impl From<&appliance_config::Settings> for Rules {
-    fn from(settings: &appliance_config::Settings) -> Rules {
-        let (limits, timeouts) = (&settings.limits, &settings.timeouts);
-        Rules {
-            head: Limits {
-                request_line: limits.request_line,
-                header_bytes: limits.header_bytes,
-                headers: limits.headers,
-                body: limits.body,
-            },
-            body_buffer: limits.body_buffer,
-            write_buffer: limits.write_buffer,
-            header: timeouts.header,
-            body: timeouts.body,
-            write: timeouts.write,
-            keepalive: timeouts.keepalive,
         }
     }
 }

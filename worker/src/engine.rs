@@ -3,22 +3,24 @@
 //! or an application runs. Everything public is called on the loop's thread, by the host or from inside an application.
 use crate::app::{Host, Next, Peer, Request};
 use crate::board::{self, Board, Slot, State};
-use crate::conn::{BodyRead, Conn, Context, Rules, Sent, Step};
+use crate::conn::{Conn, Rules};
 use crate::cores::{CoreId, Cores};
 use crate::error::Error;
-use crate::inbox::{Inbox, Remote};
+use crate::inbox::Inbox;
 use crate::listen::{Listener, Socket};
-use crate::reactor::{self, Event, Reactor, Source};
-use crate::timers::{TimerId, Timers};
-use crate::waits::{WaitId, Waits};
+use crate::reactor::{Event, Reactor, Source};
+use crate::timers::Timers;
+use crate::waits::Waits;
 use slab::Slab;
-use std::cell::{Cell, Ref, RefCell};
-use std::io::{self, ErrorKind};
-use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
+use std::cell::{Cell, RefCell};
+use std::io;
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::rc::Rc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
+
+mod connections;
+mod serving;
 
 /// Connections accepted from one listener in one turn, so that a flood of them does not starve the others.
 const ACCEPTS_PER_TURN: usize = 64;
@@ -155,8 +157,6 @@ impl Engine {
         self.boot.board.slot(self.boot.worker_id, self.boot.generation)
     }
 
-    // ---- the loop ------------------------------------------------------------------------------------------------
-
     /// Serves until the process is told to stop (SIGTERM) and the last request has ended. `ready` is called just before
     /// the first connection is accepted.
     pub fn run(&self, host: &dyn Host, listeners: Vec<Listener>, ready: impl FnOnce()) -> Result<(), Error> {
@@ -289,347 +289,6 @@ impl Engine {
             }
         }
     }
-
-    // ---- connections ---------------------------------------------------------------------------------------------
-
-    fn accept(&self, host: &dyn Host, index: u32) {
-        for _ in 0..ACCEPTS_PER_TURN {
-            let accepted = match self.listeners.borrow().get(index as usize) {
-                Some(listener) => listener.accept(),
-                None => return,
-            };
-            match accepted {
-                Ok((socket, peer)) => self.add_conn(host, socket, peer),
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return,
-                Err(error)
-                    if matches!(error.kind(), ErrorKind::Interrupted | ErrorKind::ConnectionAborted) => {}
-                Err(error) => return self.rest_from_accepting(index, &error),
-            }
-        }
-        // More may wait, and an edge-triggered listener does not say so twice: on with it in the next turn.
-        self.timers.borrow_mut().add(self.now.get() + Duration::from_micros(1), Due::Accept(index));
-    }
-
-    /// Usually out of descriptors: each listener tries again with one timer, and one line a minute says why.
-    fn rest_from_accepting(&self, index: u32, error: &io::Error) {
-        let now = self.now.get();
-        if self.accept_warned.get().is_none_or(|last| now >= last + ACCEPT_WARNING) {
-            self.accept_warned.set(Some(now));
-            tracing::warn!(worker = self.boot.worker_id, %error, "cannot accept connections; trying again");
-        }
-        let bit = 1 << index;
-        if self.resting.get() & bit == 0 {
-            self.resting.set(self.resting.get() | bit);
-            self.timers.borrow_mut().add(now + ACCEPT_PAUSE, Due::Accept(index));
-        }
-    }
-
-    fn add_conn(&self, host: &dyn Host, socket: Socket, peer: Rc<Peer>) {
-        let generation = Source::generation(self.generation.get().wrapping_add(1));
-        self.generation.set(generation);
-        let conn = Conn::new(socket, &self.boot.rules, self.now.get());
-        let id = {
-            let mut conns = self.conns.borrow_mut();
-            let slot = conns.insert(Entry { conn, peer, generation, core: None });
-            let id = ConnId { slot: slot as u32, generation };
-            let socket = conns[slot].conn.stream();
-            if let Err(error) = socket.watch(&self.reactor.borrow(), Source::Conn(id.slot, generation)) {
-                tracing::warn!(worker = self.boot.worker_id, %error, "cannot watch a connection; it is dropped");
-                conns.remove(slot);
-                return;
-            }
-            self.slot().connections.store(conns.len() as u32, Relaxed);
-            id
-        };
-        // What came with the connection is read now, without waiting for its first event.
-        self.with_conn(host, id, |conn, cx| conn.advance(cx));
-    }
-
-    fn on_conn_event(&self, host: &dyn Host, id: ConnId, event: Event) {
-        if event.writable {
-            self.with_conn(host, id, |conn, cx| conn.on_writable(cx));
-        }
-        if event.readable {
-            let hung_up = event.hung_up;
-            self.with_conn(host, id, |conn, cx| conn.on_readable(hung_up, cx));
-        }
-        if event.gone {
-            self.with_conn(host, id, |conn, _| conn.on_gone());
-            self.forget_if_waiting(id);
-        }
-    }
-
-    /// Tells a connection something and does what it answers.
-    fn with_conn(
-        &self,
-        host: &dyn Host,
-        id: ConnId,
-        tell: impl FnOnce(&mut Conn<Socket>, &mut Context<'_>) -> Step,
-    ) {
-        let step = self.tell(id, |entry, cx| tell(&mut entry.conn, cx));
-        if let Some(received) = step.and_then(|step| self.follow(id, step)) {
-            self.dispatch(host, id, *received);
-        }
-    }
-
-    fn tell<T>(&self, id: ConnId, tell: impl FnOnce(&mut Entry, &mut Context<'_>) -> T) -> Option<T> {
-        let mut conns = self.conns.borrow_mut();
-        let entry = entry(&mut conns, id)?;
-        let mut scratch = self.scratch.borrow_mut();
-        let date = self.date.borrow();
-        Some(tell(
-            entry,
-            &mut Context { rules: &self.boot.rules, scratch: &mut scratch, now: self.now.get(), date: &date },
-        ))
-    }
-
-    /// Does what a connection asked for, but for running a request, which is handed back.
-    fn follow(&self, id: ConnId, step: Step) -> Option<Box<crate::app::Received>> {
-        match step {
-            Step::Wait => {}
-            Step::Run(received) => return Some(received),
-            Step::More => self.pending.borrow_mut().push(id),
-            Step::Wake => {
-                let core = entry(&mut self.conns.borrow_mut(), id).and_then(|entry| entry.core);
-                if let Some(core) = core {
-                    self.wake(core);
-                }
-            }
-            Step::Drop => self.remove_conn(id),
-        }
-        None
-    }
-
-    fn remove_conn(&self, id: ConnId) {
-        let mut conns = self.conns.borrow_mut();
-        if entry(&mut conns, id).is_some() {
-            let mut entry = conns.remove(id.slot as usize);
-            board::add(&self.slot().bytes_out, entry.conn.take_bytes_out());
-            self.slot().connections.store(conns.len() as u32, Relaxed);
-        }
-    }
-
-    /// A client that has left does not wait for a core.
-    fn forget_if_waiting(&self, id: ConnId) {
-        let waits = entry(&mut self.conns.borrow_mut(), id).is_some_and(|entry| entry.core.is_none());
-        if waits {
-            let mut cores = self.cores.borrow_mut();
-            cores.retain_waiting(|request| request.conn != id);
-            self.slot().waiting.store(cores.waiting() as u32, Relaxed);
-            drop(cores);
-            self.remove_conn(id);
-        }
-    }
-
-    fn dispatch(&self, host: &dyn Host, id: ConnId, received: crate::app::Received) {
-        let peer = match entry(&mut self.conns.borrow_mut(), id) {
-            Some(entry) => Rc::clone(&entry.peer),
-            None => return,
-        };
-        let request = Request { received, peer, arrived: self.now.get(), conn: id };
-        let mut cores = self.cores.borrow_mut();
-        if cores.waiting() == 0
-            && let Some(core) = cores.claim()
-        {
-            drop(cores);
-            return self.enter(host, core, request);
-        }
-        if cores.waiting() < self.boot.waiting {
-            cores.push_waiting(request);
-            self.slot().waiting.store(cores.waiting() as u32, Relaxed);
-            return;
-        }
-        drop(cores);
-        tracing::warn!(worker = self.boot.worker_id, "every core is busy and limits.waiting is reached: 503");
-        let sentence = "every core is busy; try again in a moment";
-        if let Some(step) = self.tell(id, |entry, cx| entry.conn.reject(503, sentence, cx)) {
-            self.follow(id, step);
-        }
-    }
-
-    fn enter(&self, host: &dyn Host, core: CoreId, request: Request) {
-        if let Some(entry) = entry(&mut self.conns.borrow_mut(), request.conn) {
-            entry.core = Some(core);
-        }
-        self.serving.borrow_mut()[core.index as usize] =
-            Some(Serving { conn: request.conn, arrived: request.arrived });
-        self.publish_cores();
-        host.start(core, request);
-    }
-
-    fn publish_cores(&self) {
-        let cores = self.cores.borrow();
-        self.slot().busy.store(cores.busy() as u32, Relaxed);
-        self.slot().waiting.store(cores.waiting() as u32, Relaxed);
-    }
-
-    // ---- for cores -----------------------------------------------------------------------------------------------
-
-    fn conn_of(&self, core: CoreId) -> Option<ConnId> {
-        let alive = self.cores.borrow().is_live(core);
-        self.serving.borrow()[core.index as usize].filter(|_| alive).map(|serving| serving.conn)
-    }
-
-    /// Sends response bytes, as they go on the wire. `Gone` also for a request that has ended.
-    pub fn send(&self, core: CoreId, data: &[u8]) -> Sent {
-        let sent = self.conn_of(core).and_then(|id| self.tell(id, |entry, cx| entry.conn.send(data, cx)));
-        sent.unwrap_or(Sent::Gone)
-    }
-
-    /// Reads on in the request's body: appends at most `max` bytes to `into`.
-    pub fn read_body(&self, core: CoreId, into: &mut Vec<u8>, max: usize) -> BodyRead {
-        let read =
-            self.conn_of(core).and_then(|id| self.tell(id, |entry, cx| entry.conn.read_body(into, max, cx)));
-        read.unwrap_or(BodyRead::Cut("the client left before the request body was complete"))
-    }
-
-    /// Whether the client of this request can still receive something.
-    pub fn is_connected(&self, core: CoreId) -> bool {
-        let id = self.conn_of(core);
-        id.and_then(|id| entry(&mut self.conns.borrow_mut(), id).map(|entry| entry.conn.is_connected()))
-            .unwrap_or(false)
-    }
-
-    /// Whether all of this request's body has arrived, read or not.
-    pub fn is_body_complete(&self, core: CoreId) -> bool {
-        let id = self.conn_of(core);
-        id.and_then(|id| entry(&mut self.conns.borrow_mut(), id).map(|entry| entry.conn.is_body_complete()))
-            .unwrap_or(true)
-    }
-
-    /// The descriptor of the request's connection (uWSGI `connection_fd`); it stays ours.
-    pub fn connection_fd(&self, core: CoreId) -> Option<RawFd> {
-        let id = self.conn_of(core)?;
-        entry(&mut self.conns.borrow_mut(), id).map(|entry| entry.conn.stream().as_raw_fd())
-    }
-
-    /// Ends the response here, although the request may run on (uWSGI `disconnect`): what was sent is flushed, the
-    /// connection is closed, and nothing that the application sends later can reach anybody.
-    pub fn disconnect(&self, core: CoreId) {
-        if let Some(id) = self.conn_of(core) {
-            self.end_response(id, false);
-            self.serving.borrow_mut()[core.index as usize] = None;
-        }
-    }
-
-    /// Drops the connection without flushing: the client must see that the response is not complete.
-    pub fn abort(&self, core: CoreId) {
-        if let Some(id) = self.conn_of(core)
-            && let Some(entry) = entry(&mut self.conns.borrow_mut(), id)
-        {
-            entry.conn.abort();
-        }
-    }
-
-    /// The request on this core has ended; with `keep` its connection may be used for the next one. `failed` counts an
-    /// exception of the application. Ignored if it had ended before.
-    pub fn finish(&self, core: CoreId, keep: bool, failed: bool) {
-        let serving = match self.cores.borrow().is_live(core) {
-            true => self.serving.borrow_mut()[core.index as usize].take(),
-            false => return,
-        };
-        self.cores.borrow_mut().release(core);
-        let slot = self.slot();
-        board::add(&slot.requests, 1);
-        board::add(&slot.exceptions, u64::from(failed));
-        if let Some(serving) = serving {
-            let millis = serving.arrived.elapsed().as_millis();
-            slot.count_latency(u64::try_from(millis).unwrap_or(u64::MAX));
-            // Also while draining: the client was told so, and idle connections are closed a little later.
-            self.end_response(serving.conn, keep);
-        }
-        self.publish_cores();
-    }
-
-    fn end_response(&self, id: ConnId, keep: bool) {
-        let step = self.tell(id, |entry, cx| {
-            entry.core = None;
-            board::add(&self.slot().bytes_out, entry.conn.take_bytes_out());
-            entry.conn.finish(keep, cx)
-        });
-        if let Some(step) = step {
-            self.follow(id, step);
-        }
-    }
-
-    /// The core gives the loop back until it is woken.
-    pub fn park(&self, core: CoreId) {
-        self.cores.borrow_mut().park(core);
-    }
-
-    /// The core has the loop again, whoever resumed it.
-    pub fn run_again(&self, core: CoreId) {
-        self.cores.borrow_mut().run(core);
-    }
-
-    /// The core gives the loop back for one turn (uWSGI `schedule_fix`).
-    pub fn again(&self, core: CoreId) {
-        self.cores.borrow_mut().again(core);
-    }
-
-    /// Puts a parked core on the run queue.
-    pub fn wake(&self, core: CoreId) {
-        self.cores.borrow_mut().wake(core);
-    }
-
-    /// An end for other threads, with which they can wake cores.
-    pub fn remote(&self) -> Remote {
-        self.inbox.remote()
-    }
-
-    /// Wakes a core at `when`.
-    pub fn wake_at(&self, core: CoreId, when: Instant) -> TimerId {
-        self.timers.borrow_mut().add(when, Due::Core(core))
-    }
-
-    /// Takes a timer back.
-    pub fn cancel_timer(&self, id: TimerId) {
-        self.timers.borrow_mut().cancel(id);
-    }
-
-    /// Wakes a core when a descriptor is ready. The descriptor is duplicated, so its owner may close it meanwhile.
-    pub fn wake_on_fd(&self, core: CoreId, fd: RawFd, interest: mio::Interest) -> io::Result<WaitId> {
-        self.waits.borrow_mut().add(&self.reactor.borrow(), core, reactor::duplicate(fd)?, interest)
-    }
-
-    /// Whether what was waited for has happened.
-    pub fn wait_fired(&self, id: WaitId) -> bool {
-        self.waits.borrow().fired(id)
-    }
-
-    /// Ends a wait for a descriptor.
-    pub fn cancel_wait(&self, id: WaitId) {
-        self.waits.borrow_mut().cancel(&self.reactor.borrow(), id);
-    }
-
-    /// The value of a `Date` header field, at most a second old.
-    pub fn date(&self) -> Ref<'_, Vec<u8>> {
-        self.date.borrow()
-    }
-
-    /// Whether the worker has been told to stop.
-    pub fn is_draining(&self) -> bool {
-        self.draining.get()
-    }
-
-    // ---- for the host --------------------------------------------------------------------------------------------
-
-    /// Starts to watch a descriptor of the host, level-triggered; it is reported to [`Host::on_fd`].
-    pub fn host_watch(&self, fd: BorrowedFd<'_>, readable: bool, writable: bool) -> io::Result<()> {
-        self.reactor.borrow().host_watch(fd, readable, writable)
-    }
-
-    /// Changes what is watched.
-    pub fn host_change(&self, fd: BorrowedFd<'_>, readable: bool, writable: bool) -> io::Result<()> {
-        self.reactor.borrow().host_change(fd, readable, writable)
-    }
-
-    /// Stops to watch.
-    pub fn host_unwatch(&self, fd: BorrowedFd<'_>) -> io::Result<()> {
-        self.reactor.borrow().host_unwatch(fd)
-    }
-
-    // ---- life ----------------------------------------------------------------------------------------------------
 
     fn watch_signals(&self) -> io::Result<()> {
         let (here, there) = StdUnixStream::pair()?;

@@ -1,6 +1,8 @@
 //! Connections over a stream in memory, which gives and takes as little as a test wants.
 use super::*;
+use crate::http::Limits;
 use std::collections::VecDeque;
+use std::io::{self, Read, Write};
 
 /// What the peer has sent piece by piece, what it has received, and how much it takes at once.
 #[derive(Debug, Default)]

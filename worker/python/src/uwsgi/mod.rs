@@ -1,101 +1,20 @@
 //! The module `uwsgi`, as far as it goes here: argument conversion, then one call into the engine. Results follow uWSGI:
 //! text comes back as bytes, "no" is often `None`. The functions that wait suspend only their own request.
 use crate::host::Worker;
-use crate::wait;
-use crate::wsgi::call::Call;
-use crate::wsgi::files::FileWrapper;
 use appliance_worker::board::State;
-use appliance_worker::engine::Engine;
-use appliance_worker::waits::WaitId;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use pyo3::exceptions::{PyOSError, PyRuntimeError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyTuple};
-use std::os::fd::RawFd;
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::Instant;
+
+mod request;
+mod waiting;
+pub use waiting::{Pending, forget_pending, wait_pending};
 
 /// Interface version that we say we are: the uWSGI whose module this one follows.
 const VERSION: (u32, u32, u32) = (2, 0, 31);
-
-/// Something that `suspend()` or the next `yield` is to wait for.
-pub enum Pending {
-    /// `async_sleep`.
-    Until(Instant),
-    /// `wait_fd_read` and `wait_fd_write`.
-    Fd {
-        /// The engine's name for it.
-        wait: WaitId,
-        /// As the application named it.
-        fd: RawFd,
-        /// When waiting ends without it.
-        deadline: Option<Instant>,
-    },
-}
-
-impl Pending {
-    fn deadline(&self) -> Option<Instant> {
-        match self {
-            Pending::Until(deadline) => Some(*deadline),
-            Pending::Fd { deadline, .. } => *deadline,
-        }
-    }
-
-    fn is_over(&self, engine: &Engine, now: Instant) -> bool {
-        let fired = matches!(self, Pending::Fd { wait, .. } if engine.wait_fired(*wait));
-        fired || self.deadline().is_some_and(|deadline| deadline <= now)
-    }
-}
-
-/// Gives the loop back after a chunk of a generator: until what was announced has happened, else for one turn.
-pub fn wait_pending(py: Python<'_>, worker: &Worker, call: &Call) -> PyResult<()> {
-    if call.pending.borrow().is_empty() {
-        return wait::again(py, worker, call);
-    }
-    let pending = call.pending.take();
-    let over = || pending.iter().any(|one| one.is_over(&worker.engine, Instant::now()));
-    park_for(py, worker, call, &pending, |parked| parked.is_ok() && !over())
-}
-
-/// Parks while `go_on` says so, with the timers of `pending` running, and ends all of them.
-fn park_for(
-    py: Python<'_>,
-    worker: &Worker,
-    call: &Call,
-    pending: &[Pending],
-    mut go_on: impl FnMut(&PyResult<()>) -> bool,
-) -> PyResult<()> {
-    let engine = &worker.engine;
-    let timer =
-        pending.iter().filter_map(Pending::deadline).min().map(|when| engine.wake_at(call.core, when));
-    call.ready_fd.set(-1);
-    let mut parked = wait::park(py, worker, call);
-    while go_on(&parked) {
-        parked = wait::park(py, worker, call);
-    }
-    if let Some(timer) = timer {
-        engine.cancel_timer(timer);
-    }
-    cancel(worker, call, pending);
-    parked
-}
-
-fn cancel(worker: &Worker, call: &Call, pending: &[Pending]) {
-    for one in pending {
-        if let Pending::Fd { wait, fd, .. } = one {
-            if worker.engine.wait_fired(*wait) {
-                call.ready_fd.set(*fd);
-            }
-            worker.engine.cancel_wait(*wait);
-        }
-    }
-}
-
-/// At the end of a request: what was announced and never waited for.
-pub fn forget_pending(worker: &Worker, call: &Call) {
-    cancel(worker, call, &call.pending.take());
-}
 
 #[pyfunction]
 fn worker_id() -> u32 {
@@ -117,187 +36,6 @@ fn masterpid() -> i32 {
 fn log(text: &str) -> bool {
     tracing::info!(target: "uwsgi.log", "{text}");
     true
-}
-
-/// Waits for what `wait_fd_read`, `wait_fd_write` or `async_sleep` announced; otherwise until somebody switches back.
-#[pyfunction]
-fn suspend(py: Python<'_>) -> PyResult<bool> {
-    let (worker, call) = wait::current(py, "uwsgi.suspend()")?;
-    let pending = call.pending.take();
-    if pending.is_empty() {
-        crate::greenlet::switch(py, &worker.hub(py))?;
-        return Ok(true);
-    }
-    let over = || pending.iter().any(|one| one.is_over(&worker.engine, Instant::now()));
-    if over() {
-        cancel(&worker, &call, &pending);
-    } else {
-        // Somebody's switch() ends it, a late wake-up of the engine's own does not.
-        park_for(py, &worker, &call, &pending, |parked| parked.is_ok() && call.take_resumed() && !over())?;
-    }
-    Ok(true)
-}
-
-#[pyfunction]
-#[pyo3(signature = (seconds, /))]
-fn async_sleep(py: Python<'_>, seconds: f64) -> PyResult<Bound<'_, PyBytes>> {
-    let (_, call) = wait::current(py, "uwsgi.async_sleep()")?;
-    call.pending.borrow_mut().push(Pending::Until(Instant::now() + wait::seconds(seconds)?));
-    Ok(PyBytes::new(py, b""))
-}
-
-fn wait_fd<'py>(
-    py: Python<'py>,
-    fd: RawFd,
-    timeout: f64,
-    interest: appliance_worker::Interest,
-) -> PyResult<Bound<'py, PyBytes>> {
-    let (worker, call) = wait::current(py, "waiting for a descriptor")?;
-    let deadline =
-        (timeout > 0.0).then(|| wait::seconds(timeout)).transpose()?.map(|pause| Instant::now() + pause);
-    let wait = (worker.engine.wake_on_fd(call.core, fd, interest))
-        .map_err(|error| PyOSError::new_err(format!("cannot wait for descriptor {fd}: {error}")))?;
-    call.pending.borrow_mut().push(Pending::Fd { wait, fd, deadline });
-    Ok(PyBytes::new(py, b""))
-}
-
-#[pyfunction]
-#[pyo3(signature = (fd, timeout = 0.0, /))]
-fn wait_fd_read(py: Python<'_>, fd: RawFd, timeout: f64) -> PyResult<Bound<'_, PyBytes>> {
-    wait_fd(py, fd, timeout, appliance_worker::Interest::READABLE)
-}
-
-#[pyfunction]
-#[pyo3(signature = (fd, timeout = 0.0, /))]
-fn wait_fd_write(py: Python<'_>, fd: RawFd, timeout: f64) -> PyResult<Bound<'_, PyBytes>> {
-    wait_fd(py, fd, timeout, appliance_worker::Interest::WRITABLE)
-}
-
-/// The descriptor that ended the last wait, -1 if a timeout did.
-#[pyfunction]
-fn ready_fd(py: Python<'_>) -> PyResult<RawFd> {
-    Ok(wait::current(py, "uwsgi.ready_fd()")?.1.ready_fd.get())
-}
-
-#[pyfunction]
-fn async_id(py: Python<'_>) -> PyResult<u32> {
-    Ok(wait::current(py, "uwsgi.async_id()")?.1.core.index)
-}
-
-#[pyfunction]
-fn connection_fd(py: Python<'_>) -> PyResult<RawFd> {
-    let (worker, call) = wait::current(py, "uwsgi.connection_fd()")?;
-    Ok(worker.engine.connection_fd(call.core).unwrap_or(-1))
-}
-
-/// Whether the client of this request is still there. The number is uWSGI's way to name its connection.
-#[pyfunction]
-#[pyo3(signature = (fd, /))]
-fn is_connected(py: Python<'_>, fd: RawFd) -> PyResult<bool> {
-    let (worker, call) = wait::current(py, "uwsgi.is_connected()")?;
-    Ok(worker.engine.connection_fd(call.core) == Some(fd) && worker.engine.is_connected(call.core))
-}
-
-/// Ends the response; the request runs on, and nothing that it sends can reach anybody.
-#[pyfunction]
-fn disconnect(py: Python<'_>) -> PyResult<()> {
-    let (worker, call) = wait::current(py, "uwsgi.disconnect()")?;
-    call.end_response(py, &worker);
-    Ok(())
-}
-
-/// The next piece of the request's body, empty at its end. A timeout in seconds raises `OSError`.
-#[pyfunction]
-#[pyo3(signature = (timeout = 0.0, /))]
-fn chunked_read(py: Python<'_>, timeout: f64) -> PyResult<Bound<'_, PyBytes>> {
-    let (worker, call) = wait::current(py, "uwsgi.chunked_read()")?;
-    let input = call.input(py)?;
-    let input = input.bind(py).borrow();
-    let pause = (timeout > 0.0).then(|| wait::seconds(timeout)).transpose()?;
-    match pause.map(|pause| Instant::now() + pause) {
-        Some(deadline) => {
-            let timer = worker.engine.wake_at(call.core, deadline);
-            let read = input.read_some(py, Some(deadline));
-            worker.engine.cancel_timer(timer);
-            read
-        }
-        None => input.read_some(py, None),
-    }
-}
-
-/// The same without waiting: `None` if nothing has arrived.
-#[pyfunction]
-fn chunked_read_nb(py: Python<'_>) -> PyResult<Option<Bound<'_, PyBytes>>> {
-    let (_, call) = wait::current(py, "uwsgi.chunked_read_nb()")?;
-    let input = call.input(py)?;
-    let input = input.bind(py).borrow();
-    input.read_now(py)
-}
-
-/// Promises a file, or a part of one, as the body: `start_response` first, then return `[]`. `None` if it cannot be read.
-#[pyfunction]
-#[pyo3(signature = (file, chunk = 0, pos = 0, size = 0, /))]
-fn sendfile(
-    py: Python<'_>,
-    file: Bound<'_, PyAny>,
-    chunk: usize,
-    pos: u64,
-    size: u64,
-) -> PyResult<Option<bool>> {
-    let (_, call) = wait::current(py, "uwsgi.sendfile()")?;
-    let file = if file.hasattr("read")? {
-        file
-    } else {
-        match py.import("io")?.call_method1("open", (file, "rb")) {
-            Ok(file) => file,
-            Err(error) if error.is_instance_of::<PyOSError>(py) => return Ok(None),
-            Err(error) => return Err(error),
-        }
-    };
-    if pos > 0 {
-        file.call_method1("seek", (pos,))?;
-    }
-    let part = FileWrapper::part(file.unbind(), chunk, (size > 0).then_some(size));
-    call.sendfile.replace(Some(Bound::new(py, part)?.into_any().unbind()));
-    Ok(Some(true))
-}
-
-/// Bytes of a str (as UTF-8) or of a bytes-like argument.
-fn bytes(value: &Bound<'_, PyAny>) -> PyResult<Vec<u8>> {
-    match value.extract::<&str>() {
-        Ok(text) => Ok(text.as_bytes().to_vec()),
-        Err(_) => value.extract(),
-    }
-}
-
-#[pyfunction]
-#[pyo3(signature = (key, value, /))]
-fn set_logvar(py: Python<'_>, key: Bound<'_, PyAny>, value: Bound<'_, PyAny>) -> PyResult<()> {
-    let (_, call) = wait::current(py, "uwsgi.set_logvar()")?;
-    let (key, value) = (bytes(&key)?, bytes(&value)?);
-    let mut variables = call.logvars.borrow_mut();
-    variables.retain(|(name, _)| *name != key);
-    variables.push((key, value));
-    Ok(())
-}
-
-#[pyfunction]
-#[pyo3(signature = (key, /))]
-fn get_logvar<'py>(py: Python<'py>, key: Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyBytes>>> {
-    let (_, call) = wait::current(py, "uwsgi.get_logvar()")?;
-    let key = bytes(&key)?;
-    let variables = call.logvars.borrow();
-    Ok(variables.iter().find(|(name, _)| *name == key).map(|(_, value)| PyBytes::new(py, value)))
-}
-
-/// `Content-Length` of the request.
-#[pyfunction]
-fn cl(py: Python<'_>) -> PyResult<u64> {
-    let (_, call) = wait::current(py, "uwsgi.cl()")?;
-    Ok(match call.request.received.head.framing() {
-        appliance_worker::http::Framing::Length(n) => n,
-        _ => 0,
-    })
 }
 
 fn signal_master(signal: Signal) -> PyResult<bool> {
@@ -421,32 +159,28 @@ pub fn install(py: Python<'_>, loaded: &crate::load::Facts) -> PyResult<()> {
 
 fn add_functions(module: &Bound<'_, PyModule>) -> PyResult<()> {
     macro_rules! add {
-        ($($function:ident),*) => { $(module.add_function(wrap_pyfunction!($function, module)?)?;)* };
+        ($($function:path),* $(,)?) => { $(module.add_function(wrap_pyfunction!($function, module)?)?;)* };
     }
+    add!(worker_id, mypid, masterpid, log, reload, stop, total_requests, mem, micros, workers, _guard);
     add!(
-        worker_id,
-        mypid,
-        masterpid,
-        log,
-        suspend,
-        async_sleep,
-        wait_fd_read,
-        wait_fd_write,
-        ready_fd,
-        async_id
+        waiting::suspend,
+        waiting::async_sleep,
+        waiting::wait_fd_read,
+        waiting::wait_fd_write,
+        waiting::ready_fd,
     );
     add!(
-        connection_fd,
-        is_connected,
-        disconnect,
-        chunked_read,
-        chunked_read_nb,
-        sendfile,
-        set_logvar,
-        get_logvar,
-        cl
+        request::async_id,
+        request::connection_fd,
+        request::is_connected,
+        request::disconnect,
+        request::chunked_read,
+        request::chunked_read_nb,
+        request::sendfile,
+        request::set_logvar,
+        request::get_logvar,
+        request::cl,
     );
-    add!(reload, stop, total_requests, mem, micros, workers, _guard);
     module.add("green_schedule", module.getattr("suspend")?)
 }
 

@@ -1,0 +1,78 @@
+//! A connection's two buffers and its stream: bytes in, bytes out, and what the kernel says about either. Knows nothing of
+//! requests.
+use super::{Conn, Stream};
+use std::io::ErrorKind;
+
+/// Buffers larger than this are given back while a connection is idle; 1 KiB holds the usual request.
+const IDLE_CAPACITY: usize = 1024;
+
+impl<S: Stream> Conn<S> {
+    pub(super) fn read(&mut self, scratch: &mut [u8], room: usize) -> bool {
+        while self.unread && !self.ended && room > 0 {
+            match self.stream.read(scratch) {
+                Ok(0) => self.ended = true,
+                Ok(n) => {
+                    self.input.extend_from_slice(&scratch[..n]);
+                    // A short read has emptied the kernel's buffer: the next edge tells of more. But an end that was
+                    // announced already has no edge of its own.
+                    self.unread = n == scratch.len() || self.hung_up;
+                    return true;
+                }
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == ErrorKind::WouldBlock => self.unread = false,
+                Err(_) => (self.ended, self.gone) = (true, true),
+            }
+        }
+        false
+    }
+
+    pub(super) fn write(&mut self, data: &[u8]) -> usize {
+        let mut done = 0;
+        while done < data.len() {
+            match self.stream.write(&data[done..]) {
+                Ok(0) => self.gone = true,
+                Ok(n) => {
+                    done += n;
+                    self.bytes_out += n as u64;
+                }
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                Err(_) => self.gone = true,
+            }
+            if self.gone {
+                break;
+            }
+        }
+        done
+    }
+
+    pub(super) fn flush(&mut self) {
+        if self.gone || self.sent == self.output.len() {
+            return;
+        }
+        let output = std::mem::take(&mut self.output);
+        self.sent += self.write(&output[self.sent..]);
+        self.output = output;
+        if self.sent == self.output.len() {
+            self.output.clear();
+            self.sent = 0;
+        }
+    }
+
+    pub(super) fn consume(&mut self, n: usize) {
+        self.used += n;
+        if self.used == self.input.len() {
+            self.input.clear();
+            self.used = 0;
+        }
+    }
+
+    pub(super) fn trim(&mut self) {
+        if self.used == self.input.len() && self.input.capacity() > IDLE_CAPACITY {
+            self.input = Vec::new();
+        }
+        if self.output.is_empty() && self.output.capacity() > IDLE_CAPACITY {
+            self.output = Vec::new();
+        }
+    }
+}

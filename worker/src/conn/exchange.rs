@@ -1,0 +1,68 @@
+//! What the core that serves a connection may do with it: read on in the request's body, and send.
+use super::{BodyRead, Conn, Context, READ_AHEAD, Sent, Stream};
+
+impl<S: Stream> Conn<S> {
+    /// Reads the request's body into `into`, at most `max` bytes. Only for the core that serves this connection.
+    pub fn read_body(&mut self, into: &mut Vec<u8>, max: usize, cx: &mut Context<'_>) -> BodyRead {
+        loop {
+            if self.decoder.is_done() {
+                return BodyRead::End;
+            }
+            let before = into.len();
+            match self.decoder.decode(&self.input[self.used..], into, max) {
+                Ok(progress) => self.consume(progress.consumed),
+                Err(refusal) => {
+                    self.ended = true;
+                    return BodyRead::Cut(refusal.reason);
+                }
+            }
+            if into.len() > before {
+                return BodyRead::Data;
+            }
+            if self.decoder.is_done() {
+                return BodyRead::End;
+            }
+            if self.ended {
+                return BodyRead::Cut("the client left before the request body was complete");
+            }
+            if self.read(cx.scratch, READ_AHEAD) || self.ended {
+                continue;
+            }
+            if std::mem::take(&mut self.too_slow) {
+                return BodyRead::Cut("the request body did not arrive in time");
+            }
+            self.wants_body = true;
+            self.deadline = Some(cx.now + cx.rules.body);
+            return BodyRead::Wait;
+        }
+    }
+
+    /// Sends `data`, or keeps up to `write_buffer` bytes of it for later. Only for the core that serves this connection.
+    pub fn send(&mut self, data: &[u8], cx: &Context<'_>) -> Sent {
+        if self.gone {
+            return Sent::Gone;
+        }
+        let mut taken = 0;
+        if self.sent == self.output.len() {
+            taken = self.write(data);
+            if self.gone {
+                return Sent::Gone;
+            }
+            if taken == data.len() {
+                return Sent::All;
+            }
+        }
+        let room =
+            cx.rules.write_buffer.saturating_sub(self.output.len() - self.sent).min(data.len() - taken);
+        self.output.extend_from_slice(&data[taken..taken + room]);
+        taken += room;
+        if self.deadline.is_none() {
+            self.deadline = Some(cx.now + cx.rules.write);
+        }
+        if taken == data.len() {
+            return Sent::All;
+        }
+        self.wants_room = true;
+        Sent::Part(taken)
+    }
+}

@@ -1,0 +1,104 @@
+//! The words between the engine and a connection: what each gives the other, and what holds for both.
+use crate::app::Received;
+use crate::http::Limits;
+use std::io::{self, Read, Write};
+use std::time::{Duration, Instant};
+
+/// A non-blocking byte stream whose sending side can be ended while the other one goes on.
+pub trait Stream: Read + Write {
+    /// Ends the sending side.
+    fn shutdown(&mut self) -> io::Result<()>;
+    /// Makes the end of the stream look like a failure to the peer, where the kind of stream can.
+    fn reset(&mut self);
+}
+
+/// Limits and times that every connection of a listener shares.
+#[derive(Clone, Debug)]
+pub struct Rules {
+    /// Of request heads.
+    pub head: Limits,
+    /// Body bytes that are read before a core is taken.
+    pub body_buffer: usize,
+    /// Unsent bytes above which a writer must wait.
+    pub write_buffer: usize,
+    /// First to last byte of a head.
+    pub header: Duration,
+    /// Without progress inside a body.
+    pub body: Duration,
+    /// Without progress of a response.
+    pub write: Duration,
+    /// Between requests.
+    pub keepalive: Duration,
+}
+
+/// What the engine lends a connection for one call.
+#[derive(Debug)]
+pub struct Context<'a> {
+    /// The rules of the worker.
+    pub rules: &'a Rules,
+    /// Any buffer to read into.
+    pub scratch: &'a mut [u8],
+    /// The time of this turn.
+    pub now: Instant,
+    /// The value of a `Date` field.
+    pub date: &'a [u8],
+}
+
+/// What a connection needs from the engine after it was told something.
+#[derive(Debug)]
+pub enum Step {
+    /// Nothing, until the stream is ready again or the deadline passes.
+    Wait,
+    /// A request is ready to run.
+    Run(Box<Received>),
+    /// The core that serves this connection may go on: body has arrived, room has been made, or the peer has gone.
+    Wake,
+    /// Call [`Conn::advance`] from the loop: the next request may be here already.
+    More,
+    /// The connection is over; drop it.
+    Drop,
+}
+
+/// What a core gets when it reads the request's body.
+#[derive(Debug, PartialEq, Eq)]
+pub enum BodyRead {
+    /// Bytes were appended.
+    Data,
+    /// The body is complete.
+    End,
+    /// More will come: park until [`Step::Wake`], then ask again.
+    Wait,
+    /// The body will never be complete: the peer left, broke the framing, was too slow, or sent too much.
+    Cut(&'static str),
+}
+
+/// What became of bytes that a core wanted to send.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sent {
+    /// All of it is on its way.
+    All,
+    /// Only this many bytes; park until [`Step::Wake`], then send the rest.
+    Part(usize),
+    /// The peer has gone; nothing more can be sent.
+    Gone,
+}
+
+impl From<&appliance_config::Settings> for Rules {
+    fn from(settings: &appliance_config::Settings) -> Rules {
+        let (limits, timeouts) = (&settings.limits, &settings.timeouts);
+        Rules {
+            head: Limits {
+                request_line: limits.request_line,
+                header_bytes: limits.header_bytes,
+                headers: limits.headers,
+                body: limits.body,
+            },
+            body_buffer: limits.body_buffer,
+            write_buffer: limits.write_buffer,
+            header: timeouts.header,
+            body: timeouts.body,
+            write: timeouts.write,
+            keepalive: timeouts.keepalive,
+        }
+    }
+}
