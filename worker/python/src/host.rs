@@ -1,8 +1,9 @@
 //! Python as a [`Host`] of the engine: which request is on which core, entering and leaving greenlets, and one turn of
 //! asyncio. One [`Worker`] a process, on the loop's thread only.
 use crate::aio::Aio;
-use crate::wsgi::call::{self, Call};
+use crate::wsgi::call::Call;
 use crate::wsgi::environ::Template;
+use crate::wsgi::run;
 use crate::{greenlet, interpreter};
 use appliance_worker::{CoreId, Engine, Host, Next, Request};
 use pyo3::exceptions::PyRuntimeError;
@@ -129,7 +130,7 @@ fn run_core(py: Python<'_>) -> PyResult<()> {
         return Err(PyRuntimeError::new_err("the greenlet of a finished request was started again"));
     };
     call.set_greenlet(&greenlet::current(py)?);
-    call::serve(py, &worker, &call);
+    run::serve(py, &worker, &call);
     Ok(())
 }
 

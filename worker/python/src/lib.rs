@@ -2,7 +2,7 @@
 //! links neither, and one build serves every CPython from 3.10 on. Only here do PyO3, the GIL and "the current request"
 //! exist.
 //!
-//! Reading order: [`load`] (template), [`serve`] (worker), [`host`] (what the engine calls), [`wsgi::call`] (one
+//! Reading order: [`load`] (template), [`serve`] (worker), [`host`] (what the engine calls), [`wsgi::run`] (one
 //! request), [`wait`] (how it waits), [`aio`] (asyncio on the same loop).
 //!
 //! The rules for greenlets stand in [`greenlet`]. For the GIL there is one: the loop's thread holds it always, but for the

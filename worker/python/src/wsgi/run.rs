@@ -1,0 +1,202 @@
+//! One call of a WSGI application: enters it, sends what it returns, and ends the request exactly once, whatever happens.
+//! Runs in the greenlet of the request's core.
+use super::call::{Call, Trouble};
+use super::input::Input;
+use super::start::Spare;
+use crate::host::Worker;
+use crate::{greenlet, log};
+use appliance_worker::answer::{Answer, Opening};
+use pyo3::exceptions::PyTypeError;
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyList, PyString, PyTuple};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::rc::Rc;
+
+/// Serves the request of this greenlet from beginning to end. Never raises and never unwinds.
+pub fn serve(py: Python<'_>, worker: &Worker, call: &Rc<Call>) {
+    let served = catch_unwind(AssertUnwindSafe(|| run(py, worker, call)));
+    let (keep, failed) = match served {
+        Ok(Ok(())) => (close_answer(call), false),
+        Ok(Err(Trouble::Gone)) => {
+            tracing::debug!(core = call.core.index, "the client left before the response was complete");
+            (false, false)
+        }
+        Ok(Err(Trouble::Raised(error))) => {
+            report(py, call, &error);
+            (fail(py, worker, call), true)
+        }
+        // The panic hook has logged where.
+        Err(_) => (fail(py, worker, call), true),
+    };
+    crate::uwsgi::forget_pending(worker, call);
+    if let Some(start) = call.start.take().and_then(Rc::into_inner) {
+        start.give_back(py, worker);
+    }
+    worker.forget(call.core);
+    worker.engine.finish(call.core, keep, failed);
+}
+
+fn run(py: Python<'_>, worker: &Worker, call: &Rc<Call>) -> Result<(), Trouble> {
+    let more = (!call.request.received.complete).then_some(call.core);
+    let input = Bound::new(py, Input::new(call.body.take(), more))?;
+    let environ = worker.template.environ(py, &call.request, input.clone().into_any(), call.core.index)?;
+    call.input.replace(Some(input.unbind()));
+    let start = Rc::new(Spare::take(py, worker, call.core)?);
+    call.start.replace(Some(Rc::clone(&start)));
+    let result = worker.app.bind(py).call1((environ, start.callable.bind(py)))?;
+    drop(start);
+    match call.sendfile.take() {
+        Some(file) => {
+            let file = file.into_bound(py);
+            let streamed = stream(py, worker, call, &file);
+            let closed = close(py, &file).and(close(py, &result));
+            streamed?;
+            closed?;
+        }
+        None => respond(py, worker, call, result)?,
+    }
+    end(py, worker, call)
+}
+
+fn respond(py: Python<'_>, worker: &Worker, call: &Call, result: Bound<'_, PyAny>) -> Result<(), Trouble> {
+    if let Ok(bytes) = result.cast::<PyBytes>() {
+        return call.send_piece(py, worker, bytes.as_bytes(), Some(bytes.as_bytes().len() as u64));
+    }
+    if result.is_none() {
+        return Err(PyTypeError::new_err(
+            "the application returned None instead of an iterable of bytes (PEP 3333)",
+        )
+        .into());
+    }
+    if result.is_instance_of::<PyString>() {
+        return Err(not_bytes(&result).into());
+    }
+    if let Ok(list) = result.cast_exact::<PyList>() {
+        return whole(py, worker, call, list.iter().collect());
+    }
+    if let Ok(tuple) = result.cast_exact::<PyTuple>() {
+        return whole(py, worker, call, tuple.iter().collect());
+    }
+    let streamed = stream(py, worker, call, &result);
+    let closed = close(py, &result);
+    streamed?;
+    Ok(closed?)
+}
+
+/// PEP 3333: whatever has a `close()` is closed, however the request ended.
+fn close(py: Python<'_>, result: &Bound<'_, PyAny>) -> PyResult<()> {
+    match result.getattr_opt(pyo3::intern!(py, "close"))? {
+        Some(close) => close.call0().map(drop),
+        None => Ok(()),
+    }
+}
+
+/// A body that is there already: its length is known, and no code of the application runs in between.
+fn whole(py: Python<'_>, worker: &Worker, call: &Call, chunks: Vec<Bound<'_, PyAny>>) -> Result<(), Trouble> {
+    let mut total = 0;
+    for chunk in &chunks {
+        total += bytes_of(chunk)?.as_bytes().len() as u64;
+    }
+    for chunk in &chunks {
+        call.send_piece(py, worker, bytes_of(chunk)?.as_bytes(), Some(total))?;
+    }
+    Ok(())
+}
+
+/// Any other iterable. After each chunk the loop has its turn, and `again` brings us back.
+fn stream(py: Python<'_>, worker: &Worker, call: &Call, result: &Bound<'_, PyAny>) -> Result<(), Trouble> {
+    for chunk in result.try_iter().map_err(|_| not_iterable(result))? {
+        let chunk = chunk?;
+        call.send_piece(py, worker, bytes_of(&chunk)?.as_bytes(), None)?;
+        crate::uwsgi::wait_pending(py, worker, call)?;
+        // Nothing more is sent, so nothing else would ever end an endless iterable.
+        if call.answer.borrow().as_ref().is_some_and(Answer::is_full) {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// What follows the last piece of a body that came to its end; a body without pieces still has a head.
+fn end(py: Python<'_>, worker: &Worker, call: &Call) -> Result<(), Trouble> {
+    let rest = call.answer.borrow().as_ref().map(Answer::end);
+    match rest {
+        Some(end) => call.send(py, worker, end),
+        None => call.send_piece(py, worker, b"", Some(0)),
+    }
+}
+
+fn bytes_of<'a, 'py>(chunk: &'a Bound<'py, PyAny>) -> PyResult<&'a Bound<'py, PyBytes>> {
+    chunk.cast::<PyBytes>().map_err(|_| not_bytes(chunk))
+}
+
+fn not_bytes(found: &Bound<'_, PyAny>) -> PyErr {
+    PyTypeError::new_err(format!(
+        "the response body must be bytes, but there is an object of type {} (PEP 3333)",
+        kind(found)
+    ))
+}
+
+fn not_iterable(found: &Bound<'_, PyAny>) -> PyErr {
+    PyTypeError::new_err(format!(
+        "the application must return an iterable of bytes, not {} (PEP 3333)",
+        kind(found)
+    ))
+}
+
+fn kind(object: &Bound<'_, PyAny>) -> String {
+    object.get_type().name().map_or_else(|_| "object".to_owned(), |name| name.to_string())
+}
+
+/// After a body that ended normally: whether the connection can be used again.
+fn close_answer(call: &Call) -> bool {
+    let answer = call.answer.borrow();
+    let Some(answer) = &*answer else { return false };
+    let target = String::from_utf8_lossy(call.request.received.head.target()).into_owned();
+    if answer.missing() > 0 {
+        tracing::warn!(
+            target,
+            missing = answer.missing(),
+            "the body is shorter than its Content-Length; connection closed"
+        );
+    }
+    if answer.dropped() > 0 {
+        tracing::warn!(
+            target,
+            dropped = answer.dropped(),
+            "the body is longer than its Content-Length; the rest was not sent"
+        );
+    }
+    answer.missing() == 0 && answer.keep_alive()
+}
+
+fn report(py: Python<'_>, call: &Call, error: &PyErr) {
+    let head = &call.request.received.head;
+    let (method, target) = (head.method(), String::from_utf8_lossy(head.target()));
+    let id = head.header("x-request-id").map_or_else(|| "-".into(), String::from_utf8_lossy);
+    let who = format!("{method} {target} (core {}, request {id})", call.core.index);
+    if greenlet::is_exit(py, error) {
+        tracing::error!("{who} was ended: it waited, and nothing could resume it any more");
+    } else {
+        tracing::error!("exception in the application: {who}\n{}", log::traceback(py, error));
+    }
+}
+
+/// A request that went wrong: a 500 if nothing was sent, else a cut that the client can see. Whether the connection can
+/// be used again.
+fn fail(py: Python<'_>, worker: &Worker, call: &Call) -> bool {
+    const SENTENCE: &[u8] = b"Internal Server Error\n";
+    if call.answer.borrow().is_some() {
+        worker.engine.abort(call.core);
+        return false;
+    }
+    let opened = Opening::new(b"500 Internal Server Error").and_then(|mut opening| {
+        opening.header(b"Content-Type", b"text/plain; charset=utf-8")?;
+        Ok(opening)
+    });
+    let Ok(opening) = opened else { return false };
+    let (mut answer, mut out) =
+        opening.finish(&worker.engine, call.core, &call.request, Some(SENTENCE.len() as u64));
+    out.extend_from_slice(answer.piece(SENTENCE).content);
+    call.send(py, worker, &out).is_ok() && answer.keep_alive()
+}
