@@ -22,6 +22,9 @@ const START_ATTEMPTS: u32 = 5;
 /// cut.
 const LAST_WORDS: Duration = Duration::from_millis(500);
 
+/// Two signals this close together are one wish: `timeout` and other wrappers signal a process and its group.
+const SAME_WISH: Duration = Duration::from_millis(100);
+
 /// What the whole appliance is at.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Phase {
@@ -65,6 +68,8 @@ pub struct Fleet {
     reload: Reload,
     /// SIGHUP came while a reload was under way; the files may have changed after it read them.
     reload_again: bool,
+    /// When it was first told to stop.
+    stop_told: Option<Instant>,
     children: Vec<Child>,
     orders: Vec<Order>,
     backoffs: BTreeMap<Role, Backoff>,
@@ -80,6 +85,7 @@ impl Fleet {
             generation: 0,
             reload: Reload::Idle,
             reload_again: false,
+            stop_told: None,
             children: Vec::new(),
             orders: Vec::new(),
             backoffs: BTreeMap::new(),
@@ -277,6 +283,11 @@ impl Fleet {
     }
 
     fn on_stop(&mut self, now: Instant) {
+        match self.stop_told {
+            Some(told) if now < told + SAME_WISH => return,
+            Some(_) => {}
+            None => self.stop_told = Some(now),
+        }
         match self.phase {
             Phase::Starting | Phase::Serving => {
                 let kill_at = Some(now + self.plan.graceful + LAST_WORDS);

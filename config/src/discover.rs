@@ -59,9 +59,22 @@ fn venv(written: &mut Written, chdir: &Path, env: &[(String, String)], problems:
     let usual = ENVIRONMENTS.iter().map(|name| (chdir.join(name), (*name).to_owned()));
     let active = env.iter().find(|(name, value)| name == "VIRTUAL_ENV" && !value.is_empty());
     let active = active.map(|(name, value)| (PathBuf::from(value), name.clone()));
-    if let Some((folder, found)) = usual.chain(active).find(|(folder, _)| is_venv(folder)) {
-        set(written, "app.venv", folder.display().to_string(), Source::Found(found));
+    match usual.chain(active).find(|(folder, _)| is_venv(folder) || was_venv(folder)) {
+        Some((folder, found)) if is_venv(&folder) => {
+            set(written, "app.venv", folder.display().to_string(), Source::Found(found));
+        }
+        // Another Python would be taken, and miss everything that was installed.
+        Some((folder, found)) => {
+            problems.push(Error::BrokenVenv { folder: folder.display().to_string(), found });
+        }
+        None => {}
     }
+}
+
+/// A link to nowhere, or what an upgrade of the system's Python leaves.
+fn was_venv(folder: &Path) -> bool {
+    let is_dangling = folder.is_symlink() && !folder.exists();
+    is_dangling || folder.join("pyvenv.cfg").exists() || folder.join("bin/python").is_symlink()
 }
 
 fn is_venv(folder: &Path) -> bool {

@@ -66,6 +66,17 @@ pub enum Error {
         /// The folder that was searched: `app.chdir`.
         folder: String,
     },
+    /// A virtual environment that was found, but has lost its interpreter.
+    #[error(
+        "app.venv: {folder} ({found}) is a broken virtual environment: it has no working bin/python; \
+         make it anew with `python3 -m venv --clear '{folder}'`, or name another one"
+    )]
+    BrokenVenv {
+        /// The virtual environment.
+        folder: String,
+        /// How it was found: a file name or a variable.
+        found: String,
+    },
 }
 
 /// Every problem of one configuration, at least one; displays as one line for each.

@@ -101,7 +101,7 @@ keys! {
     /// How long the proxy tries to connect to a worker.
     "timeouts.connect": Some(r#""1s""#), TIME, "nginx `proxy_connect_timeout`";
     /// Longest silence of a worker that owes a response; `0`: none.
-    "timeouts.response": Some("0"), Form::Duration { zero: true }, "nginx `proxy_read_timeout`, uWSGI `harakiri`";
+    "timeouts.response": Some("0"), Form::Duration { zero: true }, "nginx `proxy_read_timeout`";
     /// From the load of the application to the first ready worker.
     "timeouts.boot": Some(r#""60s""#), TIME, "";
     /// From the signal to stop until what still runs is cut.

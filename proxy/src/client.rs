@@ -70,6 +70,11 @@ impl Client {
         }
     }
 
+    /// A `Host` for a client that named none: the address that it has connected to.
+    pub(crate) fn host(&self) -> HeaderValue {
+        if self.server == "unix:" { HeaderValue::from_static("localhost") } else { self.server.clone() }
+    }
+
     /// The current request got past pingora's parser, so `gateway.rs` answers and logs it.
     pub(crate) fn set_reached(&self) {
         self.reached.store(true, Relaxed);

@@ -85,10 +85,11 @@ pub(crate) fn put_facts(
     request.insert_header(X_REQUEST_ID, id.clone())?;
     request.insert_header(X_FORWARDED_FOR, origin.forwarded_for.clone())?;
     request.insert_header(X_FORWARDED_PROTO, origin.scheme.clone())?;
-    if let Some(host) = request.headers.get(HOST).cloned() {
-        request.insert_header(X_FORWARDED_HOST, host)?;
+    match request.headers.get(HOST).cloned() {
+        Some(host) => request.insert_header(X_FORWARDED_HOST, host),
+        // HTTP/1.0 needs none, but the hop is HTTP/1.1.
+        None => request.insert_header(HOST, client.host()),
     }
-    Ok(())
 }
 
 /// Takes the private headers out of an answer; what they said of the application.

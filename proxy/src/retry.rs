@@ -24,6 +24,10 @@ pub(crate) enum Mishap {
     Garbled,
 }
 
+/// A request may see this many workers die under it. The second may have died by chance; a third would mean that the
+/// request is what kills them, and every worker takes the requests of others with it.
+const DEATHS: u32 = 2;
+
 /// What to do after a mishap.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
@@ -53,6 +57,8 @@ pub(crate) struct Route {
     pub(crate) tried: Vec<WorkerId>,
     /// Tries that count: a full backlog is a wait, not a try.
     pub(crate) tries: u32,
+    /// Workers that died after they had got the request.
+    pub(crate) deaths: u32,
     /// The last try ended at a full backlog.
     pub(crate) full: bool,
     /// Until when it waits for a worker; `None`: it has not had to wait. Kept by `workers.rs`.
@@ -67,12 +73,13 @@ impl Route {
         if !self.full {
             self.tries += 1;
         }
+        self.deaths += u32::from(mishap == Mishap::Died);
         let executed_at_most_once = match mishap {
             Mishap::Full | Mishap::Unconnected | Mishap::Unread => true,
             Mishap::Died => known.idempotent,
             Mishap::Answering | Mishap::Silent | Mishap::Garbled => false,
         };
-        let tries_left = self.full || self.tries < 1 + known.workers;
+        let tries_left = self.full || (self.tries < 1 + known.workers && self.deaths < DEATHS);
         if executed_at_most_once && tries_left && known.replayable && !known.answered {
             Verdict::Again
         } else {

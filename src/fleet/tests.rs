@@ -417,6 +417,9 @@ fn what_does_not_finish_in_time_is_killed() {
 fn a_second_signal_stops_now() {
     let mut session = Session::serving(1);
     session.on(Event::Stop);
+    session.now += SAME_WISH / 2;
+    assert_eq!(session.on(Event::Stop), [], "a wrapper has signalled the process and its group");
+    session.now += SAME_WISH;
     let actions = session.on(Event::Stop);
     assert_eq!(notices(&actions), [&Notice::StopNow]);
     assert_eq!(deeds(actions).iter().filter(|action| matches!(action, Action::Kill(_))).count(), 3);

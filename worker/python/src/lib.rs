@@ -2,10 +2,10 @@
 //! links neither, and one build serves every CPython from 3.10 on. Only here do PyO3, the GIL and "the current request"
 //! exist.
 //!
-//! Reading order: [`load`] (template), [`serve`] (worker), [`host`] (what the engine calls), [`wsgi::run`] (one
-//! request), [`wait`] (how it waits), [`aio`] (asyncio on the same loop).
+//! Reading order: `load` (template), `serve` (worker), `host` (what the engine calls), `wsgi::run` (one
+//! request), `wait` (how it waits), `aio` (asyncio on the same loop).
 //!
-//! The rules for greenlets stand in [`greenlet`]. For the GIL there is one: the loop's thread holds it always, but for the
+//! The rules for greenlets stand in `greenlet`. For the GIL there is one: the loop's thread holds it always, but for the
 //! moment in which it waits for events.
 #![expect(unsafe_code, reason = "the C interface to the binary")]
 

@@ -53,7 +53,7 @@ pub enum Step {
     Run(Box<Received>),
     /// The core that serves this connection may go on: body has arrived, room has been made, or the peer has gone.
     Wake,
-    /// Call [`Conn::advance`] from the loop: the next request may be here already.
+    /// Call [`advance`](super::Conn::advance) from the loop: the next request may be here already.
     More,
     /// The connection is over; drop it.
     Drop,

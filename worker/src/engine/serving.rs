@@ -160,7 +160,7 @@ impl Engine {
         self.draining.get()
     }
 
-    /// Starts to watch a descriptor of the host, level-triggered; it is reported to [`Host::on_fd`].
+    /// Starts to watch a descriptor of the host, level-triggered; it is reported to [`Host::on_fd`](crate::Host::on_fd).
     pub fn host_watch(&self, fd: BorrowedFd<'_>, readable: bool, writable: bool) -> io::Result<()> {
         self.reactor.borrow().host_watch(fd, readable, writable)
     }

@@ -19,7 +19,7 @@ const PRIVATE: &str = "x-appliance-";
 const ROOM: usize = 7;
 
 /// Fields that nearly every request has; their keys are made once.
-const USUAL: [&str; 32] = [
+const USUAL: [&str; 30] = [
     "accept",
     "accept-charset",
     "accept-encoding",
@@ -30,7 +30,6 @@ const USUAL: [&str; 32] = [
     "cookie",
     "dnt",
     "expect",
-    "forwarded",
     "host",
     "if-match",
     "if-modified-since",
@@ -50,7 +49,6 @@ const USUAL: [&str; 32] = [
     "upgrade",
     "upgrade-insecure-requests",
     "user-agent",
-    "x-forwarded-for",
     "x-request-id",
 ];
 
@@ -64,17 +62,11 @@ impl Template {
     /// `fixed` holds the keys that are the same for all requests.
     pub fn new(py: Python<'_>, fixed: Bound<'_, PyDict>) -> PyResult<Template> {
         // Keys that every request sets are there from the start, in the order in which people like to read them.
-        for key in [
-            "REQUEST_METHOD",
-            "PATH_INFO",
-            "QUERY_STRING",
-            "REQUEST_URI",
-            "REMOTE_ADDR",
-            "SERVER_NAME",
-            "wsgi.input",
-        ] {
+        for key in ["REQUEST_METHOD", "PATH_INFO", "QUERY_STRING", "REQUEST_URI", "REMOTE_ADDR", "wsgi.input"]
+        {
             fixed.set_item(PyString::intern(py, key), "")?;
         }
+        fixed.set_item(PyString::intern(py, "SERVER_NAME"), "localhost")?;
         fixed.set_item(PyString::intern(py, "SERVER_PORT"), "80")?;
         fixed.set_item(PyString::intern(py, "SCRIPT_NAME"), "")?;
         fixed.set_item(PyString::intern(py, "SERVER_PROTOCOL"), "HTTP/1.1")?;
@@ -92,12 +84,13 @@ impl Template {
         Ok(Template { base: fixed.unbind(), names: USUAL.into_iter().map(name).collect() })
     }
 
-    /// The `environ` of one request. `input` is its `wsgi.input`, `core` the number of its core.
+    /// The `environ` of one request. `input` is its `wsgi.input` with the bytes that are
+    /// there already, `core` the number of its core.
     pub fn environ<'py>(
         &self,
         py: Python<'py>,
         request: &Request,
-        input: Bound<'py, PyAny>,
+        input: (Bound<'py, PyAny>, usize),
         core: u32,
     ) -> PyResult<Bound<'py, PyDict>> {
         let environ = self.base.bind(py).copy()?;
@@ -111,13 +104,20 @@ impl Template {
         if head.version() == Version::Http10 {
             environ.set_item(intern!(py, "SERVER_PROTOCOL"), intern!(py, "HTTP/1.0"))?;
         }
+        let (input, length) = input;
         environ.set_item(intern!(py, "wsgi.input"), input)?;
         environ.set_item(intern!(py, "uwsgi.core"), core)?;
-        self.add_headers(py, request, &environ)?;
+        self.add_headers(py, request, length, &environ)?;
         Ok(environ)
     }
 
-    fn add_headers(&self, py: Python<'_>, request: &Request, environ: &Bound<'_, PyDict>) -> PyResult<()> {
+    fn add_headers(
+        &self,
+        py: Python<'_>,
+        request: &Request,
+        length: usize,
+        environ: &Bound<'_, PyDict>,
+    ) -> PyResult<()> {
         let mut proxied = false;
         for (name, value) in request.received.head.headers() {
             let mut lower = [0; NAME];
@@ -130,6 +130,7 @@ impl Template {
                 None if name.eq_ignore_ascii_case("content-length") => {
                     environ.set_item(intern!(py, "CONTENT_LENGTH"), latin1(py, value))?;
                 }
+                None if !request.peer.trusted && is_claim(name) => {}
                 None if is_private(name) => {
                     if request.peer.trusted {
                         proxied |= name.eq_ignore_ascii_case(PEER_HEADER);
@@ -142,8 +143,9 @@ impl Template {
                 }
             }
         }
-        if request.received.head.framing() == Framing::Chunked {
-            environ.set_item(intern!(py, "wsgi.input_terminated"), true)?;
+        if request.received.head.framing() == Framing::Chunked && request.received.complete {
+            // Frameworks that do not know wsgi.input_terminated read nothing without a length.
+            environ.set_item(intern!(py, "CONTENT_LENGTH"), length.to_string())?;
         }
         if !proxied {
             let peer = &request.peer;
@@ -176,6 +178,10 @@ fn add_fact(py: Python<'_>, environ: &Bound<'_, PyDict>, name: &str, value: &[u8
         "scheme" => return environ.set_item(intern!(py, "wsgi.url_scheme"), latin1(py, value)),
         _ => return Ok(()),
     };
+    if value == b"unix:" {
+        // A local process has no address; a server on a unix socket is called what the template says.
+        return Ok(());
+    }
     let (address, number) = match memchr_last(value) {
         Some(colon) => (&value[..colon], &value[colon + 1..]),
         None => (value, &b""[..]),
@@ -190,7 +196,18 @@ fn memchr_last(value: &[u8]) -> Option<usize> {
 }
 
 fn is_private(name: &str) -> bool {
-    name.get(..PRIVATE.len()).is_some_and(|start| start.eq_ignore_ascii_case(PRIVATE))
+    starts_with(name, PRIVATE)
+}
+
+/// Fields by which a proxy speaks for a client. Applications believe them, so nobody but our own proxy, which checks or
+/// removes them, may bring them; `Proxy` would become an environment variable of CGI's (httpoxy).
+fn is_claim(name: &str) -> bool {
+    const CLAIMS: [&str; 3] = ["forwarded", "x-real-ip", "proxy"];
+    starts_with(name, "x-forwarded-") || CLAIMS.iter().any(|claim| name.eq_ignore_ascii_case(claim))
+}
+
+fn starts_with(name: &str, start: &str) -> bool {
+    name.get(..start.len()).is_some_and(|found| found.eq_ignore_ascii_case(start))
 }
 
 fn lowercase<'a>(name: &str, into: &'a mut [u8; NAME]) -> Option<&'a [u8]> {

@@ -38,8 +38,11 @@ pub fn serve(py: Python<'_>, worker: &Worker, call: &Rc<Call>) {
 
 fn run(py: Python<'_>, worker: &Worker, call: &Rc<Call>) -> Result<(), Trouble> {
     let more = (!call.request.received.complete).then_some(call.core);
-    let input = Bound::new(py, Input::new(call.body.take(), more))?;
-    let environ = worker.template.environ(py, &call.request, input.clone().into_any(), call.core.index)?;
+    let body = call.body.take();
+    let length = body.len();
+    let input = Bound::new(py, Input::new(body, more))?;
+    let environ =
+        worker.template.environ(py, &call.request, (input.clone().into_any(), length), call.core.index)?;
     call.input.replace(Some(input.unbind()));
     let start = Rc::new(Spare::take(py, worker, call.core)?);
     call.start.replace(Some(Rc::clone(&start)));
