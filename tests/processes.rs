@@ -1,6 +1,7 @@
 //! What happens when something dies or is told to: nothing is lost that need not be, and nothing is left.
 use crate::harness::{Appliance, Setup, descendants, until};
-use nix::sys::signal::Signal;
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
 use std::fs;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
@@ -199,6 +200,18 @@ fn a_stop_lets_requests_finish() {
         }
         assert_eq!(appliance.wait(), Some(0));
     }
+}
+
+#[test]
+fn ctrl_c_reaches_every_process_and_the_master_decides() {
+    let mut appliance = Setup::app("facts:application").workers(2).own_group().start();
+    let mut client = appliance.client();
+    client.send("GET /sleep?s=1 HTTP/1.1\r\nHost: test\r\n\r\n");
+    wait_until_begun(&appliance, 1);
+    // What a terminal does on Ctrl-C.
+    killpg(Pid::from_raw(appliance.pid()), Signal::SIGINT).unwrap();
+    assert_eq!(client.answer().status, 200);
+    assert_eq!(appliance.wait(), Some(0));
 }
 
 #[test]
