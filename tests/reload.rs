@@ -1,6 +1,5 @@
 //! SIGHUP: the application is loaded anew, and nobody notices but by its answers.
-use crate::harness::{Appliance, Setup, until};
-use crate::processes::under_load;
+use crate::harness::{Appliance, Setup, under_load, until};
 use nix::sys::signal::Signal;
 
 /// An application that answers with `word`.
