@@ -8,6 +8,14 @@ const CLIENTS: u32 = 8;
 /// Requests on one connection: both new connections and kept ones are under way at any time.
 const REQUESTS_EACH: u32 = 10;
 
+struct Stop<'a>(&'a AtomicBool);
+
+impl Drop for Stop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Relaxed);
+    }
+}
+
 /// Clients ask until `action` is over; how many answers they got, and everything that went wrong.
 pub fn under_load(appliance: &Appliance, action: impl FnOnce()) -> (u32, Vec<String>) {
     let (stop, served, failures) = (AtomicBool::new(false), AtomicU32::new(0), Mutex::new(Vec::new()));
@@ -37,8 +45,9 @@ pub fn under_load(appliance: &Appliance, action: impl FnOnce()) -> (u32, Vec<Str
                 }
             });
         }
+        // Also when the action panics, or the clients would go on for ever.
+        let _stop = Stop(&stop);
         action();
-        stop.store(true, Relaxed);
     });
     (served.into_inner(), failures.into_inner().unwrap())
 }
