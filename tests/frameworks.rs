@@ -124,6 +124,13 @@ fn every_python_serves() {
 }
 
 #[test]
+fn an_interpreter_without_an_environment_is_used() {
+    let python = default_venv().join("bin/python");
+    let setup = Setup::app("flask_site:app").venv(None).arg("--python").arg(python.display());
+    assert_eq!(setup.start().get("/").status, 200);
+}
+
+#[test]
 fn an_environment_named_by_the_variable_is_used() {
     let setup = Setup::app("flask_site:app").venv(None).env("VIRTUAL_ENV", default_venv().display());
     assert_eq!(setup.start().get("/").status, 200);

@@ -4,6 +4,7 @@
 mod appliance;
 mod client;
 mod dir;
+mod load;
 mod log;
 mod ports;
 mod processes;
@@ -12,6 +13,7 @@ mod python;
 pub use appliance::{Appliance, Refusal, Setup, command};
 pub use client::{Answer, Client, Framing};
 pub use dir::Dir;
+pub use load::under_load;
 pub use log::Log;
 pub use ports::free_ports;
 pub use processes::{Process, descendants};

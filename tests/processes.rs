@@ -1,9 +1,8 @@
 //! What happens when something dies or is told to: nothing is lost that need not be, and nothing is left.
-use crate::harness::{Appliance, Setup, descendants, until};
-use nix::sys::signal::Signal;
+use crate::harness::{Appliance, Setup, descendants, under_load, until};
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
 use std::fs;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 fn start(workers: u32) -> Appliance {
@@ -16,41 +15,6 @@ fn start(workers: u32) -> Appliance {
 #[track_caller]
 fn wait_until_begun(appliance: &Appliance, count: usize) {
     until("the requests have begun", || appliance.output.text().matches("begun").count() == count);
-}
-
-/// Eight clients ask until `action` is over; how many answers they got, and everything that went wrong.
-pub fn under_load(appliance: &Appliance, action: impl FnOnce()) -> (u32, Vec<String>) {
-    let (stop, served, failures) = (AtomicBool::new(false), AtomicU32::new(0), Mutex::new(Vec::new()));
-    std::thread::scope(|scope| {
-        for number in 0..8 {
-            let (stop, served, failures) = (&stop, &served, &failures);
-            // Some requests wait in the worker, so that a kill always hits some that have begun.
-            let target = if number % 2 == 0 { "/" } else { "/sleep?s=0.01" };
-            scope.spawn(move || {
-                while !stop.load(Relaxed) {
-                    let mut client = appliance.client();
-                    for _ in 0..10 {
-                        client.send(format!("GET {target} HTTP/1.1\r\nHost: test\r\n\r\n"));
-                        match client.try_answer() {
-                            Ok(answer) if answer.status == 200 => {
-                                served.fetch_add(1, Relaxed);
-                            }
-                            Ok(answer) => {
-                                failures.lock().unwrap().push(format!("{} {}", answer.status, answer.text()))
-                            }
-                            Err(error) => {
-                                failures.lock().unwrap().push(error.to_string());
-                                break;
-                            }
-                        }
-                    }
-                }
-            });
-        }
-        action();
-        stop.store(true, Relaxed);
-    });
-    (served.into_inner(), failures.into_inner().unwrap())
 }
 
 #[test]
@@ -199,6 +163,18 @@ fn a_stop_lets_requests_finish() {
         }
         assert_eq!(appliance.wait(), Some(0));
     }
+}
+
+#[test]
+fn ctrl_c_reaches_every_process_and_the_master_decides() {
+    let mut appliance = Setup::app("facts:application").workers(2).own_group().start();
+    let mut client = appliance.client();
+    client.send("GET /sleep?s=1 HTTP/1.1\r\nHost: test\r\n\r\n");
+    wait_until_begun(&appliance, 1);
+    // What a terminal does on Ctrl-C.
+    killpg(Pid::from_raw(appliance.pid()), Signal::SIGINT).unwrap();
+    assert_eq!(client.answer().status, 200);
+    assert_eq!(appliance.wait(), Some(0));
 }
 
 #[test]

@@ -165,7 +165,8 @@ fn requests_beyond_cores_and_waiting_places_are_refused() {
     let mut busy = appliance.client();
     busy.send("GET /sleep?s=1 HTTP/1.1\r\nHost: test\r\n\r\n");
     until("the worker is busy", || appliance.worker_client(1).get("/").status == 503);
-    assert_eq!(appliance.get("/").status, 503);
+    let answer = appliance.get("/");
+    assert_eq!((answer.status, answer.header("retry-after")), (503, Some("1")));
     assert_eq!(busy.answer().status, 200);
 }
 

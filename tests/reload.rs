@@ -1,6 +1,5 @@
 //! SIGHUP: the application is loaded anew, and nobody notices but by its answers.
-use crate::harness::{Appliance, Setup, until};
-use crate::processes::under_load;
+use crate::harness::{Appliance, Setup, under_load, until};
 use nix::sys::signal::Signal;
 
 /// An application that answers with `word`.
@@ -34,6 +33,25 @@ fn new_code_is_served_and_no_get_fails_meanwhile() {
     assert!(failures.is_empty(), "{} of {served} failed: {failures:?}", failures.len());
     assert!(served > 50, "only {served} requests were served meanwhile");
     assert_eq!(appliance.get("/").text(), "fourth");
+}
+
+#[test]
+fn a_storm_of_signals_loses_nothing() {
+    let appliance = start();
+    let (served, failures) = under_load(&appliance, || {
+        for number in 0..30 {
+            appliance.signal([Signal::SIGHUP, Signal::SIGUSR1, Signal::SIGUSR2][number % 3]);
+            // Between two signals the load goes on: one comes at every stage of a reload.
+            appliance.get("/");
+        }
+        appliance.dir().write("webapp.py", &code("last"));
+        appliance.signal(Signal::SIGHUP);
+        until("the last code is served", || {
+            (1..=2).all(|worker| appliance.worker_client(worker).get("/").text() == "last")
+        });
+    });
+    assert!(failures.is_empty(), "{} of {served} failed: {failures:?}", failures.len());
+    until("there are five processes", || appliance.family().len() == 5);
 }
 
 #[test]

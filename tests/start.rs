@@ -131,6 +131,7 @@ fn an_interpreter_that_is_too_old() {
     assert_refused(&refusal, 64, &["is Python 3.9.18, which is too old", "3.10 or newer"]);
 }
 
+/// Those that pyenv has here, if any.
 #[test]
 fn a_real_interpreter_that_is_too_old() {
     let versions = std::env::var("HOME").unwrap() + "/.pyenv/versions";

@@ -4,12 +4,16 @@ use super::{Answer, Client, DEADLINE, Dir, Log, Process, default_venv, descendan
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::net::SocketAddr;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// Everything ends with the master within this time, even when it is killed.
 const GONE: Duration = Duration::from_secs(2);
+
+/// Log lines that a failed test shows.
+const TAIL: usize = 40;
 
 /// How to start an appliance: `appliance run`, in a folder of its own, without any setting of whoever runs the tests.
 pub struct Setup {
@@ -18,6 +22,7 @@ pub struct Setup {
     environment: Vec<(String, String)>,
     venv: Option<PathBuf>,
     workers: u32,
+    has_own_group: bool,
 }
 
 impl Setup {
@@ -41,6 +46,7 @@ impl Setup {
             environment: Vec::new(),
             venv: Some(default_venv()),
             workers: 1,
+            has_own_group: false,
         }
     }
 
@@ -75,6 +81,12 @@ impl Setup {
     /// Another virtual environment; `None`: the test says by itself where Python is, or that it is nowhere.
     pub fn venv(mut self, venv: Option<PathBuf>) -> Setup {
         self.venv = venv;
+        self
+    }
+
+    /// A process group of its own, as a shell gives to what is started from a terminal.
+    pub fn own_group(mut self) -> Setup {
+        self.has_own_group = true;
         self
     }
 
@@ -130,6 +142,9 @@ impl Setup {
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         command.current_dir(self.dir.path());
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        if self.has_own_group {
+            command.process_group(0);
+        }
         command
     }
 }
@@ -295,7 +310,7 @@ impl Drop for Appliance {
             process.signal(Signal::SIGKILL);
         }
         if std::thread::panicking() {
-            eprintln!("the log of the appliance:\n{}", self.log.text());
+            eprintln!("the end of the appliance's log:\n{}", self.log.tail(TAIL));
         } else {
             assert!(left.is_empty(), "left running after the master was killed: {left:?}");
         }

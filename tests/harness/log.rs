@@ -33,6 +33,12 @@ impl Log {
         self.lines.lock().unwrap().join("\n")
     }
 
+    /// The last `count` lines so far.
+    pub fn tail(&self, count: usize) -> String {
+        let lines = self.lines.lock().unwrap();
+        lines[lines.len().saturating_sub(count)..].join("\n")
+    }
+
     /// The lines so far that are JSON objects.
     pub fn events(&self) -> Vec<Value> {
         let lines = self.lines.lock().unwrap();
