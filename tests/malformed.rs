@@ -7,13 +7,8 @@ use std::path::{Path, PathBuf};
 
 /// Valid requests that do not get through the proxy, and why.
 const PROXY_REFUSES: &[(&str, &str)] = &[
-    ("002-http10", "it is sent on as HTTP/1.1, which needs a Host"),
-    ("006-http10-body", "it is sent on as HTTP/1.1, which needs a Host"),
     ("013-browser-query", "the proxy wants some characters of a target percent-encoded"),
     ("021-absolute-case", "a scheme in capitals"),
-    ("037-most-headers", "with the proxy's own there are too many for the worker"),
-    ("038-largest-head", "with the proxy's own it is too large for the worker"),
-    ("068-expect-http10", "it is sent on as HTTP/1.1, which needs a Host"),
 ];
 
 struct Doors {

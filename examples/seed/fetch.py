@@ -15,6 +15,9 @@ io_loop = IOLoop.instance()
 
 def handle_request(me, future):
     """Called at the end of the external request."""
+    if future.exception():
+        # No connection, for example: raised where the callable waits.
+        return me.throw(future.exception())
     response = future.result()
     if response.error:
         print("Error:", response.error)

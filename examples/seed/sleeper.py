@@ -21,6 +21,9 @@ def sleeper(me):
 
 def handle_request(me, future):
     """Called at the end of the external request; adds another callback to the chain."""
+    if future.exception():
+        # No connection, for example: raised where the callable waits.
+        return me.throw(future.exception())
     response = future.result()
     if response.error:
         print("Error:", response.error)

@@ -137,10 +137,17 @@ mod tests {
     #[test]
     fn there_are_one_more_tries_than_workers() {
         let mut route = Route::default();
-        assert_eq!(route.after(Mishap::Died, 1, &GET), Verdict::Again);
+        assert_eq!(route.after(Mishap::Unconnected, 1, &GET), Verdict::Again);
         assert_eq!(route.after(Mishap::Full, 2, &GET), Verdict::Again, "a full backlog is no try");
-        assert_eq!(route.after(Mishap::Died, 2, &GET), Verdict::Again);
-        assert_eq!(route.after(Mishap::Died, 1, &GET), Verdict::GiveUp(Failure::WorkerDied));
+        assert_eq!(route.after(Mishap::Unread, 2, &GET), Verdict::Again);
+        assert_eq!(route.after(Mishap::Unconnected, 1, &GET), Verdict::GiveUp(Failure::WorkerUnreachable));
         assert_eq!(route.tries, 3);
+    }
+
+    #[test]
+    fn a_request_that_kills_workers_does_not_get_them_all() {
+        let (mut route, many) = (Route::default(), Known { workers: 16, ..GET });
+        assert_eq!(route.after(Mishap::Died, 1, &many), Verdict::Again);
+        assert_eq!(route.after(Mishap::Died, 2, &many), Verdict::GiveUp(Failure::WorkerDied));
     }
 }

@@ -81,9 +81,15 @@ pub struct Boot {
     pub board: Board,
 }
 
+/// Header fields that our proxy adds to a request, and the bytes they may take: what it lets through must pass here too.
+const PROXY_FIELDS: usize = 16;
+const PROXY_BYTES: usize = 4096;
+
 /// See the module.
 pub struct Engine {
     boot: Boot,
+    /// The same rules, with room for what the proxy adds.
+    proxied: Rules,
     reactor: RefCell<Reactor>,
     listeners: RefCell<Vec<Listener>>,
     conns: RefCell<Slab<Entry>>,
@@ -117,6 +123,9 @@ impl Engine {
         let cores = boot.cores;
         let reactor = Reactor::new().map_err(Error::io("make an epoll instance"))?;
         let waker = reactor.waker().map_err(Error::io("make a waker"))?;
+        let mut proxied = boot.rules.clone();
+        proxied.head.headers += PROXY_FIELDS;
+        proxied.head.header_bytes += PROXY_BYTES;
         let engine = Engine {
             reactor: RefCell::new(reactor),
             listeners: RefCell::default(),
@@ -135,6 +144,7 @@ impl Engine {
             inbox: Inbox::new(waker),
             resting: Cell::new(0),
             accept_warned: Cell::new(None),
+            proxied,
             boot,
         };
         engine.slot().claim(std::process::id(), engine.boot.generation, cores);

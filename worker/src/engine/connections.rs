@@ -100,12 +100,10 @@ impl Engine {
     ) -> Option<T> {
         let mut conns = self.conns.borrow_mut();
         let entry = entry(&mut conns, id)?;
+        let rules = if entry.peer.trusted { &self.proxied } else { &self.boot.rules };
         let mut scratch = self.scratch.borrow_mut();
         let date = self.date.borrow();
-        Some(tell(
-            entry,
-            &mut Context { rules: &self.boot.rules, scratch: &mut scratch, now: self.now.get(), date: &date },
-        ))
+        Some(tell(entry, &mut Context { rules, scratch: &mut scratch, now: self.now.get(), date: &date }))
     }
 
     /// Does what a connection asked for, but for running a request, which is handed back.
