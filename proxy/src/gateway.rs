@@ -16,7 +16,7 @@ use appliance_config::Settings;
 use async_trait::async_trait;
 use bytes::Bytes;
 use http::header::{
-    CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderName, RETRY_AFTER, TRANSFER_ENCODING,
+    CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HOST, HeaderName, RETRY_AFTER, TRANSFER_ENCODING,
 };
 use http::{HeaderValue, StatusCode, Version};
 use pingora::http::{RequestHeader, ResponseHeader};
@@ -78,6 +78,10 @@ impl Gateway {
         }
         if let Some(host) = &origin.host {
             request.insert_header(HOST, host.clone())?;
+        }
+        if request.version == Version::HTTP_10 {
+            // To be ignored from such a client (RFC 9110 section 10.1.1), and the hop is HTTP/1.1.
+            request.remove_header(&EXPECT);
         }
         exchange.origin = Some(origin);
         Ok(())
