@@ -162,7 +162,8 @@ impl Facts {
         if self.human {
             let venv = self.venv.as_ref().map(|venv| format!(" · venv {venv}")).unwrap_or_default();
             line(format_args!("app  {} · {runtime}{venv}", self.app));
-            return line(format_args!("{count} workers × {cores} cores"));
+            let workers = if count == 1 { "worker" } else { "workers" };
+            return line(format_args!("{count} {workers} × {cores} cores"));
         }
         tracing::info!(
             app = self.app,
