@@ -19,7 +19,7 @@ const PRIVATE: &str = "x-appliance-";
 const ROOM: usize = 7;
 
 /// Fields that nearly every request has; their keys are made once.
-const USUAL: [&str; 30] = [
+const USUAL: [&str; 33] = [
     "accept",
     "accept-charset",
     "accept-encoding",
@@ -49,6 +49,9 @@ const USUAL: [&str; 30] = [
     "upgrade",
     "upgrade-insecure-requests",
     "user-agent",
+    "x-forwarded-for",
+    "x-forwarded-host",
+    "x-forwarded-proto",
     "x-request-id",
 ];
 
@@ -123,6 +126,7 @@ impl Template {
             let mut lower = [0; NAME];
             let known = lowercase(name, &mut lower).and_then(|name| self.names.get(name));
             match known {
+                _ if !request.peer.trusted && is_claim(name) => {}
                 Some(key) => add(py, environ, key.bind(py).as_any(), value)?,
                 None if name.eq_ignore_ascii_case("content-type") => {
                     add(py, environ, intern!(py, "CONTENT_TYPE").as_any(), value)?;
@@ -130,7 +134,6 @@ impl Template {
                 None if name.eq_ignore_ascii_case("content-length") => {
                     environ.set_item(intern!(py, "CONTENT_LENGTH"), latin1(py, value))?;
                 }
-                None if !request.peer.trusted && is_claim(name) => {}
                 None if is_private(name) => {
                     if request.peer.trusted {
                         proxied |= name.eq_ignore_ascii_case(PEER_HEADER);
