@@ -145,10 +145,36 @@ fn import_app(py: Python<'_>, spec: &str) -> Result<Py<PyAny>, Failure> {
         })?,
         Some(name) => find_callable(py, &module_object, module, name)?,
     };
+    check_callable(py, spec, &app)?;
+    Ok(app.unbind())
+}
+
+/// Refuses what would fail at every request: no callable, an ASGI application, a factory that nobody calls.
+fn check_callable(py: Python<'_>, spec: &str, app: &Bound<'_, PyAny>) -> Result<(), Failure> {
     if !app.is_callable() {
         return Err(Failure::usage(format!("{spec} is not callable; app.module must name a WSGI callable")));
     }
-    Ok(app.unbind())
+    let found = || -> PyResult<(bool, bool)> {
+        let inspect = py.import("inspect")?;
+        let is_coroutine = |callable: &Bound<'_, PyAny>| -> PyResult<bool> {
+            inspect.call_method1("iscoroutinefunction", (callable,))?.is_truthy()
+        };
+        let is_asgi = is_coroutine(app)? || is_coroutine(&app.getattr("__call__")?)?;
+        // Without a signature (it may be written in C) there is nothing to judge.
+        let takes_two = match inspect.call_method1("signature", (app,)) {
+            Ok(signature) => signature.call_method1("bind", (py.None(), py.None())).is_ok(),
+            Err(_) => true,
+        };
+        Ok((is_asgi, takes_two))
+    };
+    match found().map_err(|error| Failure::failed(log::traceback(py, &error)))? {
+        (true, _) => Err(Failure::usage(format!("{spec} is an ASGI application; only WSGI is served here"))),
+        (false, false) => Err(Failure::usage(format!(
+            "{spec} cannot be called with (environ, start_response), so it is no WSGI application; \
+             if it makes one, write app.module = \"{spec}()\""
+        ))),
+        (false, true) => Ok(()),
+    }
 }
 
 fn find_callable<'py>(
