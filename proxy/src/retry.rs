@@ -24,9 +24,9 @@ pub(crate) enum Mishap {
     Garbled,
 }
 
-/// A request may see this many workers die under it. The second may have died by chance; a third would mean that the
-/// request is what kills them, and every worker takes the requests of others with it.
-const DEATHS: u32 = 2;
+/// A request may see this many workers die under it: two killed within a few milliseconds must not fail a GET. After the
+/// third it is likely that the request is what kills them, and each takes the requests of others with it.
+const DEATHS: u32 = 3;
 
 /// What to do after a mishap.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -148,6 +148,7 @@ mod tests {
     fn a_request_that_kills_workers_does_not_get_them_all() {
         let (mut route, many) = (Route::default(), Known { workers: 16, ..GET });
         assert_eq!(route.after(Mishap::Died, 1, &many), Verdict::Again);
-        assert_eq!(route.after(Mishap::Died, 2, &many), Verdict::GiveUp(Failure::WorkerDied));
+        assert_eq!(route.after(Mishap::Died, 2, &many), Verdict::Again);
+        assert_eq!(route.after(Mishap::Died, 3, &many), Verdict::GiveUp(Failure::WorkerDied));
     }
 }
