@@ -122,11 +122,13 @@ pub fn monotonic_ms() -> u64 {
     now.map_or(0, |now| now.tv_sec().unsigned_abs() * 1_000 + now.tv_nsec().unsigned_abs() / 1_000_000)
 }
 
-/// Resident memory of this process in KiB.
-pub fn resident_kib() -> u32 {
-    const PAGE_KIB: u32 = 4;
+/// Resident and virtual memory of this process in bytes.
+pub fn memory() -> (u64, u64) {
+    const PAGE: u64 = 4096;
     let statm = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
-    statm.split_whitespace().nth(1).and_then(|pages| pages.parse::<u32>().ok()).unwrap_or(0) * PAGE_KIB
+    let mut sizes = statm.split_whitespace().map(|pages| pages.parse::<u64>().unwrap_or(0) * PAGE);
+    let virtual_size = sizes.next().unwrap_or(0);
+    (sizes.next().unwrap_or(0), virtual_size)
 }
 
 /// The mapped board.

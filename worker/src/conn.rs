@@ -101,7 +101,7 @@ impl<S: Stream> Conn<S> {
 
     /// Whether no request is being received or served, and the last answer has left.
     pub fn is_idle(&self) -> bool {
-        matches!(self.phase, Phase::Head) && self.used == self.input.len() && self.sent == self.output.len()
+        matches!(self.phase, Phase::Head) && self.unused() == 0 && self.unsent() == 0
     }
 
     /// Whether the peer can still receive something.
@@ -123,12 +123,12 @@ impl<S: Stream> Conn<S> {
 
     /// The stream has room for output.
     pub fn on_writable(&mut self, cx: &mut Context<'_>) -> Step {
-        let before = self.output.len() - self.sent;
+        let before = self.unsent();
         if before == 0 {
             return Step::Wait;
         }
         self.flush();
-        let left = self.output.len() - self.sent;
+        let left = self.unsent();
         let progress = left < before;
         match self.phase {
             Phase::Closing { .. } => {
@@ -167,7 +167,7 @@ impl<S: Stream> Conn<S> {
     pub fn on_deadline(&mut self, cx: &Context<'_>) -> Step {
         self.deadline = None;
         match &self.phase {
-            Phase::Head if self.used == self.input.len() => Step::Drop,
+            Phase::Head if self.unused() == 0 => Step::Drop,
             Phase::Head => {
                 self.refuse(Refusal { status: 408, reason: "the request head did not arrive in time" }, cx)
             }
@@ -176,7 +176,7 @@ impl<S: Stream> Conn<S> {
             }
             Phase::Busy => {
                 self.too_slow = true;
-                self.gone |= self.wants_room || self.sent < self.output.len();
+                self.gone |= self.wants_room || self.unsent() > 0;
                 self.wake_if_wanted()
             }
             Phase::Closing { .. } => Step::Drop,
@@ -188,7 +188,7 @@ impl<S: Stream> Conn<S> {
         loop {
             let room = match &self.phase {
                 Phase::Head | Phase::Body { .. } => usize::MAX,
-                Phase::Busy => READ_AHEAD.saturating_sub(self.input.len() - self.used),
+                Phase::Busy => READ_AHEAD.saturating_sub(self.unused()),
                 Phase::Closing { .. } => return self.close_step(cx),
             };
             let mut progress = self.read(cx.scratch, room);
@@ -202,7 +202,7 @@ impl<S: Stream> Conn<S> {
                     Err(refusal) => return self.refuse(refusal, cx),
                 },
                 _ => {
-                    let something = self.used < self.input.len() || self.ended;
+                    let something = self.unused() > 0 || self.ended;
                     return if self.wants_body && something { self.wake_if_wanted() } else { Step::Wait };
                 }
             };
@@ -214,11 +214,9 @@ impl<S: Stream> Conn<S> {
             }
             if self.ended {
                 return match &self.phase {
-                    Phase::Head if self.used == self.input.len() && self.sent == self.output.len() => {
-                        Step::Drop
-                    }
+                    Phase::Head if self.unused() == 0 && self.unsent() == 0 => Step::Drop,
                     // The peer has said all, but not yet heard all.
-                    Phase::Head if self.used == self.input.len() => self.close(cx),
+                    Phase::Head if self.unused() == 0 => self.close(cx),
                     _ => self.refuse(Refusal { status: 400, reason: "the request ended early" }, cx),
                 };
             }
@@ -252,13 +250,13 @@ impl<S: Stream> Conn<S> {
     }
 
     fn idle_deadline(&self, cx: &Context<'_>) -> Instant {
-        cx.now + if self.sent < self.output.len() { cx.rules.write } else { cx.rules.keepalive }
+        cx.now + if self.unsent() > 0 { cx.rules.write } else { cx.rules.keepalive }
     }
 
     /// Ends the connection after what is still to be sent.
     fn close(&mut self, cx: &Context<'_>) -> Step {
         self.phase = Phase::Closing { shut: false };
-        self.deadline = Some(cx.now + if self.sent < self.output.len() { cx.rules.write } else { LINGER });
+        self.deadline = Some(cx.now + if self.unsent() > 0 { cx.rules.write } else { LINGER });
         self.close_step(cx)
     }
 
@@ -287,7 +285,7 @@ impl<S: Stream> Conn<S> {
         self.in_head = false;
         self.consume(head.len());
         self.decoder = Decoder::new(head.framing(), cx.rules.head.body);
-        if head.expect_continue() && !self.decoder.is_done() && self.used == self.input.len() {
+        if head.expect_continue() && !self.decoder.is_done() && self.unused() == 0 {
             self.output.extend_from_slice(encode::CONTINUE);
             self.flush();
         }
@@ -331,7 +329,7 @@ impl<S: Stream> Conn<S> {
             }
             discarded.clear();
         }
-        !self.ended || self.used < self.input.len()
+        !self.ended || self.unused() > 0
     }
 
     fn refuse(&mut self, refusal: Refusal, cx: &Context<'_>) -> Step {
@@ -345,7 +343,7 @@ impl<S: Stream> Conn<S> {
         if self.gone {
             return Step::Drop;
         }
-        if self.sent < self.output.len() {
+        if self.unsent() > 0 {
             return Step::Wait;
         }
         if let Phase::Closing { shut: shut @ false } = &mut self.phase {
@@ -370,7 +368,7 @@ impl<S: Stream> Conn<S> {
     }
 
     fn wake_if_wanted(&mut self) -> Step {
-        if self.wants_body && self.sent == self.output.len() {
+        if self.wants_body && self.unsent() == 0 {
             // The deadline was that of the body.
             self.deadline = None;
         }

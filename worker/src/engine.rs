@@ -338,7 +338,8 @@ impl Engine {
         let now = self.now.get();
         self.timers.borrow_mut().add(now + HOUSEKEEPING, Due::Housekeeping);
         self.refresh_date();
-        self.slot().rss_kib.store(board::resident_kib(), Relaxed);
+        let (resident, _) = board::memory();
+        self.slot().rss_kib.store(u32::try_from(resident / 1024).unwrap_or(u32::MAX), Relaxed);
         let late: Vec<ConnId> = (self.conns.borrow().iter())
             .filter(|(_, entry)| entry.conn.deadline().is_some_and(|deadline| deadline <= now))
             .map(|(slot, entry)| ConnId { slot: slot as u32, generation: entry.generation })

@@ -7,7 +7,7 @@ use mio::event::Source as MioSource;
 use mio::{Events, Interest, Poll, Token};
 use nix::sys::epoll::{Epoll, EpollEvent, EpollFlags};
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::time::Duration;
 
 /// Events taken from the kernel in one turn; more come in the next.
@@ -169,11 +169,8 @@ fn host_event(fd: BorrowedFd<'_>, readable: bool, writable: bool) -> EpollEvent 
 }
 
 /// A second descriptor for the same file, close-on-exec.
-#[expect(unsafe_code, reason = "a raw descriptor number comes from mio or from the host")]
 pub fn duplicate(fd: RawFd) -> io::Result<OwnedFd> {
-    // SAFETY: the number is only borrowed for the call; a closed one makes fcntl fail with EBADF.
-    let borrowed = unsafe { BorrowedFd::borrow_raw(fd) };
-    borrowed.as_fd().try_clone_to_owned()
+    with_fd(fd, |fd| fd.try_clone_to_owned())
 }
 
 /// Takes over a descriptor that another process or another language handed to us for good.
@@ -186,13 +183,13 @@ pub fn adopt(fd: RawFd) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
-/// Borrows a descriptor number of the host for one call.
-#[expect(unsafe_code, reason = "the host names its descriptors by number")]
+/// Borrows a descriptor number, of mio or of the host, for one call.
+#[expect(unsafe_code, reason = "mio and the host name their descriptors by number")]
 pub fn with_fd<T>(fd: RawFd, then: impl FnOnce(BorrowedFd<'_>) -> io::Result<T>) -> io::Result<T> {
     if fd < 0 {
         return Err(io::Error::from_raw_os_error(nix::libc::EBADF));
     }
-    // SAFETY: borrowed for the call only; the kernel answers EBADF if the host has closed it.
+    // SAFETY: borrowed for the call only; the kernel answers EBADF if its owner has closed it.
     then(unsafe { BorrowedFd::borrow_raw(fd) })
 }
 
@@ -200,6 +197,7 @@ pub fn with_fd<T>(fd: RawFd, then: impl FnOnce(BorrowedFd<'_>) -> io::Result<T>)
 mod tests {
     use super::*;
     use std::io::Write;
+    use std::os::fd::AsFd;
     use std::os::unix::net::UnixStream;
 
     #[test]

@@ -11,7 +11,7 @@ use appliance_worker::board::Board;
 use appliance_worker::listen::Listener;
 use appliance_worker::{Boot, Engine, Error, reactor};
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyDict};
+use pyo3::types::PyDict;
 use std::net::SocketAddr;
 
 /// Serves until told to stop; the exit code of the process.
@@ -87,11 +87,9 @@ fn template(py: Python<'_>, settings: &Settings) -> PyResult<Template> {
     fixed.set_item("wsgi.run_once", false)?;
     fixed.set_item("wsgi.input_terminated", true)?;
     fixed.set_item("wsgi.file_wrapper", py.get_type::<FileWrapper>())?;
-    fixed.set_item("uwsgi.version", py.import("uwsgi")?.getattr("version")?)?;
-    fixed.set_item(
-        "uwsgi.node",
-        PyBytes::new(py, nix::unistd::gethostname().unwrap_or_default().as_encoded_bytes()),
-    )?;
+    let uwsgi = py.import("uwsgi")?;
+    fixed.set_item("uwsgi.version", uwsgi.getattr("version")?)?;
+    fixed.set_item("uwsgi.node", uwsgi.getattr("hostname")?)?;
     Template::new(py, fixed)
 }
 

@@ -58,15 +58,20 @@ fn leave(py: Python<'_>, worker: &Worker, call: &Call, park: impl FnOnce()) -> P
     back.map(drop)
 }
 
-/// Waits until `deadline`, whoever comes back before.
-pub fn until(py: Python<'_>, worker: &Worker, call: &Call, deadline: Instant) -> PyResult<()> {
-    let timer = worker.engine.wake_at(call.core, deadline);
-    let mut result = Ok(());
-    while result.is_ok() && Instant::now() < deadline {
-        result = park(py, worker, call);
+/// Runs `wait`, in which the request is woken at `deadline` if it has not come back before.
+pub fn with_timer<T>(worker: &Worker, call: &Call, deadline: Option<Instant>, wait: impl FnOnce() -> T) -> T {
+    let timer = deadline.map(|deadline| worker.engine.wake_at(call.core, deadline));
+    let result = wait();
+    if let Some(timer) = timer {
+        worker.engine.cancel_timer(timer);
     }
-    worker.engine.cancel_timer(timer);
     result
+}
+
+/// uWSGI's time-outs: seconds from now, and 0 means none.
+pub fn deadline(timeout: f64) -> PyResult<Option<Instant>> {
+    let pause = (timeout > 0.0).then(|| seconds(timeout)).transpose()?;
+    Ok(pause.map(|pause| Instant::now() + pause))
 }
 
 /// Reads on in the body of the request on `core`; waits while nothing has arrived. `TimeoutError` when `deadline` has
@@ -111,7 +116,14 @@ pub fn seconds(seconds: f64) -> PyResult<Duration> {
 pub fn sleep(py: Python<'_>, seconds: f64) -> PyResult<()> {
     let pause = self::seconds(seconds)?;
     let (worker, call) = current(py, "appliance.sleep()")?;
-    until(py, &worker, &call, Instant::now() + pause)
+    let deadline = Instant::now() + pause;
+    with_timer(&worker, &call, Some(deadline), || {
+        let mut parked = Ok(());
+        while parked.is_ok() && Instant::now() < deadline {
+            parked = park(py, &worker, &call);
+        }
+        parked
+    })
 }
 
 /// `appliance.wait(awaitable, timeout=None)`: runs a coroutine, or waits for a future, on the shared loop, and gives its
@@ -131,14 +143,14 @@ pub fn wait<'py>(
     if !is_done()? {
         let waker = Bound::new(py, Waker { core: call.core, remote: worker.engine.remote() })?;
         future.call_method1(pyo3::intern!(py, "add_done_callback"), (&waker,))?;
-        let timer = deadline.map(|deadline| worker.engine.wake_at(call.core, deadline));
-        let mut parked = Ok(());
-        while parked.is_ok() && !is_done()? && deadline.is_none_or(|deadline| Instant::now() < deadline) {
-            parked = park(py, &worker, &call);
-        }
-        if let Some(timer) = timer {
-            worker.engine.cancel_timer(timer);
-        }
+        let is_late = || deadline.is_some_and(|deadline| Instant::now() >= deadline);
+        let parked = with_timer(&worker, &call, deadline, || {
+            let mut parked = Ok(());
+            while parked.is_ok() && !is_done()? && !is_late() {
+                parked = park(py, &worker, &call);
+            }
+            parked
+        });
         if parked.is_err() || !is_done()? {
             // Its end is no news to anybody any more.
             let _ = future.call_method1(pyo3::intern!(py, "remove_done_callback"), (&waker,));

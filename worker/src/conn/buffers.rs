@@ -7,6 +7,16 @@ use std::io::ErrorKind;
 const IDLE_CAPACITY: usize = 1024;
 
 impl<S: Stream> Conn<S> {
+    /// Bytes that were received and not used yet.
+    pub(super) fn unused(&self) -> usize {
+        self.input.len() - self.used
+    }
+
+    /// Bytes that are to be sent and have not left yet.
+    pub(super) fn unsent(&self) -> usize {
+        self.output.len() - self.sent
+    }
+
     pub(super) fn read(&mut self, scratch: &mut [u8], room: usize) -> bool {
         while self.unread && !self.ended && room > 0 {
             match self.stream.read(scratch) {
@@ -47,13 +57,13 @@ impl<S: Stream> Conn<S> {
     }
 
     pub(super) fn flush(&mut self) {
-        if self.gone || self.sent == self.output.len() {
+        if self.gone || self.unsent() == 0 {
             return;
         }
         let output = std::mem::take(&mut self.output);
         self.sent += self.write(&output[self.sent..]);
         self.output = output;
-        if self.sent == self.output.len() {
+        if self.unsent() == 0 {
             self.output.clear();
             self.sent = 0;
         }
@@ -61,14 +71,14 @@ impl<S: Stream> Conn<S> {
 
     pub(super) fn consume(&mut self, n: usize) {
         self.used += n;
-        if self.used == self.input.len() {
+        if self.unused() == 0 {
             self.input.clear();
             self.used = 0;
         }
     }
 
     pub(super) fn trim(&mut self) {
-        if self.used == self.input.len() && self.input.capacity() > IDLE_CAPACITY {
+        if self.unused() == 0 && self.input.capacity() > IDLE_CAPACITY {
             self.input = Vec::new();
         }
         if self.output.is_empty() && self.output.capacity() > IDLE_CAPACITY {

@@ -43,7 +43,7 @@ impl<S: Stream> Conn<S> {
             return Sent::Gone;
         }
         let mut taken = 0;
-        if self.sent == self.output.len() {
+        if self.unsent() == 0 {
             taken = self.write(data);
             if self.gone {
                 return Sent::Gone;
@@ -52,8 +52,7 @@ impl<S: Stream> Conn<S> {
                 return Sent::All;
             }
         }
-        let room =
-            cx.rules.write_buffer.saturating_sub(self.output.len() - self.sent).min(data.len() - taken);
+        let room = cx.rules.write_buffer.saturating_sub(self.unsent()).min(data.len() - taken);
         self.output.extend_from_slice(&data[taken..taken + room]);
         taken += room;
         if self.deadline.is_none() {

@@ -87,12 +87,7 @@ impl From<&appliance_config::Settings> for Rules {
     fn from(settings: &appliance_config::Settings) -> Rules {
         let (limits, timeouts) = (&settings.limits, &settings.timeouts);
         Rules {
-            head: Limits {
-                request_line: limits.request_line,
-                header_bytes: limits.header_bytes,
-                headers: limits.headers,
-                body: limits.body,
-            },
+            head: limits.into(),
             body_buffer: limits.body_buffer,
             write_buffer: limits.write_buffer,
             header: timeouts.header,

@@ -1,9 +1,10 @@
 //! What an application on a core may ask of the engine, and what a host may: all of it short, none of it calls back.
 use super::{ConnId, Due, Engine, entry};
 use crate::board;
-use crate::conn::{BodyRead, Sent};
+use crate::conn::{BodyRead, Conn, Sent};
 use crate::cores::CoreId;
 use crate::inbox::Remote;
+use crate::listen::Socket;
 use crate::reactor;
 use crate::timers::TimerId;
 use crate::waits::WaitId;
@@ -16,6 +17,12 @@ impl Engine {
     fn conn_of(&self, core: CoreId) -> Option<ConnId> {
         let alive = self.cores.borrow().is_live(core);
         self.serving.borrow()[core.index as usize].filter(|_| alive).map(|serving| serving.conn)
+    }
+
+    /// Asks the connection of a request something; `None` if either is over.
+    fn on_conn<T>(&self, core: CoreId, ask: impl FnOnce(&mut Conn<Socket>) -> T) -> Option<T> {
+        let id = self.conn_of(core)?;
+        entry(&mut self.conns.borrow_mut(), id).map(|entry| ask(&mut entry.conn))
     }
 
     /// Sends response bytes, as they go on the wire. `Gone` also for a request that has ended.
@@ -33,22 +40,17 @@ impl Engine {
 
     /// Whether the client of this request can still receive something.
     pub fn is_connected(&self, core: CoreId) -> bool {
-        let id = self.conn_of(core);
-        id.and_then(|id| entry(&mut self.conns.borrow_mut(), id).map(|entry| entry.conn.is_connected()))
-            .unwrap_or(false)
+        self.on_conn(core, |conn| conn.is_connected()).unwrap_or(false)
     }
 
     /// Whether all of this request's body has arrived, read or not.
     pub fn is_body_complete(&self, core: CoreId) -> bool {
-        let id = self.conn_of(core);
-        id.and_then(|id| entry(&mut self.conns.borrow_mut(), id).map(|entry| entry.conn.is_body_complete()))
-            .unwrap_or(true)
+        self.on_conn(core, |conn| conn.is_body_complete()).unwrap_or(true)
     }
 
     /// The descriptor of the request's connection (uWSGI `connection_fd`); it stays ours.
     pub fn connection_fd(&self, core: CoreId) -> Option<RawFd> {
-        let id = self.conn_of(core)?;
-        entry(&mut self.conns.borrow_mut(), id).map(|entry| entry.conn.stream().as_raw_fd())
+        self.on_conn(core, |conn| conn.stream().as_raw_fd())
     }
 
     /// Ends the response here, although the request may run on (uWSGI `disconnect`): what was sent is flushed, the
@@ -62,11 +64,7 @@ impl Engine {
 
     /// Drops the connection without flushing: the client must see that the response is not complete.
     pub fn abort(&self, core: CoreId) {
-        if let Some(id) = self.conn_of(core)
-            && let Some(entry) = entry(&mut self.conns.borrow_mut(), id)
-        {
-            entry.conn.abort();
-        }
+        self.on_conn(core, Conn::abort);
     }
 
     /// The request on this core has ended; with `keep` its connection may be used for the next one. `failed` counts an

@@ -53,12 +53,12 @@ impl Aio {
 
     /// A future for anything that can be awaited; one of `concurrent.futures` is taken as it is.
     pub fn future<'py>(&self, py: Python<'py>, awaitable: Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
-        let keywords = PyDict::new(py);
-        keywords.set_item("loop", &self.event_loop)?;
         let pooled = py.import("concurrent.futures")?.getattr("Future")?;
         if awaitable.is_instance(&pooled)? {
             return Ok(awaitable);
         }
+        let keywords = PyDict::new(py);
+        keywords.set_item("loop", &self.event_loop)?;
         py.import("asyncio")?.call_method("ensure_future", (awaitable,), Some(&keywords))
     }
 

@@ -70,11 +70,7 @@ fn total_requests() -> PyResult<u64> {
 /// Resident and virtual memory of this process in bytes.
 #[pyfunction]
 fn mem() -> (u64, u64) {
-    const PAGE: u64 = 4096;
-    let statm = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
-    let mut pages = statm.split_whitespace().map(|n| n.parse::<u64>().unwrap_or(0) * PAGE);
-    let virtual_size = pages.next().unwrap_or(0);
-    (pages.next().unwrap_or(0), virtual_size)
+    appliance_worker::board::memory()
 }
 
 #[pyfunction]

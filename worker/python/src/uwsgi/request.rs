@@ -5,7 +5,6 @@ use pyo3::exceptions::PyOSError;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 use std::os::fd::RawFd;
-use std::time::Instant;
 
 #[pyfunction]
 pub fn async_id(py: Python<'_>) -> PyResult<u32> {
@@ -39,27 +38,15 @@ pub fn disconnect(py: Python<'_>) -> PyResult<()> {
 #[pyo3(signature = (timeout = 0.0, /))]
 pub fn chunked_read(py: Python<'_>, timeout: f64) -> PyResult<Bound<'_, PyBytes>> {
     let (worker, call) = wait::current(py, "uwsgi.chunked_read()")?;
-    let input = call.input(py)?;
-    let input = input.bind(py).borrow();
-    let pause = (timeout > 0.0).then(|| wait::seconds(timeout)).transpose()?;
-    match pause.map(|pause| Instant::now() + pause) {
-        Some(deadline) => {
-            let timer = worker.engine.wake_at(call.core, deadline);
-            let read = input.read_some(py, Some(deadline));
-            worker.engine.cancel_timer(timer);
-            read
-        }
-        None => input.read_some(py, None),
-    }
+    let (input, deadline) = (call.input(py)?, wait::deadline(timeout)?);
+    wait::with_timer(&worker, &call, deadline, || input.get().read_some(py, deadline))
 }
 
 /// The same without waiting: `None` if nothing has arrived.
 #[pyfunction]
 pub fn chunked_read_nb(py: Python<'_>) -> PyResult<Option<Bound<'_, PyBytes>>> {
     let (_, call) = wait::current(py, "uwsgi.chunked_read_nb()")?;
-    let input = call.input(py)?;
-    let input = input.bind(py).borrow();
-    input.read_now(py)
+    call.input(py)?.get().read_now(py)
 }
 
 /// Promises a file, or a part of one, as the body: `start_response` first, then return `[]`. `None` if it cannot be read.

@@ -57,17 +57,15 @@ fn park_for(
     pending: &[Pending],
     mut go_on: impl FnMut(&PyResult<()>) -> bool,
 ) -> PyResult<()> {
-    let engine = &worker.engine;
-    let timer =
-        pending.iter().filter_map(Pending::deadline).min().map(|when| engine.wake_at(call.core, when));
     call.ready_fd.set(-1);
-    let mut parked = wait::park(py, worker, call);
-    while go_on(&parked) {
-        parked = wait::park(py, worker, call);
-    }
-    if let Some(timer) = timer {
-        engine.cancel_timer(timer);
-    }
+    let nearest = pending.iter().filter_map(Pending::deadline).min();
+    let parked = wait::with_timer(worker, call, nearest, || {
+        let mut parked = wait::park(py, worker, call);
+        while go_on(&parked) {
+            parked = wait::park(py, worker, call);
+        }
+        parked
+    });
     cancel(worker, call, pending);
     parked
 }
@@ -122,8 +120,7 @@ fn wait_fd<'py>(
     interest: appliance_worker::Interest,
 ) -> PyResult<Bound<'py, PyBytes>> {
     let (worker, call) = wait::current(py, "waiting for a descriptor")?;
-    let deadline =
-        (timeout > 0.0).then(|| wait::seconds(timeout)).transpose()?.map(|pause| Instant::now() + pause);
+    let deadline = wait::deadline(timeout)?;
     let wait = (worker.engine.wake_on_fd(call.core, fd, interest))
         .map_err(|error| PyOSError::new_err(format!("cannot wait for descriptor {fd}: {error}")))?;
     call.pending.borrow_mut().push(Pending::Fd { wait, fd, deadline });

@@ -80,15 +80,12 @@ impl Template {
         for dummy in 0..ROOM {
             fixed.del_item(dummy)?;
         }
-        let name = |name: &'static str| {
-            let key = format!("HTTP_{}", name.to_ascii_uppercase().replace('-', "_"));
-            (name.as_bytes(), PyString::intern(py, &key).unbind())
-        };
+        let name = |name: &'static str| (name.as_bytes(), PyString::intern(py, &variable(name)).unbind());
         Ok(Template { base: fixed.unbind(), names: USUAL.into_iter().map(name).collect() })
     }
 
-    /// The `environ` of one request. `input` is its `wsgi.input` with the bytes that are
-    /// there already, `core` the number of its core.
+    /// The `environ` of one request. `input` is its `wsgi.input` with the number of bytes that are there
+    /// already, `core` the number of its core.
     pub fn environ<'py>(
         &self,
         py: Python<'py>,
@@ -141,8 +138,7 @@ impl Template {
                     }
                 }
                 None => {
-                    let key = format!("HTTP_{}", name.to_ascii_uppercase().replace('-', "_"));
-                    add(py, environ, PyString::new(py, &key).as_any(), value)?;
+                    add(py, environ, PyString::new(py, &variable(name)).as_any(), value)?;
                 }
             }
         }
@@ -159,6 +155,11 @@ impl Template {
         }
         Ok(())
     }
+}
+
+/// The key of a header field (RFC 3875 section 4.1.18).
+fn variable(name: &str) -> String {
+    format!("HTTP_{}", name.to_ascii_uppercase().replace('-', "_"))
 }
 
 /// Adds a header field; a repeated one is joined as RFC 9110 section 5.3 allows, cookies as RFC 6265 wants them.
@@ -185,17 +186,13 @@ fn add_fact(py: Python<'_>, environ: &Bound<'_, PyDict>, name: &str, value: &[u8
         // A local process has no address; a server on a unix socket is called what the template says.
         return Ok(());
     }
-    let (address, number) = match memchr_last(value) {
+    let (address, number) = match value.iter().rposition(|&byte| byte == b':') {
         Some(colon) => (&value[..colon], &value[colon + 1..]),
         None => (value, &b""[..]),
     };
     let address = address.strip_prefix(b"[").and_then(|inner| inner.strip_suffix(b"]")).unwrap_or(address);
     environ.set_item(host, latin1(py, address))?;
     environ.set_item(port, latin1(py, number))
-}
-
-fn memchr_last(value: &[u8]) -> Option<usize> {
-    value.iter().rposition(|&byte| byte == b':')
 }
 
 fn is_private(name: &str) -> bool {
