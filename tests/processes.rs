@@ -69,7 +69,7 @@ fn a_post_that_has_reached_a_killed_worker_is_not_sent_again() {
     let mut client = appliance.client();
     client.send("POST / HTTP/1.1\r\nHost: test\r\nContent-Length: 2\r\n\r\nhi");
     let posts = appliance.dir().path().join("posts");
-    until("the application has it", || posts.exists());
+    until("the application has it", || fs::read_to_string(&posts).is_ok_and(|text| text == "x"));
     for worker in ["worker 1", "worker 2"] {
         appliance.process(worker).signal(Signal::SIGKILL);
     }
