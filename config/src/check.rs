@@ -159,6 +159,7 @@ fn limits(read: &mut Reader) -> Limits {
         body: read.size("limits.body"),
         body_buffer: read.size("limits.body_buffer"),
         write_buffer: read.size("limits.write_buffer"),
+        stream_window: read.size("limits.stream_window"),
         waiting: read.whole("limits.waiting"),
         connections: read.whole("limits.connections"),
         backlog: read.whole("limits.backlog"),

@@ -119,6 +119,8 @@ keys! {
     "limits.body_buffer": Some(r#""64KiB""#), size("1B", "1GiB"), "nginx `client_body_buffer_size`, uWSGI `post-buffering`";
     /// Unsent bytes of a response above which its producer waits.
     "limits.write_buffer": Some(r#""64KiB""#), size("4KiB", "1GiB"), "nginx `proxy_buffers`";
+    /// Bytes of one body that may be under way between proxy and worker, each way; a larger `body_buffer` counts instead.
+    "limits.stream_window": Some(r#""256KiB""#), size("16KiB", "1GiB"), "HTTP/2 `SETTINGS_INITIAL_WINDOW_SIZE`";
     /// Requests that may wait for a core in one worker (else 503).
     "limits.waiting": Some("1000"), whole("a number of requests", 0, 1_000_000), "nginx Plus `queue`";
     /// Client connections of the whole proxy; more are closed at once.

@@ -129,6 +129,8 @@ pub struct Limits {
     pub body_buffer: usize,
     /// Unsent response bytes above which the producing core waits.
     pub write_buffer: usize,
+    /// Bytes of one body that may be under way between proxy and worker, each way.
+    pub stream_window: usize,
     /// Requests that may wait for a core in one worker (else 503).
     pub waiting: usize,
     /// Client connections of the whole proxy (more are closed at once).

@@ -113,6 +113,7 @@ fn limit(settings: &Settings, name: &str) -> Option<Value> {
         "body" => size(limits.body),
         "body_buffer" => size(limits.body_buffer as u64),
         "write_buffer" => size(limits.write_buffer as u64),
+        "stream_window" => size(limits.stream_window as u64),
         "waiting" => whole(limits.waiting as u64),
         "connections" => whole(limits.connections as u64),
         "backlog" => whole(limits.backlog.into()),

@@ -259,6 +259,7 @@ mod tests {
             body: 1000,
             body_buffer: 0,
             write_buffer: 0,
+            stream_window: 0,
             waiting: 0,
             connections: 0,
             backlog: 0,

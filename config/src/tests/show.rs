@@ -21,6 +21,7 @@ limits.headers = 10
 limits.body = "1GiB"
 limits.body_buffer = "1MB"
 limits.write_buffer = "5000B"
+limits.stream_window = "20000B"
 limits.waiting = 0
 limits.connections = 5
 limits.backlog = 6

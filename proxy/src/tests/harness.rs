@@ -335,6 +335,7 @@ pub(super) fn settings() -> Settings {
             body: 1_000_000,
             body_buffer: 1000,
             write_buffer: 1000,
+            stream_window: 256 * 1024,
             waiting: 10,
             connections: 100,
             backlog: 100,
