@@ -26,6 +26,7 @@ pub(crate) struct Client {
     reached: AtomicBool,
     upgraded: AtomicBool,
     reset_on_drop: AtomicBool,
+    more_coming: AtomicBool,
 }
 
 impl Peer {
@@ -67,6 +68,7 @@ impl Client {
             reached: AtomicBool::new(false),
             upgraded: AtomicBool::new(false),
             reset_on_drop: AtomicBool::new(false),
+            more_coming: AtomicBool::new(false),
         }
     }
 
@@ -97,6 +99,15 @@ impl Client {
     /// The answer was cut and only the end of the connection would mark its end: the client must see a reset instead.
     pub(crate) fn set_reset_on_drop(&self) {
         self.reset_on_drop.store(true, Relaxed);
+    }
+
+    /// More of the answer is there already: what is flushed now may wait for it, and leave in one write.
+    pub(crate) fn set_more_coming(&self, is: bool) {
+        self.more_coming.store(is, Relaxed);
+    }
+
+    pub(crate) fn is_more_coming(&self) -> bool {
+        self.more_coming.load(Relaxed)
     }
 
     pub(crate) fn is_reset_on_drop(&self) -> bool {

@@ -56,15 +56,9 @@ impl Exchange {
     }
 
     /// Decides about a try that failed: whether there is another one. If not, `failure` says why.
-    pub(crate) fn settle(&mut self, session: &Session, mishap: Mishap, workers: u32) -> bool {
-        let known = Known {
-            idempotent: session.req_header().method.is_idempotent(),
-            replayable: !session.as_ref().retry_buffer_truncated(),
-            answered: session.response_written().is_some(),
-            workers,
-        };
+    pub(crate) fn settle(&mut self, mishap: Mishap, known: &Known) -> bool {
         self.seat = None;
-        match self.route.after(mishap, self.worker, &known) {
+        match self.route.after(mishap, self.worker, known) {
             Verdict::Again => true,
             Verdict::GiveUp(failure) => {
                 self.failure = Some(failure);

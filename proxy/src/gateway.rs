@@ -7,8 +7,10 @@ use crate::error::Failure;
 use crate::exchange::{Exchange, client_failure};
 use crate::forwarded;
 use crate::hop::{self, Hop, Progress};
+use crate::link::Links;
+use crate::relay;
 use crate::request_id::{self, RequestIds, X_REQUEST_ID};
-use crate::retry::{Mishap, Route};
+use crate::retry::{Known, Mishap, Route};
 use crate::stats::Stats;
 use crate::strict;
 use crate::workers::Workers;
@@ -18,7 +20,7 @@ use bytes::Bytes;
 use http::header::{
     CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HOST, HeaderName, RETRY_AFTER, TRANSFER_ENCODING,
 };
-use http::{HeaderValue, StatusCode, Version};
+use http::{HeaderValue, Method, StatusCode, Version};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::modules::http::HttpModules;
 use pingora::proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
@@ -39,18 +41,25 @@ pub(crate) struct Shared {
 
 /// The phases of all requests of one thread.
 pub(crate) struct Gateway {
-    shared: Arc<Shared>,
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) links: Arc<Links>,
+    pub(crate) drain: DrainWatch,
     hop: Hop,
     log: Arc<AccessLog>,
-    drain: DrainWatch,
     /// Stands in until pingora hands over the connection's own.
     nobody: Arc<Client>,
 }
 
 impl Gateway {
-    pub(crate) fn new(shared: Arc<Shared>, hop: Hop, log: Arc<AccessLog>, drain: DrainWatch) -> Self {
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        links: Arc<Links>,
+        hop: Hop,
+        log: Arc<AccessLog>,
+        drain: DrainWatch,
+    ) -> Self {
         let nobody = Arc::new(Client::new(Peer::Unix, false, HeaderValue::from_static("unix:")));
-        Self { shared, hop, log, drain, nobody }
+        Self { shared, links, drain, hop, log, nobody }
     }
 
     /// Rewrites the request to what may be forwarded: no forged header, origin-form target, one true `Host`.
@@ -87,13 +96,33 @@ impl Gateway {
         Ok(())
     }
 
-    /// A try failed: pingora tries again or goes to `fail_to_proxy`.
-    fn settle(&self, session: &Session, mishap: Mishap, exchange: &mut Exchange) -> bool {
-        let again = exchange.settle(session, mishap, self.shared.workers.count());
+    /// A try failed; whether there is another one. `is_answered`: the client has seen something of an answer.
+    pub(crate) fn settle(
+        &self,
+        method: &Method,
+        mishap: Mishap,
+        is_answered: bool,
+        is_replayable: bool,
+        exchange: &mut Exchange,
+    ) -> bool {
+        let known = Known {
+            idempotent: method.is_idempotent(),
+            replayable: is_replayable,
+            answered: is_answered,
+            workers: self.shared.workers.count(),
+        };
+        let again = exchange.settle(mishap, &known);
         if again {
             self.shared.stats.retries.fetch_add(1, Relaxed);
         }
         again
+    }
+
+    /// The same for a request on pingora's own upstream path.
+    fn settle_hop(&self, session: &Session, mishap: Mishap, exchange: &mut Exchange) -> bool {
+        let is_replayable = !session.as_ref().retry_buffer_truncated();
+        let is_answered = session.response_written().is_some();
+        self.settle(&session.req_header().method, mishap, is_answered, is_replayable, exchange)
     }
 }
 
@@ -136,19 +165,25 @@ impl ProxyHttp for Gateway {
         }
     }
 
+    /// Serves the request over the link. Only an upgrade goes on to pingora's upstream path, which can give the client a
+    /// connection of its own.
     async fn request_filter(&self, session: &mut Session, exchange: &mut Exchange) -> Result<bool> {
-        let session = session.as_mut();
-        session.set_read_timeout(Some(self.shared.settings.timeouts.body));
+        let downstream = session.as_mut();
+        downstream.set_read_timeout(Some(self.shared.settings.timeouts.body));
         // HTTP/1.0 knows no interim answers (RFC 9110 section 15.2).
-        session.set_ignore_info_resp(session.req_header().version == Version::HTTP_10);
-        exchange.progress.has_body = !session.is_body_empty();
-        self.normalize(session.req_header_mut(), exchange)?;
-        Ok(false)
+        downstream.set_ignore_info_resp(downstream.req_header().version == Version::HTTP_10);
+        exchange.progress.has_body = !downstream.is_body_empty();
+        self.normalize(downstream.req_header_mut(), exchange)?;
+        if session.is_upgrade_req() {
+            return Ok(false);
+        }
+        relay::serve(self, session, exchange).await?;
+        Ok(true)
     }
 
-    async fn upstream_peer(&self, session: &mut Session, exchange: &mut Exchange) -> Result<Box<HttpPeer>> {
+    async fn upstream_peer(&self, _session: &mut Session, exchange: &mut Exchange) -> Result<Box<HttpPeer>> {
         match self.shared.workers.reserve(&mut exchange.route).await {
-            Ok(seat) => Ok(self.hop.peer(exchange.sit(seat), session.is_upgrade_req())),
+            Ok(seat) => Ok(self.hop.peer(exchange.sit(seat))),
             Err(failure) => exchange.fail(failure),
         }
     }
@@ -160,7 +195,8 @@ impl ProxyHttp for Gateway {
         exchange: &mut Exchange,
         mut error: Box<Error>,
     ) -> Box<Error> {
-        error.set_retry(self.settle(session, hop::connect_mishap(&error), exchange));
+        let mishap = hop::io_cause(&error).map_or(Mishap::Unconnected, hop::connect_mishap);
+        error.set_retry(self.settle_hop(session, mishap, exchange));
         error
     }
 
@@ -235,7 +271,9 @@ impl ProxyHttp for Gateway {
     ) -> Box<Error> {
         let again = match error.esource() {
             _ if exchange.failure.is_some() => false,
-            ErrorSource::Upstream => self.settle(session, hop::mishap(&error, exchange.progress), exchange),
+            ErrorSource::Upstream => {
+                self.settle_hop(session, hop::mishap(&error, exchange.progress), exchange)
+            }
             ErrorSource::Downstream => {
                 exchange.failure = Some(client_failure(&error));
                 false

@@ -46,16 +46,8 @@ impl Hop {
     }
 
     /// The way to the worker at which the request has its seat.
-    pub(crate) fn peer(&self, seat: &Seat, is_upgrade: bool) -> Box<HttpPeer> {
-        let mut peer = Box::new(self.peers[seat.worker as usize - 1].clone());
-        // A successor listens on the same path: connections of the predecessor must not be taken for its own.
-        peer.group_key = u64::from(seat.instance);
-        if is_upgrade {
-            // pingora applies them to every read and write, also to those of a WebSocket that may be silent for hours.
-            peer.options.read_timeout = None;
-            peer.options.write_timeout = None;
-        }
-        peer
+    pub(crate) fn peer(&self, seat: &Seat) -> Box<HttpPeer> {
+        Box::new(self.peers[seat.worker as usize - 1].clone())
     }
 }
 
@@ -67,8 +59,8 @@ fn peer(upstreams: &dyn Upstreams, worker: WorkerId, timeouts: &Timeouts) -> Res
     peer.options.read_timeout = Some(timeouts.response).filter(|time| *time > Duration::ZERO);
     // A worker that takes no more of a body, because no core is free or the application does not read, is silent too.
     peer.options.write_timeout = peer.options.read_timeout;
-    // Well before the worker's own keep-alive ends, so that a request is not sent into a connection that is being closed.
-    peer.options.idle_timeout = Some(timeouts.keepalive / 2);
+    // Each request here wants a connection of its own for another protocol; one that is refused is not worth keeping.
+    peer.options.idle_timeout = Some(Duration::ZERO);
     Ok(peer)
 }
 
@@ -121,15 +113,11 @@ pub(crate) fn check_answer(method: &Method, answer: &ResponseHeader) -> Result<(
 }
 
 /// What a failed connection means.
-pub(crate) fn connect_mishap(error: &Error) -> Mishap {
-    match io_cause(error) {
-        // A unix listener whose backlog is full does not let the connection wait, it says EAGAIN.
-        Some(cause) if cause.kind() == io::ErrorKind::WouldBlock => Mishap::Full,
-        Some(cause) if cause.raw_os_error().is_some_and(|code| DESCRIPTORS_EXHAUSTED.contains(&code)) => {
-            Mishap::Full
-        }
-        _ => Mishap::Unconnected,
-    }
+pub(crate) fn connect_mishap(error: &io::Error) -> Mishap {
+    // A unix listener whose backlog is full does not let the connection wait, it says EAGAIN.
+    let is_full = error.kind() == io::ErrorKind::WouldBlock
+        || error.raw_os_error().is_some_and(|code| DESCRIPTORS_EXHAUSTED.contains(&code));
+    if is_full { Mishap::Full } else { Mishap::Unconnected }
 }
 
 /// How far the current try had come when it failed.
@@ -203,7 +191,8 @@ mod tests {
             let inner = Error::because(ErrorType::ConnectError, "inner", io::Error::from(kind));
             Error::because(ErrorType::ConnectError, "outer", inner)
         };
-        assert_eq!(connect_mishap(&error(io::ErrorKind::WouldBlock)), Mishap::Full);
-        assert_eq!(connect_mishap(&error(io::ErrorKind::ConnectionRefused)), Mishap::Unconnected);
+        let mishap = |kind| io_cause(&error(kind)).map(connect_mishap);
+        assert_eq!(mishap(io::ErrorKind::WouldBlock), Some(Mishap::Full));
+        assert_eq!(mishap(io::ErrorKind::ConnectionRefused), Some(Mishap::Unconnected));
     }
 }

@@ -13,15 +13,20 @@ mod accept;
 mod access_log;
 mod admin;
 mod balance;
+mod carrier;
 mod client;
 mod conn;
 mod drain;
 mod error;
 mod exchange;
 mod forwarded;
+mod framed;
 mod framing;
 mod gateway;
 mod hop;
+mod line;
+mod link;
+mod relay;
 mod request_id;
 mod retry;
 mod runtime;
@@ -29,6 +34,7 @@ mod socket;
 mod stats;
 mod stream;
 mod strict;
+mod upload;
 mod workers;
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ use crate::drain::{Drain, DrainWatch};
 use crate::error::StartError;
 use crate::gateway::{Gateway, Shared};
 use crate::hop::Hop;
+use crate::link::Links;
 use crate::request_id::RequestIds;
 use crate::stats::Stats;
 use crate::workers::{HOLD, Workers};
@@ -92,6 +93,7 @@ async fn end(shared: &Shared, drain: &Drain, mut gone: mpsc::Receiver<()>) -> u6
 struct Prepared {
     runtime: Runtime,
     listeners: Vec<Listener>,
+    links: Arc<Links>,
     front: Arc<Front>,
 }
 
@@ -112,7 +114,9 @@ fn prepare(
     };
     let hop = Hop::new(&**upstreams, &shared.settings.timeouts)?;
     let log = Arc::new(AccessLog::new(style(&shared.settings.log)));
-    let gateway = Gateway::new(shared.clone(), hop, log.clone(), watch.clone());
+    let limits = &shared.settings.limits;
+    let links = Links::new(&**upstreams, limits.stream_window, shared.settings.timeouts.connect);
+    let gateway = Gateway::new(shared.clone(), links.clone(), hop, log.clone(), watch.clone());
     let conf = ServerConf {
         threads: 1,
         upstream_keepalive_pool_size: IDLE_HOPS,
@@ -122,16 +126,16 @@ fn prepare(
     };
     let proxy = Arc::new(http_proxy(&Arc::new(conf), gateway));
     let front = Arc::new(Front { proxy, shared: shared.clone(), log });
-    Ok(Prepared { runtime, listeners, front })
+    Ok(Prepared { runtime, listeners, links, front })
 }
 
 impl Prepared {
     /// Starts the thread; it drops `alive` at its end.
     fn spawn(self, watch: &DrainWatch, alive: &mpsc::Sender<()>) -> Result<JoinHandle<()>, StartError> {
         let (watch, alive) = (watch.clone(), alive.clone());
-        let Self { runtime, listeners, front } = self;
+        let Self { runtime, listeners, links, front } = self;
         let life = move || {
-            runtime.block_on(thread(listeners, front, watch));
+            runtime.block_on(thread(listeners, links, front, watch));
             drop(alive);
         };
         std::thread::Builder::new().name("proxy".into()).spawn(life).map_err(StartError::Thread)
@@ -139,7 +143,8 @@ impl Prepared {
 }
 
 /// One proxy thread's life: until the last connection is gone or the patience ends.
-async fn thread(listeners: Vec<Listener>, front: Arc<Front>, mut watch: DrainWatch) {
+async fn thread(listeners: Vec<Listener>, links: Arc<Links>, front: Arc<Front>, mut watch: DrainWatch) {
+    links.start();
     let (alive, mut gone) = mpsc::channel(1);
     let log = front.log.clone();
     let flusher = log.clone();

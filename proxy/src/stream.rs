@@ -147,6 +147,14 @@ impl ClientStream {
         Poll::Ready(Ok(()))
     }
 
+    /// Sends all that is buffered.
+    fn poll_rest(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while self.sent < self.outbound.len() {
+            ready!(self.poll_send(cx, &[]))?;
+        }
+        Poll::Ready(Ok(()))
+    }
+
     /// One `writev` of what is buffered and of `more`; how much of `more` has left.
     fn poll_send(&mut self, cx: &mut Context<'_>, more: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
         let buffered = &self.outbound[self.sent..];
@@ -188,6 +196,10 @@ impl Stall {
 impl AsyncRead for ClientStream {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
+        // Whoever waits for the client has nothing more for it now: what was held back to leave together leaves.
+        if let Poll::Ready(Err(error)) = this.poll_rest(cx) {
+            return Poll::Ready(Err(error));
+        }
         if this.client.is_upgraded() {
             return this.poll_raw(cx, into);
         }
@@ -234,15 +246,16 @@ impl AsyncWrite for ClientStream {
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        while this.sent < this.outbound.len() {
-            ready!(this.poll_send(cx, &[]))?;
+        if this.client.is_more_coming() && this.outbound.len() - this.sent < COALESCE_BYTES {
+            return Poll::Ready(Ok(()));
         }
-        Poll::Ready(Ok(()))
+        this.poll_rest(cx)
     }
 
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        ready!(self.as_mut().poll_flush(cx))?;
-        Pin::new(&mut self.get_mut().socket).poll_shutdown(cx)
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        ready!(this.poll_rest(cx))?;
+        Pin::new(&mut this.socket).poll_shutdown(cx)
     }
 }
 

@@ -28,8 +28,6 @@ pub(crate) struct Workers {
 /// A request's place at a worker; given back when dropped.
 pub(crate) struct Seat {
     pub(crate) worker: WorkerId,
-    /// The process that the board named when the place was taken.
-    pub(crate) instance: u32,
     workers: Arc<Workers>,
 }
 
@@ -80,7 +78,7 @@ impl Workers {
         let turn = self.turn.fetch_add(1, Relaxed);
         let chosen = choose(self.seen(), self.count(), tried, turn)?;
         self.in_flight[chosen.worker as usize - 1].fetch_add(1, Relaxed);
-        Some(Seat { worker: chosen.worker, instance: chosen.load.instance, workers: self.clone() })
+        Some(Seat { worker: chosen.worker, workers: self.clone() })
     }
 }
 

@@ -1,4 +1,5 @@
 //! A proxy in this process, fake workers on unix sockets, and a client that speaks raw bytes. Everything has a deadline.
+use super::link;
 use crate::{Load, Upstreams, WorkerId, runtime};
 use appliance_config::Settings;
 use appliance_config::settings::{
@@ -268,13 +269,20 @@ pub(super) fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
     }
 }
 
-/// Serves one fake worker's socket.
+/// Serves one fake worker's socket: links, and HTTP.
 pub(super) fn worker(listener: &UnixListener, index: usize, board: &Arc<Board>, handler: &Handler) {
     for stream in listener.incoming() {
         let (board, handler, mut stream) = (board.clone(), handler.clone(), stream.unwrap());
-        board.connections[index].fetch_add(1, SeqCst);
         std::thread::spawn(move || {
-            while let Some(request) = read_request(&mut stream) {
+            let mut first = vec![0];
+            if stream.read_exact(&mut first).is_err() {
+                return;
+            }
+            board.connections[index].fetch_add(1, SeqCst);
+            if first[0] == appliance_link::hello::FIRST_BYTE {
+                return link::serve(stream, index, &board, &handler);
+            }
+            while let Some(request) = read_request(std::mem::take(&mut first), &mut stream) {
                 board.requests[index].fetch_add(1, SeqCst);
                 if !handler(request, &mut stream) {
                     return;
@@ -284,9 +292,8 @@ pub(super) fn worker(listener: &UnixListener, index: usize, board: &Arc<Board>, 
     }
 }
 
-/// Head and, if it has a length, body of the next request. A chunked body is left to the handler.
-fn read_request(stream: &mut UnixStream) -> Option<Request> {
-    let mut head = Vec::new();
+/// Head and, if it has a length, body of the next request, which begins with `head`. A chunked body is left to the handler.
+pub(super) fn read_request(mut head: Vec<u8>, stream: &mut UnixStream) -> Option<Request> {
     while !head.ends_with(b"\r\n\r\n") {
         let mut byte = [0];
         if stream.read(&mut byte).ok()? == 0 {

@@ -1,0 +1,130 @@
+//! Moves the bytes of one connection of the link: a task that reads frames for the streams, and writes what they have put
+//! into the outbox. Everything that became ready in one turn of the runtime leaves in one `writev`, because the task runs
+//! after those that woke it. `link.rs` starts it. It must never look into a payload.
+use crate::WorkerId;
+use crate::line::{End, Line};
+use appliance_link::Header;
+use appliance_link::frame::HEADER;
+use bytes::{Buf, Bytes, BytesMut};
+use std::io;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use tokio::io::{AsyncReadExt, AsyncWrite};
+use tokio::net::UnixStream;
+
+/// Room for one read.
+const READ: usize = 64 * 1024;
+/// Reads in one turn, so that those who wait for what was read get theirs.
+const READS: usize = 4;
+/// Longest head of an answer; nginx allows 8 KiB by default, hyper 400 KiB.
+const MOST_HEAD: usize = 1024 * 1024 + 4096;
+/// Payloads from this size on share the memory they were read into; smaller ones are copied, so that a slow client that
+/// holds a few bytes does not hold all of it.
+const SHARED: usize = 4096;
+
+/// See the module. A future that ends with the connection.
+pub(crate) struct Carrier {
+    line: Arc<Line>,
+    socket: UnixStream,
+    inbound: BytesMut,
+    /// For messages.
+    worker: WorkerId,
+}
+
+impl Carrier {
+    /// `inbound` is what came behind the worker's hello.
+    pub(crate) fn new(line: Arc<Line>, socket: UnixStream, inbound: BytesMut, worker: WorkerId) -> Self {
+        Self { line, socket, inbound, worker }
+    }
+
+    /// Reads what is there. `Ready`: the connection has ended.
+    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<End> {
+        for _ in 0..READS {
+            if !self.take_frames() {
+                return Poll::Ready(End::Garbled);
+            }
+            self.inbound.reserve(READ);
+            match pin!(self.socket.read_buf(&mut self.inbound)).poll(cx) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Ok(1..)) => {}
+                Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(End::Closed),
+            }
+        }
+        if !self.take_frames() {
+            return Poll::Ready(End::Garbled);
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    /// Hands all complete frames to their streams; false after a violation.
+    fn take_frames(&mut self) -> bool {
+        loop {
+            let taken = match Header::parse(&self.inbound, MOST_HEAD) {
+                Ok(None) => return true,
+                Ok(Some(header)) => {
+                    self.inbound.advance(HEADER);
+                    let payload = if header.length < SHARED {
+                        let copy = Bytes::copy_from_slice(&self.inbound[..header.length]);
+                        self.inbound.advance(header.length);
+                        copy
+                    } else {
+                        self.inbound.split_to(header.length).freeze()
+                    };
+                    header.with(payload).and_then(|frame| self.line.receive(frame))
+                }
+                Err(violation) => Err(violation),
+            };
+            if let Err(violation) = taken {
+                tracing::error!(worker = self.worker, "the worker's link is closed: {violation}");
+                return false;
+            }
+        }
+    }
+
+    /// Writes what waits. `Ready`: the connection has ended.
+    fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        loop {
+            let mut result = Poll::Pending;
+            let (line, socket) = (&self.line, &mut self.socket);
+            let any = line.flush(cx.waker(), |outbox| {
+                let (slices, count) = outbox.slices();
+                result = Pin::new(&mut *socket).poll_write_vectored(cx, &slices[..count]);
+                match &result {
+                    Poll::Ready(Ok(taken)) => *taken,
+                    _ => 0,
+                }
+            });
+            match result {
+                _ if !any => return Poll::Pending,
+                Poll::Ready(Ok(1..)) => {}
+                Poll::Ready(Ok(0)) => return Poll::Ready(()),
+                // The worker is gone, but what it sent before is still to be read; the end follows.
+                Poll::Ready(Err(error)) if is_gone(&error) => return Poll::Pending,
+                Poll::Ready(Err(_)) => return Poll::Ready(()),
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+    }
+}
+
+fn is_gone(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset)
+}
+
+impl Future for Carrier {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        if let Poll::Ready(end) = self.poll_read(cx) {
+            self.line.end(end);
+            return Poll::Ready(());
+        }
+        if self.poll_write(cx).is_ready() {
+            self.line.end(End::Closed);
+            return Poll::Ready(());
+        }
+        if self.line.is_done() { Poll::Ready(()) } else { Poll::Pending }
+    }
+}

@@ -1,0 +1,207 @@
+//! Carries one request over the link: picks a worker, sends head and body as the client and the windows allow, and passes the
+//! answer on; again at another worker where `retry.rs` allows it. Called from pingora's request filter: pingora has read the
+//! request and frames the answer. It must never hold more of a body than a window.
+use crate::access_log::AppTime;
+use crate::error::Failure;
+use crate::exchange::{Exchange, client_failure};
+use crate::framed;
+use crate::gateway::Gateway;
+use crate::line::{End, Event, Line, Stream};
+use crate::request_id::X_REQUEST_ID;
+use crate::retry::Mishap;
+use crate::upload::Upload;
+use appliance_link::{Reason, frame};
+use bytes::Bytes;
+use http::header::{CONTENT_LENGTH, EXPECT, TRANSFER_ENCODING};
+use http::{HeaderValue, Version};
+use pingora::proxy::Session;
+use pingora::{Error, Result};
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::timeout;
+
+/// What ends a try before the answer is complete.
+enum Trouble {
+    /// At the worker.
+    Worker(Mishap),
+    /// At the client.
+    Client(Box<Error>),
+}
+
+impl From<Box<Error>> for Trouble {
+    fn from(error: Box<Error>) -> Self {
+        Self::Client(error)
+    }
+}
+
+/// Serves the request; an error means that it failed, and `exchange.failure` says how.
+pub(crate) async fn serve(gateway: &Gateway, session: &mut Session, exchange: &mut Exchange) -> Result<()> {
+    let workers = &gateway.shared.workers;
+    let upload = Upload::new(exchange.progress.has_body);
+    let mut relay = Relay { gateway, session, exchange, upload };
+    loop {
+        match workers.reserve(&mut relay.exchange.route).await {
+            Ok(seat) => relay.exchange.sit(seat),
+            Err(failure) => return relay.exchange.fail(failure),
+        };
+        match relay.attempt().await {
+            Ok(()) => return Ok(()),
+            Err(Trouble::Client(error)) => {
+                relay.exchange.failure = Some(client_failure(&error));
+                return Err(error);
+            }
+            Err(Trouble::Worker(mishap)) => {
+                if !relay.settle(mishap) {
+                    let failure = relay.exchange.failure.unwrap_or(Failure::Internal);
+                    return relay.exchange.fail(failure);
+                }
+            }
+        }
+    }
+}
+
+/// One request and what it travels with.
+struct Relay<'a> {
+    gateway: &'a Gateway,
+    session: &'a mut Session,
+    exchange: &'a mut Exchange,
+    upload: Upload,
+}
+
+impl Relay<'_> {
+    /// Decides about a try that failed: whether there is another one.
+    fn settle(&mut self, mishap: Mishap) -> bool {
+        let is_answered = self.exchange.progress.answer_begun;
+        let method = &self.session.req_header().method;
+        self.gateway.settle(method, mishap, is_answered, self.upload.is_replayable(), self.exchange)
+    }
+
+    /// One try at the worker at which the request has its seat.
+    async fn attempt(&mut self) -> Result<(), Trouble> {
+        let line = self.gateway.links.line(self.exchange.worker).await.map_err(Trouble::Worker)?;
+        self.upload.rewind();
+        // Only for these it matters whether an application has seen the request.
+        let announce = !self.session.req_header().method.is_idempotent();
+        let stream = self.open(&line, announce).ok_or(Trouble::Worker(Mishap::Unread))?;
+        loop {
+            match self.next(&stream).await? {
+                Event::Head { head, end } => {
+                    if self.begin_answer(&head, end, stream.has_more()).await? && end {
+                        return Ok(self.session.as_mut().write_response_body(Bytes::new(), true).await?);
+                    }
+                }
+                Event::Data { bytes, end } => {
+                    let count = bytes.len();
+                    self.exchange.client.set_more_coming(stream.has_more());
+                    self.session.as_mut().write_response_body(bytes, end).await?;
+                    if end {
+                        return Ok(());
+                    }
+                    stream.consume(count);
+                }
+                Event::Reset(Reason::Refused) => return Err(Trouble::Worker(Mishap::Unread)),
+                Event::Reset(_) | Event::Lost(End::Closed) => {
+                    let may_have_run = !announce || stream.has_entered();
+                    return Err(Trouble::Worker(self.ended(may_have_run)));
+                }
+                Event::Lost(End::Garbled) => return Err(Trouble::Worker(self.garbled())),
+            }
+        }
+    }
+
+    fn ended(&self, may_have_run: bool) -> Mishap {
+        match may_have_run {
+            _ if self.exchange.progress.answer_begun => Mishap::Answering,
+            true => Mishap::Died,
+            false => Mishap::Unread,
+        }
+    }
+
+    fn garbled(&self) -> Mishap {
+        if self.exchange.progress.answer_begun { Mishap::Answering } else { Mishap::Garbled }
+    }
+
+    /// Opens the request's stream; `None`: the connection has ended meanwhile.
+    fn open(&mut self, line: &Arc<Line>, announce: bool) -> Option<Stream> {
+        let origin = self.exchange.origin.as_ref()?;
+        let request = self.session.req_header();
+        let mut flags = 0;
+        let mut set = |flag, is: bool| flags |= if is { flag } else { 0 };
+        let is_empty = self.upload.is_empty();
+        set(frame::END, is_empty);
+        set(frame::OLD, request.version == Version::HTTP_10);
+        set(frame::EXPECT, self.upload.is_untouched() && !is_empty && request.headers.contains_key(EXPECT));
+        set(frame::ANNOUNCE, announce);
+        // While a body arrives the worker may rightly be silent, so only the proxy can tell when it is too late.
+        let limit = self.response_limit().filter(|_| is_empty);
+        let deadline_ms =
+            limit.map_or(0, |limit| u32::try_from(limit.as_millis()).unwrap_or(u32::MAX).max(1));
+        line.open(flags, |out| {
+            framed::put_request(out, request, origin, &self.exchange.client, &self.exchange.id, deadline_ms);
+        })
+    }
+
+    /// `timeouts.response`, if there is one.
+    fn response_limit(&self) -> Option<Duration> {
+        Some(self.gateway.shared.settings.timeouts.response).filter(|limit| *limit > Duration::ZERO)
+    }
+
+    /// The next event of the stream; meanwhile the body goes on, and the client is watched.
+    async fn next(&mut self, stream: &Stream) -> Result<Event, Trouble> {
+        let limit = self.response_limit();
+        loop {
+            let step = self.step(stream);
+            let stepped = match limit {
+                Some(limit) => timeout(limit, step).await.map_err(|_| Trouble::Worker(Mishap::Silent))?,
+                None => step.await,
+            };
+            if let Some(event) = stepped? {
+                return Ok(event);
+            }
+        }
+    }
+
+    /// Whatever comes first: an event, a piece of the body to send, or one to read. `None`: not an event.
+    async fn step(&mut self, stream: &Stream) -> Result<Option<Event>, Trouble> {
+        let Self { session, upload, .. } = self;
+        let session = session.as_mut();
+        tokio::select! {
+            biased;
+            event = poll_fn(|cx| stream.poll_next(cx)) => return Ok(Some(event)),
+            room = poll_fn(|cx| stream.poll_ready(cx)), if upload.has_next() => upload.send(stream, room),
+            read = session.read_body_or_idle(upload.is_complete()), if !upload.has_next() => {
+                let piece = read?.unwrap_or_default();
+                upload.take(piece, session.is_body_done());
+            }
+        }
+        Ok(None)
+    }
+
+    /// Passes the head of an answer on; whether it is the final one.
+    async fn begin_answer(&mut self, payload: &Bytes, end: bool, more: bool) -> Result<bool, Trouble> {
+        let Ok((mut answer, facts)) = framed::read_response(payload) else {
+            return Err(Trouble::Worker(Mishap::Garbled));
+        };
+        let session = self.session.as_mut();
+        let is_final = !answer.status.is_informational();
+        if is_final {
+            self.exchange.progress.answer_begun = true;
+            self.exchange.app = Some(AppTime { core: facts.core, micros: facts.micros });
+            answer.insert_header(X_REQUEST_ID, self.exchange.id.clone())?;
+            if let Some(length) = facts.length {
+                answer.insert_header(CONTENT_LENGTH, HeaderValue::from(length))?;
+            } else if !end && session.req_header().version == Version::HTTP_10 {
+                self.exchange.until_close = true;
+            } else if !end {
+                answer.insert_header(TRANSFER_ENCODING, HeaderValue::from_static("chunked"))?;
+            }
+            if self.exchange.until_close || self.gateway.drain.has_begun() {
+                session.set_keepalive(None);
+            }
+        }
+        self.exchange.client.set_more_coming(is_final && more);
+        session.write_response_header(answer).await?;
+        Ok(is_final)
+    }
+}
