@@ -13,11 +13,12 @@ use http::StatusCode;
 use pingora::apps::HttpServerApp;
 use pingora::protocols::http::{ServerSession, date::get_cached_date};
 use pingora::proxy::HttpProxy;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 use tokio::io::AsyncWriteExt;
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, Sleep, sleep, timeout, timeout_at};
 
 /// During a drain an idle connection is kept this long for a request that is already under way: closing it at once would
 /// break clients that send in the same moment. Their answer says `Connection: close`.
@@ -47,8 +48,9 @@ pub(crate) async fn serve(
     _counted: Counted,
 ) {
     let client = stream.client().clone();
+    let mut idle = Idle::new(front.shared.settings.timeouts.keepalive);
     loop {
-        if stream.inbound().is_empty() && !has_next(&mut stream, &front, &mut drain).await {
+        if stream.inbound().is_empty() && !has_next(&mut stream, &mut idle, &mut drain).await {
             return;
         }
         let head = match read_head(&mut stream, &front).await {
@@ -72,19 +74,43 @@ pub(crate) async fn serve(
     }
 }
 
+/// The end of an idle connection. One timer lives as long as the connection and is set anew only when it fires: setting one
+/// for each request would cost more than all else that happens between two requests.
+struct Idle {
+    timer: Pin<Box<Sleep>>,
+    limit: Duration,
+}
+
+impl Idle {
+    fn new(limit: Duration) -> Self {
+        Self { timer: Box::pin(sleep(limit)), limit }
+    }
+
+    /// Waits until `limit` has passed from now.
+    async fn over(&mut self) {
+        let end = Instant::now() + self.limit;
+        loop {
+            self.timer.as_mut().await;
+            if Instant::now() >= end {
+                return;
+            }
+            self.timer.as_mut().reset(end);
+        }
+    }
+}
+
 /// Waits for the first bytes of the next request; false: the connection is to be closed.
-async fn has_next(stream: &mut ClientStream, front: &Front, drain: &mut DrainWatch) -> bool {
-    let keepalive = front.shared.settings.timeouts.keepalive;
+async fn has_next(stream: &mut ClientStream, idle: &mut Idle, drain: &mut DrainWatch) -> bool {
     let awaited = tokio::select! {
         biased;
-        first = timeout(keepalive, stream.next()) => Some(first),
+        first = stream.next() => Some(first),
+        () = idle.over() => return false,
         () = drain.begun() => None,
     };
-    let awaited = match awaited {
-        Some(first) => first,
-        None => timeout(LAST_CALL, stream.next()).await,
-    };
-    matches!(awaited, Ok(Ok(true)))
+    match awaited {
+        Some(first) => matches!(first, Ok(true)),
+        None => matches!(timeout(LAST_CALL, stream.next()).await, Ok(Ok(true))),
+    }
 }
 
 /// Reads until the head is complete and has passed. The clock starts with its first byte and is looked at only when the

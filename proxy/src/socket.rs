@@ -1,5 +1,4 @@
 //! A client's socket, TCP or unix, as one type. `accept.rs` makes them, `stream.rs` owns them. No buffers, no policy.
-use bytes::BytesMut;
 use std::io;
 use std::os::fd::{AsRawFd, RawFd};
 use std::pin::Pin;
@@ -19,14 +18,6 @@ impl Socket {
         match self {
             Self::Tcp(tcp) => tcp.readable().await,
             Self::Unix(unix) => unix.readable().await,
-        }
-    }
-
-    /// Appends what there is to read; `WouldBlock` if there is nothing.
-    pub(crate) fn try_read(&self, into: &mut BytesMut) -> io::Result<usize> {
-        match self {
-            Self::Tcp(tcp) => tcp.try_read_buf(into),
-            Self::Unix(unix) => unix.try_read_buf(into),
         }
     }
 

@@ -11,10 +11,11 @@ use pingora::protocols::{
     GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl, TimingDigest,
     UniqueID,
 };
+use std::future::poll_fn;
 use std::io::{self, IoSlice};
 use std::mem::{MaybeUninit, take};
 use std::os::fd::AsRawFd;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -76,10 +77,10 @@ impl ClientStream {
         loop {
             self.inbound = BytesMut::new();
             self.socket.readable().await?;
-            self.inbound.reserve(HEAD_BYTES);
-            match self.socket.try_read(&mut self.inbound) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                read => return Ok(read? > 0),
+            // Not `try_read`: only this way tokio learns from a short read that there is no more, which saves the next.
+            let read = poll_fn(|cx| Poll::Ready(pin!(self.receive()).poll(cx))).await;
+            if let Poll::Ready(count) = read {
+                return Ok(count? > 0);
             }
         }
     }
