@@ -1,10 +1,12 @@
 //! One answer on its way out: the head that an application asked for, checked and planned, and its body cut into what the
-//! framing allows. Used by every host, so that all of them send the same bytes; it sends nothing itself.
+//! framing allows. Used by every host, so that all of them send the same bytes; it sends nothing itself. An answer that
+//! leaves over the link differs in how its head is written, and its body needs no framing of its own.
 use crate::engine::Engine;
 use crate::http::declared::{self, Declared, Invalid};
 use crate::http::encode;
 use crate::http::plan::{Answer as Facts, Body, Length, Plan};
 use crate::{CoreId, Request};
+use appliance_link::head::{self as link, MOST_RESPONSE, ResponseFacts};
 
 /// Bodies up to this size leave with their head in one piece.
 pub const TOGETHER: usize = 16 * 1024;
@@ -13,29 +15,65 @@ const CORE_HEADER: &[u8] = b"x-appliance-core";
 /// The private header by which the proxy names the client; its presence says that the proxy wants to know our side.
 pub const PEER_HEADER: &str = "x-appliance-peer";
 
+/// Room that the head of an answer must leave for what is added at its end: the date and the framing.
+const END_OF_HEAD: usize = 256;
+
+/// What an answer is written as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Wire {
+    /// Text of HTTP/1.1.
+    Http,
+    /// Payloads of frames.
+    Link,
+}
+
 /// A head that is being written into a buffer.
 #[derive(Debug)]
 pub struct Opening {
+    wire: Wire,
     out: Vec<u8>,
     status: u16,
     declared: Declared,
 }
 
 impl Opening {
-    /// Begins with the application's status, such as `200 OK`.
-    pub fn new(status: &[u8]) -> Result<Opening, Invalid> {
+    /// Begins the answer to `request`, which runs on `core`, with the application's status, such as `200 OK`.
+    pub fn new(request: &Request, core: CoreId, status: &[u8]) -> Result<Opening, Invalid> {
         let code = declared::status(status)?;
         let mut out = Vec::with_capacity(512);
-        encode::status_line(&mut out, status);
-        Ok(Opening { out, status: code, declared: Declared::default() })
+        let wire = if request.received.head.facts().is_some() { Wire::Link } else { Wire::Http };
+        match wire {
+            Wire::Http => encode::status_line(&mut out, status),
+            // Three digits and a space stand before the reason.
+            Wire::Link => {
+                let facts = ResponseFacts {
+                    status: code,
+                    core: core.index,
+                    reason: &status[4..],
+                    ..Default::default()
+                };
+                link::put_response(&mut out, &facts);
+            }
+        }
+        Ok(Opening { wire, out, status: code, declared: Declared::default() })
     }
 
     /// Adds one of the application's headers.
     pub fn header(&mut self, name: &[u8], value: &[u8]) -> Result<(), Invalid> {
         if self.declared.take(name, value)? {
-            encode::header(&mut self.out, name, value);
+            self.put(name, value);
+        }
+        if self.out.len() > MOST_RESPONSE - END_OF_HEAD {
+            return Err(Invalid::TooLarge(MOST_RESPONSE));
         }
         Ok(())
+    }
+
+    fn put(&mut self, name: &[u8], value: &[u8]) {
+        match self.wire {
+            Wire::Http => encode::header(&mut self.out, name, value),
+            Wire::Link => link::put_field(&mut self.out, name, value),
+        }
     }
 
     /// Plans the answer and completes its head. `whole` is the length of the body if all of it is there.
@@ -61,21 +99,28 @@ impl Opening {
         }
         .plan();
         if !self.declared.date {
-            encode::header(&mut self.out, b"Date", &engine.date());
+            self.put(b"Date", &engine.date());
         }
-        encode::framing(&mut self.out, &plan);
-        if request.peer.trusted && head.header(PEER_HEADER).is_some() {
-            let micros = request.arrived.elapsed().as_micros();
-            encode::header(&mut self.out, CORE_HEADER, format!("{} {micros}", core.index).as_bytes());
+        let micros = || u64::try_from(request.arrived.elapsed().as_micros()).unwrap_or(u64::MAX);
+        match self.wire {
+            Wire::Http => {
+                encode::framing(&mut self.out, &plan);
+                if request.peer.trusted && head.header(PEER_HEADER).is_some() {
+                    let time = format!("{} {}", core.index, micros());
+                    encode::header(&mut self.out, CORE_HEADER, time.as_bytes());
+                }
+                encode::end_of_head(&mut self.out);
+            }
+            Wire::Link => link::amend_response(&mut self.out, micros(), plan.length()),
         }
-        encode::end_of_head(&mut self.out);
-        (Answer::new(plan), self.out)
+        (Answer::new(self.wire, plan), self.out)
     }
 }
 
 /// An answer whose head is written.
 #[derive(Debug)]
 pub struct Answer {
+    wire: Wire,
     plan: Plan,
     length: Option<Length>,
     dropped: u64,
@@ -90,15 +135,17 @@ pub struct Piece<'a> {
     pub content: &'a [u8],
     /// The end of a chunk.
     pub after: &'static [u8],
+    /// The body has come to its announced length with this piece.
+    pub last: bool,
 }
 
 impl Answer {
-    fn new(plan: Plan) -> Answer {
+    fn new(wire: Wire, plan: Plan) -> Answer {
         let length = match plan.body {
             Body::Length(n) => Some(Length::new(n)),
             _ => None,
         };
-        Answer { plan, length, dropped: 0 }
+        Answer { wire, plan, length, dropped: 0 }
     }
 
     /// Frames a piece of the body. Content that the framing has no room for is dropped and counted.
@@ -107,7 +154,7 @@ impl Answer {
         let (allowed, after) = match (&mut self.length, self.plan.body) {
             (Some(length), _) => (length.take(content.len()), &b""[..]),
             (None, Body::None { .. }) => (0, &b""[..]),
-            (None, Body::Chunked) if !content.is_empty() => {
+            (None, Body::Chunked) if self.wire == Wire::Http && !content.is_empty() => {
                 encode::chunk_size(&mut before, content.len());
                 (content.len(), encode::CHUNK_END)
             }
@@ -116,7 +163,13 @@ impl Answer {
         if self.length.is_some() {
             self.dropped += (content.len() - allowed) as u64;
         }
-        Piece { before, content: &content[..allowed], after }
+        let last = self.length.is_some_and(|length| length.missing() == 0);
+        Piece { before, content: &content[..allowed], after, last }
+    }
+
+    /// Whether no byte follows the head.
+    pub fn has_no_body(&self) -> bool {
+        matches!(self.plan.body, Body::None { .. } | Body::Length(0))
     }
 
     /// Whether nothing that the application may still give can be sent: the answer to a `HEAD`, or a body that is
@@ -127,7 +180,7 @@ impl Answer {
 
     /// What follows the last piece.
     pub fn end(&self) -> &'static [u8] {
-        if self.plan.body == Body::Chunked { encode::LAST_CHUNK } else { b"" }
+        if self.wire == Wire::Http && self.plan.body == Body::Chunked { encode::LAST_CHUNK } else { b"" }
     }
 
     /// Bytes that were announced with `Content-Length` and have not come. Not 0: the connection must be closed, so that
@@ -152,9 +205,13 @@ mod tests {
     use super::*;
 
     fn answer(declared: Option<u64>, status: u16) -> Answer {
+        on(Wire::Http, declared, status)
+    }
+
+    fn on(wire: Wire, declared: Option<u64>, status: u16) -> Answer {
         let version = crate::http::Version::Http11;
         let facts = Facts { version, head_only: false, status, declared, whole: None, keep_alive: true };
-        Answer::new(facts.plan())
+        Answer::new(wire, facts.plan())
     }
 
     #[test]
@@ -184,5 +241,17 @@ mod tests {
         let mut answer = answer(Some(3), 304);
         assert_eq!(answer.piece(b"abc").content, b"");
         assert_eq!((answer.end(), answer.missing(), answer.dropped()), (&b""[..], 0, 0));
+        assert!(answer.has_no_body());
+    }
+
+    #[test]
+    fn a_stream_needs_no_framing_but_knows_its_last_piece() {
+        let mut answer = on(Wire::Link, None, 200);
+        let plain = |content, last| Piece { before: Vec::new(), content, after: b"", last };
+        assert_eq!(answer.piece(b"abc"), plain(b"abc", false));
+        assert_eq!(answer.end(), b"");
+        let mut answer = on(Wire::Link, Some(5), 200);
+        assert_eq!(answer.piece(b"abc"), plain(b"abc", false));
+        assert_eq!(answer.piece(b"defg"), plain(b"de", true));
     }
 }

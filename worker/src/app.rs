@@ -18,7 +18,8 @@ pub struct Peer {
     pub server_address: String,
     /// Our own port (WSGI `SERVER_PORT`).
     pub server_port: String,
-    /// The peer is the proxy: its private `x-appliance-*` headers are facts, anybody else's are ignored.
+    /// The peer is the proxy: it may open a link, and its private `x-appliance-*` headers are facts, anybody else's are
+    /// ignored.
     pub trusted: bool,
 }
 
@@ -42,7 +43,11 @@ pub struct Request {
     pub peer: Rc<Peer>,
     /// When it was complete enough to run.
     pub arrived: Instant,
-    pub(crate) conn: crate::engine::ConnId,
+    /// After this nobody waits for the answer any more, so it is not begun; `None`: no limit.
+    pub deadline: Option<Instant>,
+    pub(crate) place: crate::engine::Place,
+    /// The proxy must know that an application sees the request before one does.
+    pub(crate) announce: bool,
 }
 
 /// When the host wants [`Host::turn`] to be called, if no event comes before.

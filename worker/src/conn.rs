@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 mod buffers;
 mod exchange;
 mod terms;
-pub use terms::{BodyRead, Context, Rules, Sent, Step, Stream};
+pub use terms::{BodyRead, Context, Outcome, Rules, Sent, Step, Stream};
 
 /// How long a closed connection goes on discarding input, so that the kernel does not reset it before the peer has read
 /// our last words (nginx `lingering_timeout`).
@@ -41,6 +41,8 @@ pub struct Conn<S> {
     stream: S,
     phase: Phase,
     scan: Scan,
+    /// The first byte of the connection has not come.
+    is_new: bool,
     /// The first byte of a head has come, its last has not.
     in_head: bool,
     decoder: Decoder,
@@ -71,6 +73,7 @@ impl<S: Stream> Conn<S> {
             stream,
             phase: Phase::Head,
             scan: Scan::default(),
+            is_new: true,
             in_head: false,
             decoder: Decoder::new(Framing::None, 0),
             input: Vec::new(),
@@ -192,6 +195,9 @@ impl<S: Stream> Conn<S> {
                 Phase::Closing { .. } => return self.close_step(cx),
             };
             let mut progress = self.read(cx.scratch, room);
+            if self.is_link(cx) {
+                return Step::Link;
+            }
             progress |= match &mut self.phase {
                 Phase::Head => match self.parse(cx) {
                     Ok(progress) => progress,

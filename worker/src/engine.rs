@@ -7,10 +7,12 @@ use crate::conn::{Conn, Rules};
 use crate::cores::{CoreId, Cores};
 use crate::error::Error;
 use crate::inbox::Inbox;
+use crate::links::Link;
 use crate::listen::{Listener, Socket};
 use crate::reactor::{Event, Reactor, Source};
 use crate::timers::Timers;
 use crate::waits::Waits;
+use appliance_link::StreamId;
 use slab::Slab;
 use std::cell::{Cell, RefCell};
 use std::io;
@@ -20,7 +22,11 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 mod connections;
+mod dispatch;
+mod drain;
+mod links;
 mod serving;
+use dispatch::Claims;
 
 /// Connections accepted from one listener in one turn, so that a flood of them does not starve the others.
 const ACCEPTS_PER_TURN: usize = 64;
@@ -32,9 +38,6 @@ const HOUSEKEEPING: Duration = Duration::from_secs(1);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// At most one line in this time says that no connection can be accepted.
 const ACCEPT_WARNING: Duration = Duration::from_secs(60);
-/// A draining worker goes on answering on idle connections for this long, because a request may be on its way.
-const IDLE_GRACE: Duration = Duration::from_millis(250);
-
 /// Names one connection; never the next one in the same slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ConnId {
@@ -42,18 +45,44 @@ pub struct ConnId {
     generation: u32,
 }
 
+/// Where a request came from and its answer goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    conn: ConnId,
+    /// A stream of a link, or [`WHOLE`].
+    stream: StreamId,
+}
+
+/// An HTTP/1.1 connection serves one request at a time and has no streams. On a link, 0 is no stream either.
+const WHOLE: StreamId = 0;
+
 #[derive(Debug)]
 struct Entry {
-    conn: Conn<Socket>,
+    way: Way,
     peer: Rc<Peer>,
     generation: u32,
+}
+
+/// How requests come on a connection.
+#[derive(Debug)]
+enum Way {
+    /// One after the other.
+    Http(Http),
+    /// Many at once.
+    Link(Link<Socket>),
+}
+
+#[derive(Debug)]
+struct Http {
+    conn: Conn<Socket>,
+    /// Serves the current request.
     core: Option<CoreId>,
 }
 
 /// What a core is doing, as the engine sees it.
 #[derive(Clone, Copy, Debug)]
 struct Serving {
-    conn: ConnId,
+    place: Place,
     arrived: Instant,
 }
 
@@ -98,9 +127,17 @@ pub struct Engine {
     timers: RefCell<Timers<Due>>,
     waits: RefCell<Waits>,
     pending: RefCell<Vec<ConnId>>,
+    claims: RefCell<Claims>,
+    /// Links that have something to send at the end of this turn.
+    unsent: RefCell<Vec<ConnId>>,
     scratch: RefCell<Box<[u8]>>,
     generation: Cell<u32>,
+    /// When this turn began.
     now: Cell<Instant>,
+    /// When a core last gave the loop back.
+    latest: Cell<Instant>,
+    /// When the links were last flushed.
+    flushed: Cell<Instant>,
     date: RefCell<Vec<u8>>,
     draining: Cell<bool>,
     signals: RefCell<Option<mio::net::UnixStream>>,
@@ -135,9 +172,13 @@ impl Engine {
             timers: RefCell::default(),
             waits: RefCell::default(),
             pending: RefCell::default(),
+            claims: RefCell::default(),
+            unsent: RefCell::default(),
             scratch: RefCell::new(vec![0; SCRATCH].into_boxed_slice()),
             generation: Cell::new(0),
             now: Cell::new(now),
+            latest: Cell::new(now),
+            flushed: Cell::new(now),
             date: RefCell::default(),
             draining: Cell::new(false),
             signals: RefCell::default(),
@@ -189,16 +230,18 @@ impl Engine {
     fn turn(&self, host: &dyn Host, events: &mut Vec<Event>) -> Result<(), Error> {
         self.wait(host, events)?;
         let started = Instant::now();
-        self.now.set(started);
+        [&self.now, &self.latest, &self.flushed].iter().for_each(|clock| clock.set(started));
         self.slot().tick_ms.store(board::monotonic_ms(), Relaxed);
         for event in events.drain(..) {
             self.on_event(host, event);
         }
         self.fire_timers(host);
         self.advance_pending(host);
+        self.enter_announced(host);
         self.start_waiting(host);
         host.turn();
         self.resume_runnable(host);
+        self.flush_links();
         self.slot().lag_us.store(u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX), Relaxed);
         Ok(())
     }
@@ -238,10 +281,6 @@ impl Engine {
         }
     }
 
-    fn is_done(&self) -> bool {
-        self.draining.get() && self.conns.borrow().is_empty() && self.cores.borrow().busy() == 0
-    }
-
     fn on_event(&self, host: &dyn Host, event: Event) {
         match event.source {
             Source::Listener(index) => self.accept(host, index),
@@ -276,15 +315,7 @@ impl Engine {
     fn advance_pending(&self, host: &dyn Host) {
         let pending = std::mem::take(&mut *self.pending.borrow_mut());
         for id in pending {
-            self.with_conn(host, id, |conn, cx| conn.advance(cx));
-        }
-    }
-
-    fn start_waiting(&self, host: &dyn Host) {
-        loop {
-            let next = self.cores.borrow_mut().take_waiting();
-            let Some((core, request)) = next else { return };
-            self.enter(host, core, request);
+            self.advance(host, id);
         }
     }
 
@@ -293,10 +324,9 @@ impl Engine {
         let runnable = self.cores.borrow().runnable();
         for _ in 0..runnable {
             let next = self.cores.borrow_mut().take_runnable();
-            match next {
-                Some(core) => host.resume(core),
-                None => return,
-            }
+            let Some(core) = next else { return };
+            self.flush_if_late();
+            host.resume(core);
         }
     }
 
@@ -310,38 +340,19 @@ impl Engine {
         Ok(())
     }
 
-    /// No new connections; what runs is finished.
-    fn drain(&self) {
-        if self.draining.replace(true) {
-            return;
-        }
-        self.slot().set_state(State::Draining);
-        tracing::debug!(worker = self.boot.worker_id, "draining");
-        for mut listener in self.listeners.borrow_mut().drain(..) {
-            // The master holds the same socket, so closing our descriptor would not take it out of our epoll instance.
-            if let Err(error) = listener.unwatch(&self.reactor.borrow()) {
-                tracing::warn!(worker = self.boot.worker_id, %error, "cannot stop watching a listener");
-            }
-        }
-        self.timers.borrow_mut().add(self.now.get() + IDLE_GRACE, Due::CloseIdle);
-    }
-
-    fn close_idle(&self) {
-        let (rules, now) = (&self.boot.rules, self.now.get());
-        let is_over = |since: Instant| since + IDLE_GRACE <= now;
-        self.conns.borrow_mut().retain(|_, entry| !entry.conn.idle_since(rules).is_some_and(is_over));
-        self.slot().connections.store(self.conns.borrow().len() as u32, Relaxed);
-        self.timers.borrow_mut().add(self.now.get() + IDLE_GRACE, Due::CloseIdle);
-    }
-
     fn keep_house(&self, host: &dyn Host) {
         let now = self.now.get();
         self.timers.borrow_mut().add(now + HOUSEKEEPING, Due::Housekeeping);
         self.refresh_date();
         let (resident, _) = board::memory();
         self.slot().rss_kib.store(u32::try_from(resident / 1024).unwrap_or(u32::MAX), Relaxed);
+        let is_late = |entry: &Entry| match &entry.way {
+            Way::Http(http) => http.conn.deadline().is_some_and(|deadline| deadline <= now),
+            // The proxy keeps the time for its streams.
+            Way::Link(_) => false,
+        };
         let late: Vec<ConnId> = (self.conns.borrow().iter())
-            .filter(|(_, entry)| entry.conn.deadline().is_some_and(|deadline| deadline <= now))
+            .filter(|(_, entry)| is_late(entry))
             .map(|(slot, entry)| ConnId { slot: slot as u32, generation: entry.generation })
             .collect();
         for id in late {

@@ -1,7 +1,8 @@
 //! The loop engine of `appliance`: one mio event loop per worker process, its cores, and its HTTP/1.1 server.
 //!
 //! Read in this order: [`engine`] (one turn of the loop), [`cores`] (who may run), [`app`] (the seam to what is hosted),
-//! [`conn`] (the life of a connection), [`http`] (the protocol without I/O). The binary uses [`board`], [`abi`] and
+//! [`conn`] (the life of a connection), [`http`] (the protocol without I/O), [`links`] (the same for the many requests that
+//! the proxy sends over one connection). The binary uses [`board`], [`abi`] and
 //! [`logging`]; the language hosts use the rest. Nothing in this crate knows Python.
 
 pub mod abi;
@@ -14,6 +15,7 @@ pub mod engine;
 pub mod error;
 pub mod http;
 pub mod inbox;
+pub mod links;
 pub mod listen;
 pub mod logging;
 pub mod reactor;
@@ -21,7 +23,7 @@ pub mod timers;
 pub mod waits;
 
 pub use app::{Host, Next, Request};
-pub use conn::{BodyRead, Sent};
+pub use conn::{BodyRead, Outcome, Sent};
 pub use cores::CoreId;
 pub use engine::{Boot, Engine};
 pub use error::Error;

@@ -5,6 +5,9 @@
 //! its own. What the proxy knows of the client is here and not among the fields, where a client could have put it.
 use crate::violation::Violation;
 
+/// Longest payload of a `Response` in bytes: both sides hold such heads in memory, and no client takes larger ones.
+pub const MOST_RESPONSE: usize = 1024 * 1024;
+
 /// Says that the length of a body is not known.
 const UNKNOWN: u64 = u64::MAX;
 
@@ -84,6 +87,14 @@ pub fn put_response(out: &mut Vec<u8>, facts: &ResponseFacts<'_>) {
     out.extend_from_slice(&facts.micros.to_le_bytes());
     out.extend_from_slice(&facts.length.unwrap_or(UNKNOWN).to_le_bytes());
     put_text(out, facts.reason);
+}
+
+/// Notes in the payload of a `Response`, which begins at the front of `payload`, what is known only when its fields are
+/// written: they need not be written twice.
+pub fn amend_response(payload: &mut [u8], micros: u64, length: Option<u64>) {
+    // Behind status and core, see `put_response`.
+    payload[6..14].copy_from_slice(&micros.to_le_bytes());
+    payload[14..22].copy_from_slice(&length.unwrap_or(UNKNOWN).to_le_bytes());
 }
 
 /// Writes one header field.
@@ -216,6 +227,16 @@ mod tests {
         let read = Response::parse(&payload).unwrap();
         assert_eq!(read.facts, RESPONSE);
         assert_eq!(read.fields.map(Result::unwrap).collect::<Vec<_>>(), FIELDS);
+    }
+
+    #[test]
+    fn what_is_known_last_is_noted_in_place() {
+        let mut payload = Vec::new();
+        put_response(&mut payload, &ResponseFacts { micros: 0, length: Some(1), ..RESPONSE });
+        let mut payload = with_fields(payload);
+        amend_response(&mut payload, RESPONSE.micros, RESPONSE.length);
+        let read = Response::parse(&payload).unwrap();
+        assert_eq!((read.facts, read.fields.count()), (RESPONSE, FIELDS.len()));
     }
 
     #[test]

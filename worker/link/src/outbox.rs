@@ -86,9 +86,19 @@ impl Outbox {
         self.front.is_empty()
     }
 
+    /// Whether no piece of a body is waiting.
+    pub fn is_bulk_empty(&self) -> bool {
+        self.bulk.is_empty()
+    }
+
     /// Bytes that wait.
     pub fn len(&self) -> usize {
-        self.front.len() - self.front_sent + self.bulk_bytes
+        self.front_len() + self.bulk_bytes
+    }
+
+    /// Bytes of small frames that wait.
+    pub fn front_len(&self) -> usize {
+        self.front.len() - self.front_sent
     }
 
     /// What is to leave next, in order, for one `writev`: the filled part of the returned array.

@@ -1,12 +1,25 @@
 //! A connection's two buffers and its stream: bytes in, bytes out, and what the kernel says about either. Knows nothing of
 //! requests.
-use super::{Conn, Stream};
+use super::{Conn, Context, Stream};
+use appliance_link::hello::FIRST_BYTE;
 use std::io::ErrorKind;
 
 /// Buffers larger than this are given back while a connection is idle; 1 KiB holds the usual request.
 const IDLE_CAPACITY: usize = 1024;
 
 impl<S: Stream> Conn<S> {
+    /// The stream, what was read from it, and whether its end has been announced; for [`Step::Link`](super::Step::Link).
+    pub fn into_parts(self) -> (S, Vec<u8>, bool) {
+        (self.stream, self.input, self.hung_up)
+    }
+
+    /// Whether the connection begins as a link does; only its first byte can say so.
+    pub(super) fn is_link(&mut self, cx: &Context<'_>) -> bool {
+        let Some(first) = self.input.first().filter(|_| self.is_new) else { return false };
+        self.is_new = false;
+        cx.may_link && *first == FIRST_BYTE
+    }
+
     /// Bytes that were received and not used yet.
     pub(super) fn unused(&self) -> usize {
         self.input.len() - self.used

@@ -23,7 +23,7 @@ impl<S: Stream> Conn<S> {
                 return BodyRead::End;
             }
             if self.ended {
-                return BodyRead::Cut("the client left before the request body was complete");
+                return BodyRead::GONE;
             }
             if self.read(cx.scratch, READ_AHEAD) || self.ended {
                 continue;

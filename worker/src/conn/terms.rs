@@ -21,6 +21,8 @@ pub struct Rules {
     pub body_buffer: usize,
     /// Unsent bytes above which a writer must wait.
     pub write_buffer: usize,
+    /// Bytes of a body that may be under way on a stream of a link.
+    pub stream_window: usize,
     /// First to last byte of a head.
     pub header: Duration,
     /// Without progress inside a body.
@@ -42,6 +44,8 @@ pub struct Context<'a> {
     pub now: Instant,
     /// The value of a `Date` field.
     pub date: &'a [u8],
+    /// The peer is the proxy, which may speak the link's protocol instead of HTTP.
+    pub may_link: bool,
 }
 
 /// What a connection needs from the engine after it was told something.
@@ -55,8 +59,21 @@ pub enum Step {
     Wake,
     /// Call [`advance`](super::Conn::advance) from the loop: the next request may be here already.
     More,
+    /// The first byte is that of a link: take the connection apart with [`into_parts`](super::Conn::into_parts).
+    Link,
     /// The connection is over; drop it.
     Drop,
+}
+
+/// How an answer has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It is complete, and the connection may be used for the next request.
+    Keep,
+    /// It is complete; an HTTP/1.1 connection is closed behind it.
+    Close,
+    /// Something of it is missing, and the client must see that.
+    Cut,
 }
 
 /// What a core gets when it reads the request's body.
@@ -70,6 +87,11 @@ pub enum BodyRead {
     Wait,
     /// The body will never be complete: the peer left, broke the framing, was too slow, or sent too much.
     Cut(&'static str),
+}
+
+impl BodyRead {
+    /// The end of a body that nobody sends any more.
+    pub const GONE: BodyRead = BodyRead::Cut("the client left before the request body was complete");
 }
 
 /// What became of bytes that a core wanted to send.
@@ -90,6 +112,7 @@ impl From<&appliance_config::Settings> for Rules {
             head: limits.into(),
             body_buffer: limits.body_buffer,
             write_buffer: limits.write_buffer,
+            stream_window: limits.stream_window,
             header: timeouts.header,
             body: timeouts.body,
             write: timeouts.write,

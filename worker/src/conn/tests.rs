@@ -62,6 +62,7 @@ struct Bench {
     rules: Rules,
     scratch: Vec<u8>,
     now: Instant,
+    may_link: bool,
 }
 
 impl Bench {
@@ -70,6 +71,7 @@ impl Bench {
             head: Limits { request_line: 200, header_bytes: 1000, headers: 10, body: 10_000 },
             body_buffer: 16,
             write_buffer: 100,
+            stream_window: 1000,
             header: Duration::from_secs(10),
             body: Duration::from_secs(60),
             write: Duration::from_secs(60),
@@ -77,13 +79,16 @@ impl Bench {
         };
         let now = Instant::now();
         let wire = Wire { room: usize::MAX, ..Wire::default() };
-        Bench { conn: Conn::new(wire, &rules, now), rules, scratch: vec![0; 64], now }
+        Bench { conn: Conn::new(wire, &rules, now), rules, scratch: vec![0; 64], now, may_link: false }
     }
 
     fn tell<T>(&mut self, tell: impl FnOnce(&mut Conn<Wire>, &mut Context<'_>) -> T) -> T {
         let date = b"Sun, 06 Nov 1994 08:49:37 GMT";
         let (rules, now) = (&self.rules, self.now);
-        tell(&mut self.conn, &mut Context { rules, scratch: &mut self.scratch, now, date })
+        tell(
+            &mut self.conn,
+            &mut Context { rules, scratch: &mut self.scratch, now, date, may_link: self.may_link },
+        )
     }
 
     fn receive(&mut self, bytes: &[u8]) -> Step {
@@ -329,4 +334,20 @@ fn body_that_has_arrived_is_never_late() {
     assert_eq!(bench.read_body(100).0, BodyRead::Wait);
     assert!(matches!(bench.later(60), Step::Wake));
     assert!(matches!(bench.read_body(100).0, BodyRead::Cut(_)));
+}
+
+#[test]
+fn only_the_first_byte_of_a_trusted_connection_begins_a_link() {
+    let hello = b"\0appliance";
+    let mut bench = Bench { may_link: true, ..Bench::new() };
+    assert!(matches!(bench.receive(hello), Step::Link));
+    assert_eq!(bench.conn.into_parts().1, hello);
+    let mut stranger = Bench::new();
+    stranger.receive(hello);
+    assert!(stranger.sent().starts_with("HTTP/1.1 400 "));
+    let mut late = Bench { may_link: true, ..Bench::new() };
+    request(late.receive(GET));
+    late.finish(true);
+    late.receive(hello);
+    assert!(late.sent().starts_with("HTTP/1.1 400 "));
 }

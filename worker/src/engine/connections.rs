@@ -1,10 +1,11 @@
-//! The engine's connections: accepting them, telling them what has happened, and doing what they answer. A request that is
-//! complete gets a core here, or waits for one.
-use super::{ACCEPT_PAUSE, ACCEPT_WARNING, ACCEPTS_PER_TURN, ConnId, Due, Engine, Entry, Serving, entry};
-use crate::app::{Host, Peer, Received, Request};
+//! The engine's connections: accepting them, telling those of HTTP/1.1 what has happened, and doing what they answer.
+use super::{
+    ACCEPT_PAUSE, ACCEPT_WARNING, ACCEPTS_PER_TURN, ConnId, Due, Engine, Entry, Http, Place, WHOLE, Way,
+    entry,
+};
+use crate::app::{Host, Peer, Received};
 use crate::board;
 use crate::conn::{Conn, Context, Step};
-use crate::cores::CoreId;
 use crate::listen::Socket;
 use crate::reactor::{Event, Source};
 use std::io::{self, ErrorKind};
@@ -48,17 +49,17 @@ impl Engine {
     fn add_conn(&self, host: &dyn Host, socket: Socket, peer: Rc<Peer>) {
         let generation = Source::generation(self.generation.get().wrapping_add(1));
         self.generation.set(generation);
-        let conn = Conn::new(socket, &self.boot.rules, self.now.get());
+        let mut conn = Conn::new(socket, &self.boot.rules, self.now.get());
         let id = {
             let mut conns = self.conns.borrow_mut();
-            let slot = conns.insert(Entry { conn, peer, generation, core: None });
-            let id = ConnId { slot: slot as u32, generation };
-            let socket = conns[slot].conn.stream();
-            if let Err(error) = socket.watch(&self.reactor.borrow(), Source::Conn(id.slot, generation)) {
+            let vacant = conns.vacant_entry();
+            let id = ConnId { slot: vacant.key() as u32, generation };
+            if let Err(error) = conn.stream().watch(&self.reactor.borrow(), Source::Conn(id.slot, generation))
+            {
                 tracing::warn!(worker = self.boot.worker_id, %error, "cannot watch a connection; it is dropped");
-                conns.remove(slot);
                 return;
             }
+            vacant.insert(Entry { way: Way::Http(Http { conn, core: None }), peer, generation });
             self.slot().connections.store(conns.len() as u32, Relaxed);
             id
         };
@@ -67,6 +68,9 @@ impl Engine {
     }
 
     pub(super) fn on_conn_event(&self, host: &dyn Host, id: ConnId, event: Event) {
+        if self.is_link(id) {
+            return self.on_link_event(host, id, event);
+        }
         if event.writable {
             self.with_conn(host, id, |conn, cx| conn.on_writable(cx));
         }
@@ -80,6 +84,19 @@ impl Engine {
         }
     }
 
+    /// Goes on with a connection that asked for it.
+    pub(super) fn advance(&self, host: &dyn Host, id: ConnId) {
+        if self.is_link(id) {
+            self.advance_link(host, id);
+        } else {
+            self.with_conn(host, id, |conn, cx| conn.advance(cx));
+        }
+    }
+
+    fn is_link(&self, id: ConnId) -> bool {
+        entry(&mut self.conns.borrow_mut(), id).is_some_and(|entry| matches!(entry.way, Way::Link(_)))
+    }
+
     /// Tells a connection something and does what it answers.
     pub(super) fn with_conn(
         &self,
@@ -87,23 +104,26 @@ impl Engine {
         id: ConnId,
         tell: impl FnOnce(&mut Conn<Socket>, &mut Context<'_>) -> Step,
     ) {
-        let step = self.tell(id, |entry, cx| tell(&mut entry.conn, cx));
+        let step = self.tell(id, |http, cx| tell(&mut http.conn, cx));
         if let Some(received) = step.and_then(|step| self.follow(id, step)) {
-            self.dispatch(host, id, *received);
+            self.dispatch(Place { conn: id, stream: WHOLE }, *received, false);
+            self.enter_claimed(host);
         }
     }
 
     pub(super) fn tell<T>(
         &self,
         id: ConnId,
-        tell: impl FnOnce(&mut Entry, &mut Context<'_>) -> T,
+        tell: impl FnOnce(&mut Http, &mut Context<'_>) -> T,
     ) -> Option<T> {
         let mut conns = self.conns.borrow_mut();
         let entry = entry(&mut conns, id)?;
-        let rules = if entry.peer.trusted { &self.proxied } else { &self.boot.rules };
+        let Way::Http(http) = &mut entry.way else { return None };
+        let may_link = entry.peer.trusted;
+        let rules = if may_link { &self.proxied } else { &self.boot.rules };
         let mut scratch = self.scratch.borrow_mut();
-        let date = self.date.borrow();
-        Some(tell(entry, &mut Context { rules, scratch: &mut scratch, now: self.now.get(), date: &date }))
+        let (now, date) = (self.now.get(), self.date.borrow());
+        Some(tell(http, &mut Context { rules, scratch: &mut scratch, now, date: &date, may_link }))
     }
 
     /// Does what a connection asked for, but for running a request, which is handed back.
@@ -113,76 +133,31 @@ impl Engine {
             Step::Run(received) => return Some(received),
             Step::More => self.pending.borrow_mut().push(id),
             Step::Wake => {
-                let core = entry(&mut self.conns.borrow_mut(), id).and_then(|entry| entry.core);
-                if let Some(core) = core {
+                if let Some(core) = self.tell(id, |http, _| http.core).flatten() {
                     self.wake(core);
                 }
             }
+            Step::Link => self.make_link(id),
             Step::Drop => self.remove_conn(id),
         }
         None
     }
 
-    fn remove_conn(&self, id: ConnId) {
+    pub(super) fn remove_conn(&self, id: ConnId) {
         let mut conns = self.conns.borrow_mut();
         if entry(&mut conns, id).is_some() {
-            let mut entry = conns.remove(id.slot as usize);
-            board::add(&self.slot().bytes_out, entry.conn.take_bytes_out());
+            if let Way::Http(mut http) = conns.remove(id.slot as usize).way {
+                board::add(&self.slot().bytes_out, http.conn.take_bytes_out());
+            }
             self.slot().connections.store(conns.len() as u32, Relaxed);
         }
     }
 
     /// A client that has left does not wait for a core.
     fn forget_if_waiting(&self, id: ConnId) {
-        let waits = entry(&mut self.conns.borrow_mut(), id).is_some_and(|entry| entry.core.is_none());
-        if waits {
-            let mut cores = self.cores.borrow_mut();
-            cores.retain_waiting(|request| request.conn != id);
-            self.slot().waiting.store(cores.waiting() as u32, Relaxed);
-            drop(cores);
+        if self.tell(id, |http, _| http.core.is_none()).unwrap_or(false) {
+            self.withdraw(Place { conn: id, stream: WHOLE });
             self.remove_conn(id);
         }
-    }
-
-    fn dispatch(&self, host: &dyn Host, id: ConnId, received: Received) {
-        let peer = match entry(&mut self.conns.borrow_mut(), id) {
-            Some(entry) => Rc::clone(&entry.peer),
-            None => return,
-        };
-        let request = Request { received, peer, arrived: self.now.get(), conn: id };
-        let mut cores = self.cores.borrow_mut();
-        if cores.waiting() == 0
-            && let Some(core) = cores.claim()
-        {
-            drop(cores);
-            return self.enter(host, core, request);
-        }
-        if cores.waiting() < self.boot.waiting {
-            cores.push_waiting(request);
-            self.slot().waiting.store(cores.waiting() as u32, Relaxed);
-            return;
-        }
-        drop(cores);
-        tracing::warn!(worker = self.boot.worker_id, "every core is busy and limits.waiting is reached: 503");
-        let sentence = "every core is busy; try again in a moment";
-        if let Some(step) = self.tell(id, |entry, cx| entry.conn.reject(503, sentence, cx)) {
-            self.follow(id, step);
-        }
-    }
-
-    pub(super) fn enter(&self, host: &dyn Host, core: CoreId, request: Request) {
-        if let Some(entry) = entry(&mut self.conns.borrow_mut(), request.conn) {
-            entry.core = Some(core);
-        }
-        self.serving.borrow_mut()[core.index as usize] =
-            Some(Serving { conn: request.conn, arrived: request.arrived });
-        self.publish_cores();
-        host.start(core, request);
-    }
-
-    pub(super) fn publish_cores(&self) {
-        let cores = self.cores.borrow();
-        self.slot().busy.store(cores.busy() as u32, Relaxed);
-        self.slot().waiting.store(cores.waiting() as u32, Relaxed);
     }
 }

@@ -1,10 +1,9 @@
 //! What an application on a core may ask of the engine, and what a host may: all of it short, none of it calls back.
-use super::{ConnId, Due, Engine, entry};
+use super::{Due, Engine, Place, WHOLE};
 use crate::board;
-use crate::conn::{BodyRead, Conn, Sent};
+use crate::conn::{BodyRead, Outcome, Sent};
 use crate::cores::CoreId;
 use crate::inbox::Remote;
-use crate::listen::Socket;
 use crate::reactor;
 use crate::timers::TimerId;
 use crate::waits::WaitId;
@@ -14,62 +13,91 @@ use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 use std::time::Instant;
 
 impl Engine {
-    fn conn_of(&self, core: CoreId) -> Option<ConnId> {
+    fn place_of(&self, core: CoreId) -> Option<Place> {
         let alive = self.cores.borrow().is_live(core);
-        self.serving.borrow()[core.index as usize].filter(|_| alive).map(|serving| serving.conn)
+        self.serving.borrow()[core.index as usize].filter(|_| alive).map(|serving| serving.place)
     }
 
-    /// Asks the connection of a request something; `None` if either is over.
-    fn on_conn<T>(&self, core: CoreId, ask: impl FnOnce(&mut Conn<Socket>) -> T) -> Option<T> {
-        let id = self.conn_of(core)?;
-        entry(&mut self.conns.borrow_mut(), id).map(|entry| ask(&mut entry.conn))
+    /// Sends the head of an answer, or gives it back: on an HTTP/1.1 connection it is to leave in front of the beginning
+    /// of the body, in one piece. `end`: no body follows.
+    pub fn send_head(&self, core: CoreId, head: Vec<u8>, end: bool) -> Vec<u8> {
+        let Some(Place { conn, stream }) = self.place_of(core) else { return head };
+        if stream == WHOLE {
+            return head;
+        }
+        self.on_link(conn, |link| link.send_head(stream, core, &head, end));
+        Vec::new()
     }
 
-    /// Sends response bytes, as they go on the wire. `Gone` also for a request that has ended.
-    pub fn send(&self, core: CoreId, data: &[u8]) -> Sent {
-        let sent = self.conn_of(core).and_then(|id| self.tell(id, |entry, cx| entry.conn.send(data, cx)));
+    /// Sends response bytes, as they go on the wire. `last`: they end the answer, if it is on a link. `Gone` also for a
+    /// request that has ended.
+    pub fn send(&self, core: CoreId, data: &[u8], last: bool) -> Sent {
+        let Some(Place { conn, stream }) = self.place_of(core) else { return Sent::Gone };
+        let sent = match stream {
+            WHOLE => self.tell(conn, |http, cx| http.conn.send(data, cx)),
+            _ => self.on_link(conn, |link| link.send(stream, core, data, last)),
+        };
         sent.unwrap_or(Sent::Gone)
     }
 
     /// Reads on in the request's body: appends at most `max` bytes to `into`.
     pub fn read_body(&self, core: CoreId, into: &mut Vec<u8>, max: usize) -> BodyRead {
-        let read =
-            self.conn_of(core).and_then(|id| self.tell(id, |entry, cx| entry.conn.read_body(into, max, cx)));
-        read.unwrap_or(BodyRead::Cut("the client left before the request body was complete"))
+        let Some(Place { conn, stream }) = self.place_of(core) else { return BodyRead::GONE };
+        let read = match stream {
+            WHOLE => self.tell(conn, |http, cx| http.conn.read_body(into, max, cx)),
+            _ => self.on_link(conn, |link| link.read_body(stream, core, into, max)),
+        };
+        read.unwrap_or(BodyRead::GONE)
     }
 
     /// Whether the client of this request can still receive something.
     pub fn is_connected(&self, core: CoreId) -> bool {
-        self.on_conn(core, |conn| conn.is_connected()).unwrap_or(false)
+        let connected = self.place_of(core).and_then(|Place { conn, stream }| match stream {
+            WHOLE => self.tell(conn, |http, _| http.conn.is_connected()),
+            _ => self.on_link(conn, |link| link.is_connected(stream, core)),
+        });
+        connected.unwrap_or(false)
     }
 
     /// Whether all of this request's body has arrived, read or not.
     pub fn is_body_complete(&self, core: CoreId) -> bool {
-        self.on_conn(core, |conn| conn.is_body_complete()).unwrap_or(true)
+        let complete = self.place_of(core).and_then(|Place { conn, stream }| match stream {
+            WHOLE => self.tell(conn, |http, _| http.conn.is_body_complete()),
+            _ => self.on_link(conn, |link| link.is_body_complete(stream, core)),
+        });
+        complete.unwrap_or(true)
     }
 
-    /// The descriptor of the request's connection (uWSGI `connection_fd`); it stays ours.
+    /// The descriptor of the request's connection (uWSGI `connection_fd`), which all requests of a link share; it stays
+    /// ours.
     pub fn connection_fd(&self, core: CoreId) -> Option<RawFd> {
-        self.on_conn(core, |conn| conn.stream().as_raw_fd())
+        self.place_of(core).and_then(|Place { conn, stream }| match stream {
+            WHOLE => self.tell(conn, |http, _| http.conn.stream().as_raw_fd()),
+            _ => self.on_link(conn, |link| link.socket().as_raw_fd()),
+        })
     }
 
-    /// Ends the response here, although the request may run on (uWSGI `disconnect`): what was sent is flushed, the
-    /// connection is closed, and nothing that the application sends later can reach anybody.
-    pub fn disconnect(&self, core: CoreId) {
-        if let Some(id) = self.conn_of(core) {
-            self.end_response(id, false);
+    /// Ends the response here, although the request may run on (uWSGI `disconnect`): what was sent is flushed, an
+    /// HTTP/1.1 connection is closed, and nothing that the application sends later can reach anybody.
+    pub fn disconnect(&self, core: CoreId, outcome: Outcome) {
+        if let Some(place) = self.place_of(core) {
+            self.end_response(core, place, outcome);
             self.serving.borrow_mut()[core.index as usize] = None;
         }
     }
 
-    /// Drops the connection without flushing: the client must see that the response is not complete.
+    /// Ends the response without flushing it: the client must see that it is not complete.
     pub fn abort(&self, core: CoreId) {
-        self.on_conn(core, Conn::abort);
+        match self.place_of(core) {
+            Some(Place { conn, stream: WHOLE }) => self.tell(conn, |http, _| http.conn.abort()),
+            Some(Place { conn, stream }) => self.on_link(conn, |link| link.abort(stream, core)),
+            None => None,
+        };
     }
 
-    /// The request on this core has ended; with `keep` its connection may be used for the next one. `failed` counts an
-    /// exception of the application. Ignored if it had ended before.
-    pub fn finish(&self, core: CoreId, keep: bool, failed: bool) {
+    /// The request on this core has ended, with such an answer. `failed` counts an exception of the application. Ignored
+    /// if it had ended before.
+    pub fn finish(&self, core: CoreId, outcome: Outcome, failed: bool) {
         let serving = match self.cores.borrow().is_live(core) {
             true => self.serving.borrow_mut()[core.index as usize].take(),
             false => return,
@@ -78,28 +106,41 @@ impl Engine {
         let slot = self.slot();
         board::add(&slot.requests, 1);
         board::add(&slot.exceptions, u64::from(failed));
+        let now = self.note_time();
         if let Some(serving) = serving {
-            let millis = serving.arrived.elapsed().as_millis();
+            let millis = now.saturating_duration_since(serving.arrived).as_millis();
             slot.count_latency(u64::try_from(millis).unwrap_or(u64::MAX));
             // Also while draining: the client was told so, and idle connections are closed a little later.
-            self.end_response(serving.conn, keep);
+            self.end_response(core, serving.place, outcome);
         }
         self.publish_cores();
     }
 
-    fn end_response(&self, id: ConnId, keep: bool) {
-        let step = self.tell(id, |entry, cx| {
-            entry.core = None;
-            board::add(&self.slot().bytes_out, entry.conn.take_bytes_out());
-            entry.conn.finish(keep, cx)
+    fn end_response(&self, core: CoreId, Place { conn, stream }: Place, outcome: Outcome) {
+        if stream != WHOLE {
+            self.on_link(conn, |link| link.finish(stream, core, outcome));
+            return;
+        }
+        let step = self.tell(conn, |http, cx| {
+            http.core = None;
+            board::add(&self.slot().bytes_out, http.conn.take_bytes_out());
+            http.conn.finish(outcome == Outcome::Keep, cx)
         });
         if let Some(step) = step {
-            self.follow(id, step);
+            self.follow(conn, step);
         }
+    }
+
+    /// A core gives the loop back now.
+    fn note_time(&self) -> Instant {
+        let now = Instant::now();
+        self.latest.set(now);
+        now
     }
 
     /// The core gives the loop back until it is woken.
     pub fn park(&self, core: CoreId) {
+        self.note_time();
         self.cores.borrow_mut().park(core);
     }
 
@@ -110,6 +151,7 @@ impl Engine {
 
     /// The core gives the loop back for one turn (uWSGI `schedule_fix`).
     pub fn again(&self, core: CoreId) {
+        self.note_time();
         self.cores.borrow_mut().again(core);
     }
 

@@ -29,6 +29,9 @@ pub enum Invalid {
     /// The length is given again.
     #[error("header \"{0}\" is given twice")]
     Twice(String),
+    /// Status and headers together are larger than anybody takes.
+    #[error("the headers take more than {0} bytes; put into the body what is so large")]
+    TooLarge(usize),
 }
 
 /// The facts among the headers of one answer that decide its framing.

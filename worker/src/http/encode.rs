@@ -30,14 +30,12 @@ pub fn header(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
 
 /// The header lines that tell the client what was planned.
 pub fn framing(out: &mut Vec<u8>, plan: &Plan) {
-    match plan.body {
-        Body::Length(n) | Body::None { announced: Some(n) } => {
-            out.extend_from_slice(b"Content-Length: ");
-            decimal(out, n);
-            out.extend_from_slice(b"\r\n");
-        }
-        Body::Chunked => out.extend_from_slice(b"Transfer-Encoding: chunked\r\n"),
-        Body::UntilClose | Body::None { announced: None } => {}
+    if let Some(length) = plan.length() {
+        out.extend_from_slice(b"Content-Length: ");
+        decimal(out, length);
+        out.extend_from_slice(b"\r\n");
+    } else if plan.body == Body::Chunked {
+        out.extend_from_slice(b"Transfer-Encoding: chunked\r\n");
     }
     if !plan.keep_alive {
         out.extend_from_slice(b"Connection: close\r\n");
@@ -76,11 +74,8 @@ pub fn simple(status: u16, sentence: &str, date: &[u8], keep_alive: bool, head_o
     out.push(b' ');
     out.extend_from_slice(reason(status).as_bytes());
     out.extend_from_slice(b"\r\n");
-    header(&mut out, b"Content-Type", b"text/plain; charset=utf-8");
-    header(&mut out, b"Date", date);
-    if status == 503 {
-        // Ours is always a matter of moments.
-        header(&mut out, b"Retry-After", b"1");
+    for (name, value) in simple_headers(status, date) {
+        header(&mut out, name, value);
     }
     // The line feed after the sentence counts.
     let body = Body::Length(sentence.len() as u64 + 1);
@@ -93,8 +88,17 @@ pub fn simple(status: u16, sentence: &str, date: &[u8], keep_alive: bool, head_o
     out
 }
 
+/// The header fields of an answer of the server itself.
+pub fn simple_headers(status: u16, date: &[u8]) -> impl Iterator<Item = (&'static [u8], &[u8])> {
+    let always: [(&'static [u8], &[u8]); 2] =
+        [(b"Content-Type", b"text/plain; charset=utf-8"), (b"Date", date)];
+    // Ours is always a matter of moments.
+    let retry: Option<(&'static [u8], &[u8])> = (status == 503).then_some((b"Retry-After", b"1"));
+    always.into_iter().chain(retry)
+}
+
 /// The reason phrases of the statuses that the server itself gives.
-fn reason(status: u16) -> &'static str {
+pub fn reason(status: u16) -> &'static str {
     match status {
         400 => "Bad Request",
         403 => "Forbidden",

@@ -2,6 +2,8 @@
 //! so far, until it gives a head or a refusal. httparse finds the tokens; `scan` has found the end before, and
 //! `target` and `fields` judge what the tokens mean.
 //!
+//! A head that comes over the link is made by `linked` instead, from fields that nobody needs to find or judge any more.
+//!
 //! A head costs two allocations, one for its bytes and one for the places of its fields, however many those are.
 
 use super::fields::{Fields, Framing};
@@ -10,6 +12,9 @@ use super::scan::{Limits, Scan};
 use super::target;
 use httparse::Status;
 use std::mem::MaybeUninit;
+
+mod linked;
+pub use linked::Facts;
 
 /// Header lines for which httparse gets room on the stack. A larger head costs one more allocation.
 const USUAL_HEADERS: usize = 32;
@@ -39,13 +44,14 @@ pub struct Head {
     keep_alive: bool,
     expect_continue: bool,
     upgrade: bool,
+    facts: Option<linked::Spans>,
 }
 
-/// A place in the bytes of a head.
+/// A place in the bytes of a head, which is far smaller than 4 GiB.
 #[derive(Clone, Copy, Debug)]
 struct Span {
-    start: usize,
-    end: usize,
+    start: u32,
+    end: u32,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -58,7 +64,7 @@ impl Span {
     /// Where `part`, a slice of `whole`, lies in it.
     fn of(whole: &[u8], part: &[u8]) -> Span {
         let start = part.as_ptr().addr() - whole.as_ptr().addr();
-        Span { start, end: start + part.len() }
+        Span { start: start as u32, end: (start + part.len()) as u32 }
     }
 }
 
@@ -133,6 +139,7 @@ fn judge(
         keep_alive: said.keep_alive(version),
         expect_continue: said.expect_continue(version)?,
         upgrade: said.upgrade(version),
+        facts: None,
         bytes: bytes.into(),
     })
 }
@@ -210,7 +217,7 @@ impl Head {
     }
 
     fn slice(&self, span: Span) -> &[u8] {
-        &self.bytes[span.start..span.end]
+        &self.bytes[span.start as usize..span.end as usize]
     }
 
     /// httparse lets only ASCII into methods and names, so this never finds anything else.

@@ -49,6 +49,17 @@ pub struct Plan {
     pub(super) announce_keep_alive: bool,
 }
 
+impl Plan {
+    /// The `Content-Length` that the client is told, in bytes.
+    pub fn length(&self) -> Option<u64> {
+        match self.body {
+            Body::Length(length) => Some(length),
+            Body::None { announced } => announced,
+            Body::Chunked | Body::UntilClose => None,
+        }
+    }
+}
+
 impl Answer {
     /// Decides. A declared length wins over a counted one, so that an answer that is cut short shows as cut.
     pub fn plan(&self) -> Plan {

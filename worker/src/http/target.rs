@@ -53,7 +53,8 @@ fn absolute(target: &[u8]) -> Result<Target<'_>, Refusal> {
     Ok(split(Some(authority), rest))
 }
 
-fn split<'a>(authority: Option<&'a [u8]>, rest: &'a [u8]) -> Target<'a> {
+/// Parts what follows the authority, if there is one, at the first `?`.
+pub(super) fn split<'a>(authority: Option<&'a [u8]>, rest: &'a [u8]) -> Target<'a> {
     let mark = memchr(b'?', rest).unwrap_or(rest.len());
     Target { authority, path: &rest[..mark], query: &rest[rest.len().min(mark + 1)..] }
 }

@@ -5,7 +5,8 @@ use crate::wsgi::input::Input;
 use crate::wsgi::start::Spare;
 use crate::{greenlet, raw, wait};
 use appliance_worker::answer::{Answer, Opening, TOGETHER};
-use appliance_worker::{CoreId, Request, Sent};
+use appliance_worker::http::declared::Invalid;
+use appliance_worker::{CoreId, Outcome, Request, Sent};
 use pyo3::exceptions::{PyOSError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList, PyString};
@@ -137,15 +138,25 @@ impl Call {
     /// Ends the response while the request goes on (uWSGI `disconnect`).
     pub fn end_response(&self, py: Python<'_>, worker: &Worker) {
         let end = self.answer.borrow().as_ref().map_or(&b""[..], Answer::end);
-        let _ = self.send(py, worker, end);
-        worker.engine.disconnect(self.core);
+        let _ = self.send(py, worker, end, false);
+        worker.engine.disconnect(self.core, self.outcome());
     }
 
     /// Ends a request that never got a greenlet.
     pub fn abandon(&self, worker: &Worker) {
         worker.engine.abort(self.core);
         worker.forget(self.core);
-        worker.engine.finish(self.core, false, true);
+        worker.engine.finish(self.core, Outcome::Cut, true);
+    }
+
+    /// How the answer ends if nothing is added to it.
+    pub(super) fn outcome(&self) -> Outcome {
+        match &*self.answer.borrow() {
+            Some(answer) if answer.missing() > 0 => Outcome::Cut,
+            Some(answer) if answer.keep_alive() => Outcome::Keep,
+            Some(_) => Outcome::Close,
+            None => Outcome::Cut,
+        }
     }
 
     /// Sends data through `write()`.
@@ -166,27 +177,46 @@ impl Call {
         content: &[u8],
         whole: Option<u64>,
     ) -> Result<(), Trouble> {
-        let mut out = Vec::new();
+        let mut head = Vec::new();
         if self.answer.borrow().is_none() {
             if content.is_empty() && whole.is_none() {
                 return Ok(());
             }
-            let (answer, head) = self.open(py, worker, whole)?;
-            out = head;
-            self.answer.replace(Some(answer));
+            head = self.begin(worker, self.open(py, worker, whole)?);
         }
+        self.send_behind(py, worker, head, content)
+    }
+
+    /// The answer has a head now; what of it must leave with the first piece of the body.
+    pub(super) fn begin(&self, worker: &Worker, (answer, head): (Answer, Vec<u8>)) -> Vec<u8> {
+        let end = answer.has_no_body();
+        self.answer.replace(Some(answer));
+        worker.engine.send_head(self.core, head, end)
+    }
+
+    /// Sends a piece of the body behind what has been written before it.
+    pub(super) fn send_behind(
+        &self,
+        py: Python<'_>,
+        worker: &Worker,
+        mut out: Vec<u8>,
+        content: &[u8],
+    ) -> Result<(), Trouble> {
         // The borrow ends before anything can switch.
         let piece = self.answer.borrow_mut().as_mut().map(|answer| answer.piece(content));
         let Some(piece) = piece else { return Ok(()) };
         out.extend_from_slice(&piece.before);
+        if out.is_empty() {
+            return self.send(py, worker, piece.content, piece.last);
+        }
         if piece.content.len() <= TOGETHER {
             out.extend_from_slice(piece.content);
             out.extend_from_slice(piece.after);
-            return self.send(py, worker, &out);
+            return self.send(py, worker, &out, false);
         }
-        self.send(py, worker, &out)?;
-        self.send(py, worker, piece.content)?;
-        self.send(py, worker, piece.after)
+        self.send(py, worker, &out, false)?;
+        self.send(py, worker, piece.content, false)?;
+        self.send(py, worker, piece.after, false)
     }
 
     fn open(&self, py: Python<'_>, worker: &Worker, whole: Option<u64>) -> PyResult<(Answer, Vec<u8>)> {
@@ -198,15 +228,35 @@ impl Call {
                 "the application returned a body without calling start_response()",
             ));
         };
-        let opening = opening(status.bind(py), headers.bind(py))?;
+        let opening = self.opening(status.bind(py), headers.bind(py))?;
         start.set_head_sent();
         Ok(opening.finish(&worker.engine, self.core, &self.request, whole))
     }
 
-    /// Sends bytes; waits, and lets the others run, while the client is slower than we are.
-    pub(super) fn send(&self, py: Python<'_>, worker: &Worker, mut data: &[u8]) -> Result<(), Trouble> {
+    fn opening(&self, status: &Bound<'_, PyString>, headers: &Bound<'_, PyList>) -> PyResult<Opening> {
+        let invalid = |error: Invalid| PyValueError::new_err(error.to_string());
+        let status = raw::latin1_bytes(status)?;
+        let mut opening = Opening::new(&self.request, self.core, &status).map_err(invalid)?;
+        for item in headers {
+            let wrong =
+                |_| PyTypeError::new_err("start_response(): a header is not a (str, str) tuple (PEP 3333)");
+            let (name, value): (Bound<'_, PyString>, Bound<'_, PyString>) = item.extract().map_err(wrong)?;
+            opening.header(&raw::latin1_bytes(&name)?, &raw::latin1_bytes(&value)?).map_err(invalid)?;
+        }
+        Ok(opening)
+    }
+
+    /// Sends bytes, which may be the `last` of the answer; waits, and lets the others run, while the client is slower
+    /// than we are.
+    pub(super) fn send(
+        &self,
+        py: Python<'_>,
+        worker: &Worker,
+        mut data: &[u8],
+        last: bool,
+    ) -> Result<(), Trouble> {
         while !data.is_empty() {
-            match worker.engine.send(self.core, data) {
+            match worker.engine.send(self.core, data, last) {
                 Sent::All => break,
                 Sent::Part(n) if !self.ending.get() => {
                     data = &data[n..];
@@ -217,16 +267,4 @@ impl Call {
         }
         Ok(())
     }
-}
-
-fn opening(status: &Bound<'_, PyString>, headers: &Bound<'_, PyList>) -> PyResult<Opening> {
-    let invalid = |error: appliance_worker::http::declared::Invalid| PyValueError::new_err(error.to_string());
-    let mut opening = Opening::new(&raw::latin1_bytes(status)?).map_err(invalid)?;
-    for item in headers {
-        let wrong =
-            |_| PyTypeError::new_err("start_response(): a header is not a (str, str) tuple (PEP 3333)");
-        let (name, value): (Bound<'_, PyString>, Bound<'_, PyString>) = item.extract().map_err(wrong)?;
-        opening.header(&raw::latin1_bytes(&name)?, &raw::latin1_bytes(&value)?).map_err(invalid)?;
-    }
-    Ok(opening)
 }

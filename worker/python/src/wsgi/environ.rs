@@ -1,9 +1,10 @@
 //! The `environ` of a request (PEP 3333): a copy of a template that holds what all requests share, and what this one adds.
-//! Facts about the client come from the proxy's private headers when the connection is the proxy's, and from the
-//! connection itself otherwise; no header of a client can become one of them.
+//! Facts about the client come with the request over the link, from the proxy's private headers when a connection of
+//! HTTP/1.1 is the proxy's, and from the connection itself otherwise; no header of a client can become one of them.
 use crate::raw::latin1;
 use appliance_worker::Request;
 use appliance_worker::answer::PEER_HEADER;
+use appliance_worker::http::head::Facts;
 use appliance_worker::http::{Framing, Version};
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -118,6 +119,8 @@ impl Template {
         length: usize,
         environ: &Bound<'_, PyDict>,
     ) -> PyResult<()> {
+        let facts = request.received.head.facts();
+        let speaks_for_client = request.peer.trusted && facts.is_none();
         let mut proxied = false;
         for (name, value) in request.received.head.headers() {
             let mut lower = [0; NAME];
@@ -132,7 +135,7 @@ impl Template {
                     environ.set_item(intern!(py, "CONTENT_LENGTH"), latin1(py, value))?;
                 }
                 None if is_private(name) => {
-                    if request.peer.trusted {
+                    if speaks_for_client {
                         proxied |= name.eq_ignore_ascii_case(PEER_HEADER);
                         add_fact(py, environ, name, value)?;
                     }
@@ -146,7 +149,9 @@ impl Template {
             // Frameworks that do not know wsgi.input_terminated read nothing without a length.
             environ.set_item(intern!(py, "CONTENT_LENGTH"), length.to_string())?;
         }
-        if !proxied {
+        if let Some(facts) = facts {
+            add_facts(py, environ, &facts)?;
+        } else if !proxied {
             let peer = &request.peer;
             environ.set_item(intern!(py, "REMOTE_ADDR"), &peer.address)?;
             environ.set_item(intern!(py, "REMOTE_PORT"), &peer.port)?;
@@ -155,6 +160,12 @@ impl Template {
         }
         Ok(())
     }
+}
+
+/// Whose address is meant.
+enum Side {
+    Peer,
+    Server,
 }
 
 /// The key of a header field (RFC 3875 section 4.1.18).
@@ -174,13 +185,31 @@ fn add(py: Python<'_>, environ: &Bound<'_, PyDict>, key: &Bound<'_, PyAny>, valu
     }
 }
 
-/// A fact that the proxy states.
+/// What the proxy states beside a request on the link. Fields of the same meaning count for nothing.
+fn add_facts(py: Python<'_>, environ: &Bound<'_, PyDict>, facts: &Facts<'_>) -> PyResult<()> {
+    add_address(py, environ, Side::Peer, facts.peer)?;
+    add_address(py, environ, Side::Server, facts.server)?;
+    if facts.scheme != b"http" {
+        environ.set_item(intern!(py, "wsgi.url_scheme"), latin1(py, facts.scheme))?;
+    }
+    environ.set_item(intern!(py, "HTTP_X_REQUEST_ID"), latin1(py, facts.id))
+}
+
+/// A fact that the proxy states in a private header.
 fn add_fact(py: Python<'_>, environ: &Bound<'_, PyDict>, name: &str, value: &[u8]) -> PyResult<()> {
-    let (host, port) = match name[PRIVATE.len()..].to_ascii_lowercase().as_str() {
-        "peer" => (intern!(py, "REMOTE_ADDR"), intern!(py, "REMOTE_PORT")),
-        "server" => (intern!(py, "SERVER_NAME"), intern!(py, "SERVER_PORT")),
-        "scheme" => return environ.set_item(intern!(py, "wsgi.url_scheme"), latin1(py, value)),
-        _ => return Ok(()),
+    match name[PRIVATE.len()..].to_ascii_lowercase().as_str() {
+        "peer" => add_address(py, environ, Side::Peer, value),
+        "server" => add_address(py, environ, Side::Server, value),
+        "scheme" => environ.set_item(intern!(py, "wsgi.url_scheme"), latin1(py, value)),
+        _ => Ok(()),
+    }
+}
+
+/// Address and port of the client or of our side, as the proxy writes them.
+fn add_address(py: Python<'_>, environ: &Bound<'_, PyDict>, whose: Side, value: &[u8]) -> PyResult<()> {
+    let (host, port) = match whose {
+        Side::Peer => (intern!(py, "REMOTE_ADDR"), intern!(py, "REMOTE_PORT")),
+        Side::Server => (intern!(py, "SERVER_NAME"), intern!(py, "SERVER_PORT")),
     };
     if value == b"unix:" {
         // A local process has no address; a server on a unix socket is called what the template says.

@@ -5,6 +5,7 @@ use super::input::Input;
 use super::start::Spare;
 use crate::host::Worker;
 use crate::{greenlet, log};
+use appliance_worker::Outcome;
 use appliance_worker::answer::{Answer, Opening};
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
@@ -15,11 +16,14 @@ use std::rc::Rc;
 /// Serves the request of this greenlet from beginning to end. Never raises and never unwinds.
 pub fn serve(py: Python<'_>, worker: &Worker, call: &Rc<Call>) {
     let served = catch_unwind(AssertUnwindSafe(|| run(py, worker, call)));
-    let (keep, failed) = match served {
-        Ok(Ok(())) => (close_answer(call), false),
+    let (outcome, failed) = match served {
+        Ok(Ok(())) => {
+            check_length(call);
+            (call.outcome(), false)
+        }
         Ok(Err(Trouble::Gone)) => {
             tracing::debug!(core = call.core.index, "the client left before the response was complete");
-            (false, false)
+            (Outcome::Cut, false)
         }
         Ok(Err(Trouble::Raised(error))) => {
             report(py, call, &error);
@@ -33,7 +37,7 @@ pub fn serve(py: Python<'_>, worker: &Worker, call: &Rc<Call>) {
         start.give_back(py, worker);
     }
     worker.forget(call.core);
-    worker.engine.finish(call.core, keep, failed);
+    worker.engine.finish(call.core, outcome, failed);
 }
 
 fn run(py: Python<'_>, worker: &Worker, call: &Rc<Call>) -> Result<(), Trouble> {
@@ -124,7 +128,7 @@ fn stream(py: Python<'_>, worker: &Worker, call: &Call, result: &Bound<'_, PyAny
 fn end(py: Python<'_>, worker: &Worker, call: &Call) -> Result<(), Trouble> {
     let rest = call.answer.borrow().as_ref().map(Answer::end);
     match rest {
-        Some(end) => call.send(py, worker, end),
+        Some(end) => call.send(py, worker, end, false),
         None => call.send_piece(py, worker, b"", Some(0)),
     }
 }
@@ -151,16 +155,16 @@ fn kind(object: &Bound<'_, PyAny>) -> String {
     object.get_type().name().map_or_else(|_| "object".to_owned(), |name| name.to_string())
 }
 
-/// After a body that ended normally: whether the connection can be used again.
-fn close_answer(call: &Call) -> bool {
+/// Reports a body that ended normally, but not where its application had announced.
+fn check_length(call: &Call) {
     let answer = call.answer.borrow();
-    let Some(answer) = &*answer else { return false };
+    let Some(answer) = &*answer else { return };
     let target = String::from_utf8_lossy(call.request.received.head.target()).into_owned();
     if answer.missing() > 0 {
         tracing::warn!(
             target,
             missing = answer.missing(),
-            "the body is shorter than its Content-Length; connection closed"
+            "the body is shorter than its Content-Length; the client sees that it is cut"
         );
     }
     if answer.dropped() > 0 {
@@ -170,13 +174,12 @@ fn close_answer(call: &Call) -> bool {
             "the body is longer than its Content-Length; the rest was not sent"
         );
     }
-    answer.missing() == 0 && answer.keep_alive()
 }
 
 fn report(py: Python<'_>, call: &Call, error: &PyErr) {
     let head = &call.request.received.head;
     let (method, target) = (head.method(), String::from_utf8_lossy(head.target()));
-    let id = head.header("x-request-id").map_or_else(|| "-".into(), String::from_utf8_lossy);
+    let id = head.request_id().map_or_else(|| "-".into(), String::from_utf8_lossy);
     let who = format!("{method} {target} (core {}, request {id})", call.core.index);
     if greenlet::is_exit(py, error) {
         tracing::error!("{who} was ended: it waited, and nothing could resume it any more");
@@ -185,21 +188,23 @@ fn report(py: Python<'_>, call: &Call, error: &PyErr) {
     }
 }
 
-/// A request that went wrong: a 500 if nothing was sent, else a cut that the client can see. Whether the connection can
-/// be used again.
-fn fail(py: Python<'_>, worker: &Worker, call: &Call) -> bool {
+/// A request that went wrong: a 500 if nothing was sent, else a cut that the client can see.
+fn fail(py: Python<'_>, worker: &Worker, call: &Call) -> Outcome {
     const SENTENCE: &[u8] = b"Internal Server Error\n";
     if call.answer.borrow().is_some() {
         worker.engine.abort(call.core);
-        return false;
+        return Outcome::Cut;
     }
-    let opened = Opening::new(b"500 Internal Server Error").and_then(|mut opening| {
-        opening.header(b"Content-Type", b"text/plain; charset=utf-8")?;
-        Ok(opening)
-    });
-    let Ok(opening) = opened else { return false };
-    let (mut answer, mut out) =
-        opening.finish(&worker.engine, call.core, &call.request, Some(SENTENCE.len() as u64));
-    out.extend_from_slice(answer.piece(SENTENCE).content);
-    call.send(py, worker, &out).is_ok() && answer.keep_alive()
+    let opened =
+        Opening::new(&call.request, call.core, b"500 Internal Server Error").and_then(|mut opening| {
+            opening.header(b"Content-Type", b"text/plain; charset=utf-8")?;
+            Ok(opening)
+        });
+    let Ok(opening) = opened else { return Outcome::Cut };
+    let opened = opening.finish(&worker.engine, call.core, &call.request, Some(SENTENCE.len() as u64));
+    let head = call.begin(worker, opened);
+    match call.send_behind(py, worker, head, SENTENCE) {
+        Ok(()) => call.outcome(),
+        Err(_) => Outcome::Cut,
+    }
 }

@@ -1,0 +1,173 @@
+//! From a request that is ready to a core that runs it: it claims a core or waits for one, and whatever has claimed a core
+//! is entered together. So the requests of one read run without a system call in between, and what the proxy must know
+//! before an application sees a request is sent once for all of them.
+use super::{ConnId, Engine, Place, Serving, WHOLE, Way, entry};
+use crate::app::{Host, Received, Request};
+use crate::cores::CoreId;
+use std::collections::VecDeque;
+use std::rc::Rc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+/// Requests that hold a core and have not been entered.
+#[derive(Debug, Default)]
+pub(super) struct Claims {
+    /// In the order they came.
+    ready: VecDeque<(CoreId, Request)>,
+    /// The proxy is being told of them, and the kernel has not taken all of that yet.
+    announced: Vec<(CoreId, Request)>,
+}
+
+impl Claims {
+    /// The core of a request that will not be entered.
+    fn take(&mut self, place: Place) -> Option<CoreId> {
+        let is_it = |(_, request): &(CoreId, Request)| request.place == place;
+        if let Some(at) = self.announced.iter().position(is_it) {
+            return Some(self.announced.swap_remove(at).0);
+        }
+        let at = self.ready.iter().position(is_it)?;
+        self.ready.remove(at).map(|(core, _)| core)
+    }
+}
+
+impl Engine {
+    /// A request is complete enough to run: it claims a core, waits for one, or is told that there are too many.
+    pub(super) fn dispatch(&self, place: Place, received: Received, announce: bool) {
+        let peer = match entry(&mut self.conns.borrow_mut(), place.conn) {
+            Some(entry) => Rc::clone(&entry.peer),
+            None => return,
+        };
+        let arrived = self.now.get();
+        let limit = received.head.facts().map(|facts| facts.deadline_ms).filter(|millis| *millis > 0);
+        let deadline = limit.map(|millis| arrived + Duration::from_millis(millis.into()));
+        let request = Request { received, peer, arrived, deadline, place, announce };
+        let mut cores = self.cores.borrow_mut();
+        if cores.waiting() == 0
+            && let Some(core) = cores.claim()
+        {
+            return self.claims.borrow_mut().ready.push_back((core, request));
+        }
+        if cores.waiting() < self.boot.waiting {
+            cores.push_waiting(request);
+            self.slot().waiting.store(cores.waiting() as u32, Relaxed);
+            return;
+        }
+        drop(cores);
+        self.reject(&request);
+    }
+
+    fn reject(&self, request: &Request) {
+        tracing::warn!(worker = self.boot.worker_id, "every core is busy and limits.waiting is reached: 503");
+        let (sentence, place) = ("every core is busy; try again in a moment", request.place);
+        if place.stream != WHOLE {
+            let head_only = request.received.head.method() == "HEAD";
+            let date = self.date.borrow();
+            self.on_link(place.conn, |link| link.reject(place.stream, 503, sentence, &date, head_only));
+        } else if let Some(step) = self.tell(place.conn, |http, cx| http.conn.reject(503, sentence, cx)) {
+            self.follow(place.conn, step);
+        }
+    }
+
+    /// A request that no core has begun with has been taken back.
+    pub(super) fn withdraw(&self, place: Place) {
+        let claimed = self.claims.borrow_mut().take(place);
+        let mut cores = self.cores.borrow_mut();
+        match claimed {
+            Some(core) => drop(cores.release(core)),
+            None => cores.retain_waiting(|request| request.place != place),
+        }
+        drop(cores);
+        self.publish_cores();
+    }
+
+    /// Free cores take the requests that wait, in the order they came.
+    pub(super) fn start_waiting(&self, host: &dyn Host) {
+        while self.claim_for_waiting() {
+            self.enter_claimed(host);
+        }
+    }
+
+    /// Gives the free cores to waiting requests; false if there are none of either.
+    fn claim_for_waiting(&self) -> bool {
+        let mut found = false;
+        loop {
+            let next = self.cores.borrow_mut().take_waiting();
+            let Some((core, request)) = next else { return found };
+            found = true;
+            if request.deadline.is_some_and(|deadline| deadline <= self.now.get()) {
+                self.cores.borrow_mut().release(core);
+                self.on_link(request.place.conn, |link| link.refuse(request.place.stream));
+            } else {
+                self.claims.borrow_mut().ready.push_back((core, request));
+            }
+        }
+    }
+
+    /// Enters the applications with every request that has claimed a core.
+    pub(super) fn enter_claimed(&self, host: &dyn Host) {
+        self.announce();
+        loop {
+            let next = self.claims.borrow_mut().ready.pop_front();
+            let Some((core, request)) = next else { return };
+            if request.announce && !self.has_left(request.place.conn) {
+                self.claims.borrow_mut().announced.push((core, request));
+                continue;
+            }
+            self.flush_if_late();
+            self.enter(host, core, request);
+        }
+    }
+
+    /// Tells the proxy which requests are about to be entered, where it wants to know, with one write for each link.
+    fn announce(&self) {
+        let wanted = |(_, request): &(CoreId, Request)| request.announce.then_some(request.place);
+        let places: Vec<Place> = self.claims.borrow().ready.iter().filter_map(wanted).collect();
+        for place in &places {
+            self.on_link(place.conn, |link| link.put_entered(place.stream));
+        }
+        if !places.is_empty() {
+            self.flush_links();
+        }
+    }
+
+    fn has_left(&self, id: ConnId) -> bool {
+        self.on_link(id, |link| link.has_left()).unwrap_or(true)
+    }
+
+    /// Enters the requests of which the proxy has been told meanwhile.
+    pub(super) fn enter_announced(&self, host: &dyn Host) {
+        if self.claims.borrow().announced.is_empty() {
+            return;
+        }
+        let announced = std::mem::take(&mut self.claims.borrow_mut().announced);
+        for (core, mut request) in announced {
+            let has_left = self.has_left(request.place.conn);
+            request.announce = !has_left;
+            let mut claims = self.claims.borrow_mut();
+            if has_left {
+                claims.ready.push_back((core, request));
+            } else {
+                claims.announced.push((core, request));
+            }
+        }
+        self.enter_claimed(host);
+    }
+
+    fn enter(&self, host: &dyn Host, core: CoreId, request: Request) {
+        let place = request.place;
+        match entry(&mut self.conns.borrow_mut(), place.conn).map(|entry| &mut entry.way) {
+            Some(Way::Http(http)) => http.core = Some(core),
+            Some(Way::Link(link)) => link.enter(place.stream, core),
+            None => {}
+        }
+        self.serving.borrow_mut()[core.index as usize] = Some(Serving { place, arrived: request.arrived });
+        self.publish_cores();
+        host.start(core, request);
+    }
+
+    pub(super) fn publish_cores(&self) {
+        let cores = self.cores.borrow();
+        self.slot().busy.store(cores.busy() as u32, Relaxed);
+        self.slot().waiting.store(cores.waiting() as u32, Relaxed);
+    }
+}
