@@ -26,17 +26,12 @@ impl Seen {
     }
 }
 
-/// The ready worker with the most free cores, then the fewest waiting requests; equals take turns. `None`: every ready
-/// worker is in `tried`, or none is ready. `count` is the number of workers, `turn` grows by one with each request.
-pub(crate) fn choose(
-    seen: impl Iterator<Item = Seen>,
-    count: u32,
-    tried: &[WorkerId],
-    turn: u32,
-) -> Option<Seen> {
+/// The ready worker with the most free cores, then the fewest waiting requests; equals take turns. `None`: no worker in
+/// `seen` is ready. `count` is the number of all workers, `turn` grows by one with each request.
+pub(crate) fn choose(seen: impl Iterator<Item = Seen>, count: u32, turn: u32) -> Option<Seen> {
     let count = count.max(1);
     let distance = |worker: WorkerId| (worker % count + count - turn % count) % count;
-    seen.filter(|one| one.load.ready && !tried.contains(&one.worker))
+    seen.filter(|one| one.load.ready)
         .min_by_key(|one| (Reverse(one.free()), one.waiting(), distance(one.worker)))
 }
 
@@ -54,26 +49,26 @@ mod tests {
         states.iter().enumerate().map(one).collect()
     }
 
-    fn chosen(states: &[(bool, u32, u32, u32)], tried: &[WorkerId], turn: u32) -> Option<WorkerId> {
-        choose(seen(states).into_iter(), states.len() as u32, tried, turn).map(|one| one.worker)
+    fn chosen(states: &[(bool, u32, u32, u32)], turn: u32) -> Option<WorkerId> {
+        choose(seen(states).into_iter(), states.len() as u32, turn).map(|one| one.worker)
     }
 
     #[test]
     fn most_free_cores_win() {
-        assert_eq!(chosen(&[(true, 1, 0, 0), (true, 0, 0, 0)], &[], 0), Some(2));
-        assert_eq!(chosen(&[(true, 1, 0, 0), (true, 0, 0, 2)], &[], 0), Some(1), "own requests count");
+        assert_eq!(chosen(&[(true, 1, 0, 0), (true, 0, 0, 0)], 0), Some(2));
+        assert_eq!(chosen(&[(true, 1, 0, 0), (true, 0, 0, 2)], 0), Some(1), "own requests count");
     }
 
     #[test]
     fn without_free_cores_the_shortest_queue_wins() {
-        assert_eq!(chosen(&[(true, 2, 5, 0), (true, 2, 4, 0)], &[], 0), Some(2));
-        assert_eq!(chosen(&[(true, 2, 0, 9), (true, 2, 4, 2)], &[], 0), Some(2));
+        assert_eq!(chosen(&[(true, 2, 5, 0), (true, 2, 4, 0)], 0), Some(2));
+        assert_eq!(chosen(&[(true, 2, 0, 9), (true, 2, 4, 2)], 0), Some(2));
     }
 
     #[test]
     fn equals_take_turns() {
         let equal = [(true, 0, 0, 0); 3];
-        let mut order: Vec<_> = (0..6).filter_map(|turn| chosen(&equal, &[], turn)).collect();
+        let mut order: Vec<_> = (0..6).filter_map(|turn| chosen(&equal, turn)).collect();
         assert_eq!(order[..3], order[3..]);
         order.truncate(3);
         order.sort_unstable();
@@ -81,17 +76,15 @@ mod tests {
     }
 
     #[test]
-    fn only_ready_and_untried_workers_are_chosen() {
-        assert_eq!(chosen(&[(false, 0, 0, 0), (true, 2, 9, 0)], &[], 0), Some(2));
-        assert_eq!(chosen(&[(true, 0, 0, 0), (true, 2, 9, 0)], &[1], 0), Some(2));
-        assert_eq!(chosen(&[(true, 0, 0, 0)], &[1], 0), None);
-        assert_eq!(chosen(&[], &[], 0), None);
+    fn only_ready_workers_are_chosen() {
+        assert_eq!(chosen(&[(false, 0, 0, 0), (true, 2, 9, 0)], 0), Some(2));
+        assert_eq!(chosen(&[], 0), None);
     }
 
     #[test]
     fn scribbled_numbers_do_no_harm() {
         let load = Load { ready: true, instance: 0, cores: 0, busy: u32::MAX, waiting: u32::MAX };
         let one = Seen { worker: 1, load, in_flight: u32::MAX };
-        assert_eq!(choose([one].into_iter(), 0, &[], u32::MAX), Some(one));
+        assert_eq!(choose([one].into_iter(), 0, u32::MAX), Some(one));
     }
 }

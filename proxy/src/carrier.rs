@@ -3,8 +3,8 @@
 //! after those that woke it. `link.rs` starts it. It must never look into a payload.
 use crate::WorkerId;
 use crate::line::{End, Line};
-use appliance_link::Header;
-use appliance_link::frame::HEADER;
+use appliance_link::frame::{END, HEADER, Kind};
+use appliance_link::{Frame, Header, StreamId, Violation};
 use bytes::{Buf, Bytes, BytesMut};
 use std::io;
 use std::pin::{Pin, pin};
@@ -28,20 +28,29 @@ pub(crate) struct Carrier {
     line: Arc<Line>,
     socket: UnixStream,
     inbound: BytesMut,
+    /// A `Data` frame of which the header has been taken.
+    piece: Option<Piece>,
     /// For messages.
     worker: WorkerId,
+}
+
+/// What is still to come of a `Data` frame.
+struct Piece {
+    stream: StreamId,
+    left: usize,
+    end: bool,
 }
 
 impl Carrier {
     /// `inbound` is what came behind the worker's hello.
     pub(crate) fn new(line: Arc<Line>, socket: UnixStream, inbound: BytesMut, worker: WorkerId) -> Self {
-        Self { line, socket, inbound, worker }
+        Self { line, socket, inbound, piece: None, worker }
     }
 
     /// Reads what is there. `Ready`: the connection has ended.
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<End> {
         for _ in 0..READS {
-            if !self.take_frames() {
+            if !self.take_all() {
                 return Poll::Ready(End::Garbled);
             }
             self.inbound.reserve(READ);
@@ -51,35 +60,67 @@ impl Carrier {
                 Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(End::Closed),
             }
         }
-        if !self.take_frames() {
+        if !self.take_all() {
             return Poll::Ready(End::Garbled);
         }
         cx.waker().wake_by_ref();
         Poll::Pending
     }
 
-    /// Hands all complete frames to their streams; false after a violation.
-    fn take_frames(&mut self) -> bool {
+    /// Hands everything to its streams that can be; false after a violation.
+    fn take_all(&mut self) -> bool {
         loop {
-            let taken = match Header::parse(&self.inbound, MOST_HEAD) {
-                Ok(None) => return true,
-                Ok(Some(header)) => {
-                    self.inbound.advance(HEADER);
-                    let payload = if header.length < SHARED {
-                        let copy = Bytes::copy_from_slice(&self.inbound[..header.length]);
-                        self.inbound.advance(header.length);
-                        copy
-                    } else {
-                        self.inbound.split_to(header.length).freeze()
-                    };
-                    header.with(payload).and_then(|frame| self.line.receive(frame))
+            match self.take_one() {
+                Ok(true) => {}
+                Ok(false) => return true,
+                Err(violation) => {
+                    tracing::error!(worker = self.worker, "the worker's link is closed: {violation}");
+                    return false;
                 }
-                Err(violation) => Err(violation),
-            };
-            if let Err(violation) = taken {
-                tracing::error!(worker = self.worker, "the worker's link is closed: {violation}");
-                return false;
             }
+        }
+    }
+
+    /// Hands over one frame, or what has come of a piece of a body; false: wait for more.
+    fn take_one(&mut self) -> Result<bool, Violation> {
+        if self.inbound.is_empty() {
+            return Ok(false);
+        }
+        if let Some(piece) = &mut self.piece {
+            let count = piece.left.min(self.inbound.len());
+            piece.left -= count;
+            let (stream, end, is_over) = (piece.stream, piece.end && piece.left == 0, piece.left == 0);
+            if is_over {
+                self.piece = None;
+            }
+            let bytes = self.take_payload(count);
+            self.line.receive(Frame::Data { stream, end, bytes })?;
+            return Ok(is_over);
+        }
+        let Some(header) = Header::peek(&self.inbound, MOST_HEAD)? else { return Ok(false) };
+        let has_come = self.inbound.len() - HEADER;
+        if has_come >= header.length {
+            self.inbound.advance(HEADER);
+            let payload = self.take_payload(header.length);
+            self.line.receive(header.with(payload)?)?;
+            return Ok(true);
+        }
+        if header.kind == Kind::Data && has_come > 0 {
+            self.inbound.advance(HEADER);
+            let end = header.flags & END != 0;
+            self.piece = Some(Piece { stream: header.stream, left: header.length, end });
+            return Ok(true);
+        }
+        Ok(false)
+    }
+
+    fn take_payload(&mut self, count: usize) -> Bytes {
+        if count < SHARED {
+            let copy = Bytes::copy_from_slice(&self.inbound[..count]);
+            self.inbound.advance(count);
+            copy
+        } else {
+            self.inbound.split_to(count).freeze()
         }
     }
 

@@ -182,7 +182,7 @@ impl ProxyHttp for Gateway {
     }
 
     async fn upstream_peer(&self, _session: &mut Session, exchange: &mut Exchange) -> Result<Box<HttpPeer>> {
-        match self.shared.workers.reserve(&mut exchange.route).await {
+        match self.shared.workers.reserve(&mut exchange.route, |_| true).await {
             Ok(seat) => Ok(self.hop.peer(exchange.sit(seat))),
             Err(failure) => exchange.fail(failure),
         }

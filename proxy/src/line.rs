@@ -5,6 +5,7 @@ use appliance_link::frame::{self, Kind, MOST_DATA};
 use appliance_link::{Frame, Outbox, Reason, StreamId, Violation, stream};
 use bytes::Bytes;
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use tokio::sync::oneshot;
@@ -40,6 +41,8 @@ pub(crate) enum End {
 /// One connection.
 pub(crate) struct Line {
     state: Mutex<State>,
+    /// It takes new streams. A hint for who looks without the lock; `open` asks again.
+    is_open: AtomicBool,
 }
 
 struct State {
@@ -73,6 +76,12 @@ struct Entry {
     in_bulk: bool,
 }
 
+impl std::fmt::Debug for Line {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Line").field("is_open", &self.is_open).finish_non_exhaustive()
+    }
+}
+
 impl Line {
     /// A connection whose two hellos have been exchanged. The receiver fires when it takes no more streams.
     pub(crate) fn new(ours: u32, theirs: u32) -> (Arc<Self>, oneshot::Receiver<()>) {
@@ -89,7 +98,7 @@ impl Line {
             carrier: None,
             blocked: Vec::new(),
         };
-        (Arc::new(Self { state: Mutex::new(state) }), is_retired)
+        (Arc::new(Self { state: Mutex::new(state), is_open: AtomicBool::new(true) }), is_retired)
     }
 
     /// Opens a stream with a `Request` frame whose payload `head` writes; `None`: this connection takes no more.
@@ -128,9 +137,17 @@ impl Line {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Whether it takes new streams.
+    pub(crate) fn is_open(&self) -> bool {
+        self.is_open.load(Relaxed)
+    }
+
     /// Takes what one frame says. Frames of streams that are not there any more were on their way, and are dropped.
     pub(crate) fn receive(&self, frame: Frame<Bytes>) -> Result<(), Violation> {
-        self.state().receive(frame)
+        let mut state = self.state();
+        let received = state.receive(frame);
+        self.is_open.store(!state.is_retired(), Relaxed);
+        received
     }
 
     /// Lends what is to leave to `write`, which says how many bytes it took; false when nothing waits. `waker` is called
@@ -163,6 +180,7 @@ impl Line {
         let mut state = self.state();
         state.ended = Some(end);
         state.retire();
+        self.is_open.store(false, Relaxed);
         state.outbox = Outbox::default();
         state.blocked.drain(..).for_each(Waker::wake);
         for entry in state.slots.iter_mut().filter_map(|slot| slot.entry.as_mut()) {

@@ -37,14 +37,21 @@ struct Link {
     state: watch::Sender<State>,
 }
 
-#[derive(Clone)]
-enum State {
-    Up(Arc<Line>),
+/// What the requests see of a link.
+#[derive(Clone, Debug)]
+struct State {
+    /// The last connection; it may take no more streams by now.
+    line: Option<Arc<Line>>,
     /// How often connecting has failed so far, and what the last failure means.
-    Down {
-        failures: u64,
-        mishap: Mishap,
-    },
+    failures: u64,
+    mishap: Mishap,
+}
+
+impl State {
+    /// A connection that takes new streams.
+    fn open_line(&self) -> Option<&Arc<Line>> {
+        self.line.as_ref().filter(|line| line.is_open())
+    }
 }
 
 impl Links {
@@ -54,7 +61,7 @@ impl Links {
         let link = |worker| Link {
             worker,
             path: upstreams.socket(worker).to_owned(),
-            state: watch::Sender::new(State::Down { failures: 0, mishap: Mishap::Unconnected }),
+            state: watch::Sender::new(State { line: None, failures: 0, mishap: Mishap::Unconnected }),
         };
         Arc::new(Self { links: (1..=upstreams.count()).map(link).collect(), window, connect })
     }
@@ -67,43 +74,52 @@ impl Links {
         }
     }
 
+    fn state(&self, worker: WorkerId) -> &watch::Sender<State> {
+        &self.links[worker as usize - 1].state
+    }
+
+    /// Whether a request could be sent to the worker at once.
+    pub(crate) fn is_up(&self, worker: WorkerId) -> bool {
+        self.state(worker).borrow().open_line().is_some()
+    }
+
     /// The connection to a worker that takes new streams; waits while it is being made.
     pub(crate) async fn line(&self, worker: WorkerId) -> Result<Arc<Line>, Mishap> {
-        let state = &self.links[worker as usize - 1].state;
-        let failures = match &*state.borrow() {
-            State::Up(line) => return Ok(line.clone()),
-            State::Down { failures, .. } => *failures,
+        let state = self.state(worker);
+        let failures = {
+            let now = state.borrow();
+            if let Some(line) = now.open_line() {
+                return Ok(line.clone());
+            }
+            now.failures
         };
         let mut changes = state.subscribe();
-        let settled = |state: &State| match state {
-            State::Up(_) => true,
-            State::Down { failures: now, .. } => *now > failures,
-        };
-        match changes.wait_for(settled).await.as_deref() {
-            Ok(State::Up(line)) => Ok(line.clone()),
-            Ok(State::Down { mishap, .. }) => Err(*mishap),
+        let settled = |state: &State| state.open_line().is_some() || state.failures > failures;
+        match changes.wait_for(settled).await {
+            Ok(now) => now.open_line().cloned().ok_or(now.mishap),
             Err(_) => Err(Mishap::Unconnected),
         }
     }
 
     async fn keep(&self, link: &Link) {
         let mut pause = FIRST_PAUSE;
-        let (mut failures, mut mishap) = (0, Mishap::Unconnected);
         loop {
             let begun = Instant::now();
             match self.connect(link).await {
                 Ok((line, retired)) => {
-                    link.state.send_replace(State::Up(line));
+                    link.state.send_modify(|state| state.line = Some(line));
                     // An error means that the connection is gone altogether.
                     let _ = retired.await;
+                    link.state.send_modify(|state| state.line = None);
                 }
                 Err(error) => {
-                    failures += 1;
-                    mishap = hop::connect_mishap(&error);
                     tracing::debug!(worker = link.worker, %error, "no link to the worker yet");
+                    link.state.send_modify(|state| {
+                        state.failures += 1;
+                        state.mishap = hop::connect_mishap(&error);
+                    });
                 }
             }
-            link.state.send_replace(State::Down { failures, mishap });
             if begun.elapsed() >= GOOD {
                 pause = FIRST_PAUSE;
                 continue;

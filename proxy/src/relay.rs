@@ -41,7 +41,8 @@ pub(crate) async fn serve(gateway: &Gateway, session: &mut Session, exchange: &m
     let upload = Upload::new(exchange.progress.has_body);
     let mut relay = Relay { gateway, session, exchange, upload };
     loop {
-        match workers.reserve(&mut relay.exchange.route).await {
+        let is_up = |worker| gateway.links.is_up(worker);
+        match workers.reserve(&mut relay.exchange.route, is_up).await {
             Ok(seat) => relay.exchange.sit(seat),
             Err(failure) => return relay.exchange.fail(failure),
         };
@@ -79,11 +80,16 @@ impl Relay<'_> {
 
     /// One try at the worker at which the request has its seat.
     async fn attempt(&mut self) -> Result<(), Trouble> {
-        let line = self.gateway.links.line(self.exchange.worker).await.map_err(Trouble::Worker)?;
         self.upload.rewind();
         // Only for these it matters whether an application has seen the request.
         let announce = !self.session.req_header().method.is_idempotent();
-        let stream = self.open(&line, announce).ok_or(Trouble::Worker(Mishap::Unread))?;
+        let stream = loop {
+            let line = self.line().await.map_err(Trouble::Worker)?;
+            // A line may have been closed meanwhile; then there is another one soon.
+            if let Some(stream) = self.open(&line, announce) {
+                break stream;
+            }
+        };
         loop {
             match self.next(&stream).await? {
                 Event::Head { head, end } => {
@@ -110,6 +116,15 @@ impl Relay<'_> {
         }
     }
 
+    /// The connection to the worker at which the request has its seat.
+    async fn line(&self) -> Result<Arc<Line>, Mishap> {
+        let line = self.gateway.links.line(self.exchange.worker);
+        match self.response_limit() {
+            Some(limit) => timeout(limit, line).await.unwrap_or(Err(Mishap::Silent)),
+            None => line.await,
+        }
+    }
+
     fn ended(&self, may_have_run: bool) -> Mishap {
         match may_have_run {
             _ if self.exchange.progress.answer_begun => Mishap::Answering,
@@ -124,7 +139,7 @@ impl Relay<'_> {
 
     /// Opens the request's stream; `None`: the connection has ended meanwhile.
     fn open(&mut self, line: &Arc<Line>, announce: bool) -> Option<Stream> {
-        let origin = self.exchange.origin.as_ref()?;
+        let origin = self.exchange.origin.as_ref().expect("a request is normalized before it is relayed");
         let request = self.session.req_header();
         let mut flags = 0;
         let mut set = |flag, is: bool| flags |= if is { flag } else { 0 };

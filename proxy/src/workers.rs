@@ -52,14 +52,21 @@ impl Workers {
     }
 
     /// A place for the next try of a request: at a worker it has not been to, else at any. Waits while there is none.
-    pub(crate) async fn reserve(self: &Arc<Self>, route: &mut Route) -> Result<Seat, Failure> {
+    /// Workers that can be reached at once, as `is_up` says, come first: one that has just died seems to have nothing to do.
+    pub(crate) async fn reserve(
+        self: &Arc<Self>,
+        route: &mut Route,
+        is_up: impl Fn(WorkerId) -> bool,
+    ) -> Result<Seat, Failure> {
         loop {
-            if let Some(seat) = self.try_reserve(&route.tried) {
+            let tried = &route.tried;
+            let seat = self.try_reserve(|worker| !tried.contains(&worker) && is_up(worker));
+            if let Some(seat) = seat.or_else(|| self.try_reserve(|worker| !tried.contains(&worker))) {
                 return Ok(seat);
             }
             // A worker that failed this request is the last choice; one with a full backlog needs a pause first.
             if !route.full
-                && let Some(seat) = self.try_reserve(&[])
+                && let Some(seat) = self.try_reserve(|_| true)
             {
                 return Ok(seat);
             }
@@ -74,9 +81,10 @@ impl Workers {
         }
     }
 
-    fn try_reserve(self: &Arc<Self>, tried: &[WorkerId]) -> Option<Seat> {
+    fn try_reserve(self: &Arc<Self>, is_wanted: impl Fn(WorkerId) -> bool) -> Option<Seat> {
         let turn = self.turn.fetch_add(1, Relaxed);
-        let chosen = choose(self.seen(), self.count(), tried, turn)?;
+        let seen = self.seen().filter(|one| is_wanted(one.worker));
+        let chosen = choose(seen, self.count(), turn)?;
         self.in_flight[chosen.worker as usize - 1].fetch_add(1, Relaxed);
         Some(Seat { worker: chosen.worker, workers: self.clone() })
     }
@@ -113,7 +121,7 @@ mod tests {
 
     fn reserve(workers: &Arc<Workers>, route: &mut Route) -> Result<Seat, Failure> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
-        runtime.block_on(workers.reserve(route))
+        runtime.block_on(workers.reserve(route, |_| true))
     }
 
     #[test]
@@ -133,6 +141,18 @@ mod tests {
         let workers = Workers::new(Arc::new(Ready(&[1, 2])), HOLD);
         assert_eq!(reserve(&workers, &mut tried(&[1])).ok().map(|seat| seat.worker), Some(2));
         assert!(reserve(&workers, &mut tried(&[1, 2])).is_ok());
+    }
+
+    #[test]
+    fn a_worker_that_cannot_be_reached_is_better_than_none() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        let workers = Workers::new(Arc::new(Ready(&[1, 2])), HOLD);
+        for _ in 0..3 {
+            let mut route = Route::default();
+            let seat = runtime.block_on(workers.reserve(&mut route, |worker| worker == 2)).unwrap();
+            assert_eq!(seat.worker, 2);
+            assert!(runtime.block_on(workers.reserve(&mut route, |_| false)).is_ok());
+        }
     }
 
     #[test]

@@ -207,6 +207,13 @@ impl Header {
     /// `received[HEADER..HEADER + length]`. `Ok(None)`: wait for more. `most_head` bounds the payload of heads; a frame that
     /// is too long is a violation before its payload has arrived.
     pub fn parse(received: &[u8], most_head: usize) -> Result<Option<Header>, Violation> {
+        let is_whole = |header: &Header| received.len() - HEADER >= header.length;
+        Ok(Header::peek(received, most_head)?.filter(is_whole))
+    }
+
+    /// The same whether or not the payload has come. A piece of a body need not be waited for: what has come of it can be
+    /// passed on as if it were a frame of its own.
+    pub fn peek(received: &[u8], most_head: usize) -> Result<Option<Header>, Violation> {
         let Some(&[l0, l1, l2, l3, s0, s1, s2, s3, kind, flags, z0, z1]) = received.first_chunk::<HEADER>()
         else {
             return Ok(None);
@@ -224,8 +231,7 @@ impl Header {
         if kind.is_of_link() != (stream == 0) {
             return Err(Violation::Misplaced(kind.name()));
         }
-        let length = length as usize;
-        Ok((received.len() - HEADER >= length).then_some(Header { kind, flags, stream, length }))
+        Ok(Some(Header { kind, flags, stream, length: length as usize }))
     }
 
     /// The frame with its payload, which must have the length that the header says.
@@ -332,6 +338,14 @@ mod tests {
             }
             assert_eq!(one(&bytes), Ok(Some(expected)));
         }
+    }
+
+    #[test]
+    fn a_header_can_be_read_before_its_payload() {
+        let bytes = made(Kind::Data, 7, END, b"body");
+        let header = Header { kind: Kind::Data, flags: END, stream: 7, length: 4 };
+        assert_eq!(Header::peek(&bytes[..HEADER - 1], HEAD), Ok(None));
+        assert_eq!(Header::peek(&bytes[..HEADER], HEAD), Ok(Some(header)));
     }
 
     #[test]
