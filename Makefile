@@ -32,6 +32,7 @@ lint: setup ## formatting and clippy, warnings are errors
 	cargo clippy --workspace --all-targets -- -D warnings
 
 cargo-test: build .venv/ready .venv-others.ready ## the tests in Rust, with the real binary
+	@packaging/setup.sh strace # tests/syscalls.rs counts with it
 	cargo test --workspace
 
 arrow: ## which package may depend on which
@@ -48,9 +49,10 @@ check-examples: build .venv/ready ## `appliance check` of each example
 kit: build .venv/ready ## the acceptance checks of tests/kit against the real binary
 	.venv/bin/python tests/kit/run.py --binary $(APPLIANCE) --venv .venv
 
-bench: release ## CPU time per request beside other servers (installs them)
+bench: release ## CPU time for each request beside other servers (installs them)
 	benches/setup.sh
 	benches/.venv/bin/python benches/compare.py --binary $(TARGET)/release/appliance
+	benches/.venv/bin/python benches/fronts.py --binary $(TARGET)/release/appliance
 
 clean: ## remove the virtual environments; `cargo clean` removes what was built
 	rm -rf .venv .venv-* benches/.venv benches/build

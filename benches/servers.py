@@ -1,5 +1,5 @@
-"""The servers that are compared, each with one worker and the application of hello.py: how to start them and where they
-answer. Used by compare.py; a new server is one more function in `CONTENDERS`.
+"""The servers that are compared, each with one worker and the same application: how to start them and where they answer.
+Used by compare.py and fronts.py; a new server is one more function in their list of contenders.
 """
 import os
 import socket
@@ -78,8 +78,8 @@ class Contender:
                 process.wait()
 
 
-def ask(address):
-    """The whole answer to one GET."""
+def ask(address, request=GET):
+    """The whole answer to one request, after which the server closes."""
     if address.startswith("unix:"):
         client, target = socket.socket(socket.AF_UNIX), address[5:]
     else:
@@ -88,7 +88,7 @@ def ask(address):
     with client:
         client.settimeout(5)
         client.connect(target)
-        client.sendall(GET)
+        client.sendall(request)
         answer = b""
         while part := client.recv(65536):
             answer += part
@@ -96,10 +96,11 @@ def ask(address):
 
 
 class Place:
-    """Hands out free ports and paths in a temporary folder; knows where our binary is."""
+    """Hands out free ports and paths in a temporary folder; knows where our binary is, and the module of the application."""
 
-    def __init__(self, folder, binary):
+    def __init__(self, folder, binary, module):
         self.folder, self.binary = folder, binary
+        self.module, self.application = module, f"{module}:application"
         self.held = []
 
     def port(self):
@@ -123,7 +124,7 @@ class Place:
 def appliance(place):
     front, native_port, run_dir = place.tcp(), place.port(), place.folder / "appliance"
     command = [
-        place.binary, "run", "hello:application", "--listen", front, "--workers", 1, "--cores", 100,
+        place.binary, "run", place.application, "--listen", front, "--workers", 1, "--cores", 100,
         "--native-base-port", native_port - 1, "--venv", HERE / ".venv", "--log-level", "warn",
         "--set", f"app.chdir={HERE}", "--set", f"admin.run_dir={run_dir}", "--set", "log.access=false",
     ]  # fmt: skip
@@ -140,43 +141,43 @@ def appliance(place):
 def bjoern(place):
     address = place.tcp()
     host, port = address.split(":")
-    code = f"import bjoern, hello; bjoern.run(hello.application, {host!r}, {port})"
+    code = f"import bjoern, {place.module} as app; bjoern.run(app.application, {host!r}, {port})"
     return Contender([[BIN / "python", "-c", code]], [Route("bjoern", ALONE, address)])
 
 
 def bjoern_unix(place):
     address = place.unix("bjoern")
-    code = f"import bjoern, hello; bjoern.run(hello.application, {address!r})"
+    code = f"import bjoern, {place.module} as app; bjoern.run(app.application, {address!r})"
     return Contender([[BIN / "python", "-c", code]], [Route("bjoern, unix socket", ALONE, address)])
 
 
-def granian_command(*where):
+def granian_command(place, *where):
     return [BIN / "granian", "--interface", "wsgi", "--workers", 1, "--blocking-threads", 1, "--http", "1", "--no-ws",
-            "--log-level", "warning", *where, "hello:application"]  # fmt: skip
+            "--log-level", "warning", *where, place.application]  # fmt: skip
 
 
 def granian(place):
     address = place.tcp()
     host, port = address.split(":")
-    return Contender([granian_command("--host", host, "--port", port)], [Route("granian", ALONE, address)])
+    return Contender([granian_command(place, "--host", host, "--port", port)], [Route("granian", ALONE, address)])
 
 
 def gunicorn_sync(place):
     address = place.tcp()
-    command = [BIN / "gunicorn", "--workers", 1, "--bind", address, "--log-level", "warning", "hello:application"]
+    command = [BIN / "gunicorn", "--workers", 1, "--bind", address, "--log-level", "warning", place.application]
     return Contender([command], [Route("gunicorn sync", ALONE, address, reuse=False)])
 
 
 def gunicorn_gthread(place):
     address = place.tcp()
     command = [BIN / "gunicorn", "--workers", 1, "--worker-class", "gthread", "--threads", 4, "--bind", address,
-               "--log-level", "warning", "hello:application"]  # fmt: skip
+               "--log-level", "warning", place.application]  # fmt: skip
     return Contender([command], [Route("gunicorn gthread (4 threads)", ALONE, address)])
 
 
-def uwsgi_command(*options):
+def uwsgi_command(place, *options):
     return [BIN / "uwsgi", "--master", "--processes", 1, "--die-on-term", "--need-app", "--disable-logging",
-            "--virtualenv", HERE / ".venv", "--module", "hello:application", *options]  # fmt: skip
+            "--listen", 1024, "--virtualenv", HERE / ".venv", "--module", place.application, *options]  # fmt: skip
 
 
 TORNADO = ("--tornado", 100, "--greenlet")
@@ -185,14 +186,14 @@ TORNADO = ("--tornado", 100, "--greenlet")
 def uwsgi(place):
     address = place.tcp()
     return Contender(
-        [uwsgi_command("--http-socket", address)], [Route("uWSGI (http-socket)", ALONE, address, reuse=False)]
+        [uwsgi_command(place, "--http-socket", address)], [Route("uWSGI (http-socket)", ALONE, address, reuse=False)]
     )
 
 
 def uwsgi_tornado(place):
     address = place.tcp()
     return Contender(
-        [uwsgi_command("--http-socket", address, *TORNADO)],
+        [uwsgi_command(place, "--http-socket", address, *TORNADO)],
         [Route("uWSGI tornado + greenlet", ALONE, address, reuse=False)],
     )
 
@@ -202,7 +203,7 @@ worker_processes 1;
 daemon off;
 pid {folder}/{name}.pid;
 error_log stderr error;
-events {{ worker_connections 1024; }}
+events {{ worker_connections 2048; }}
 http {{
     access_log off;
     client_body_temp_path {folder}/{name}.body;
@@ -210,7 +211,12 @@ http {{
     uwsgi_temp_path {folder}/{name}.uwsgi;
     fastcgi_temp_path {folder}/{name}.fastcgi;
     scgi_temp_path {folder}/{name}.scgi;
-    upstream app {{ server {upstream}; keepalive 64; }}
+    # Everything that is measured fits into memory, and no connection is given up because it has served enough.
+    client_body_buffer_size 64k;
+    proxy_buffers 8 32k;
+    uwsgi_buffers 8 32k;
+    keepalive_requests 100000000;
+    upstream app {{ server {upstream}; keepalive 256; keepalive_requests 100000000; }}
     server {{
         listen {listen};
         location / {{ {location} }}
@@ -240,22 +246,54 @@ def behind_nginx(place, name, upstream, location, command):
 
 def nginx_uwsgi(place):
     upstream = place.unix("nginx-uwsgi")
-    command = uwsgi_command("--socket", upstream[5:])
+    command = uwsgi_command(place, "--socket", upstream[5:])
     return behind_nginx(place, "nginx-→-uWSGI", upstream, OVER_UWSGI, command)
 
 
 def nginx_granian(place):
     upstream = place.unix("nginx-granian")
-    return behind_nginx(place, "nginx-→-granian", upstream, OVER_HTTP, granian_command("--uds", upstream[5:]))
+    return behind_nginx(place, "nginx-→-granian", upstream, OVER_HTTP, granian_command(place, "--uds", upstream[5:]))
+
+
+# Forwards what our proxy forwards too; the last line of the backend is the server.
+HAPROXY = """global
+    nbthread 1
+    maxconn 2048
+defaults
+    mode http
+    timeout connect 5s
+    timeout client 60s
+    timeout server 60s
+    http-reuse always
+    option forwardfor
+    unique-id-format %[uuid()]
+    unique-id-header X-Request-ID
+frontend clients
+    bind {listen}
+    http-request set-header X-Forwarded-Proto http
+    default_backend app
+backend app
+    server app unix@{upstream}
+"""
+
+
+def haproxy_granian(place):
+    listen, upstream = place.tcp(), place.unix("haproxy-granian")[5:]
+    file = place.folder / "haproxy.conf"
+    file.write_text(HAPROXY.format(listen=listen, upstream=upstream))
+    return Contender(
+        [granian_command(place, "--uds", upstream), ["haproxy", "-db", "-q", "-f", file]],
+        [Route("haproxy → granian", FRONTED, listen)],
+    )
 
 
 def nginx_uwsgi_tornado(place):
     upstream = place.unix("nginx-tornado")
-    command = uwsgi_command("--socket", upstream[5:], *TORNADO)
+    command = uwsgi_command(place, "--socket", upstream[5:], *TORNADO)
     return behind_nginx(place, "nginx-→-uWSGI-tornado-+-greenlet", upstream, OVER_UWSGI, command)
 
 
-# In the order of the table; the first of each group is what the others are compared with.
+# Of compare.py, in the order of its table; the first of each group is what the others are compared with.
 CONTENDERS = [
     appliance, bjoern, bjoern_unix, granian, gunicorn_sync, gunicorn_gthread, uwsgi, uwsgi_tornado,
     nginx_uwsgi, nginx_granian, nginx_uwsgi_tornado,

@@ -1,10 +1,11 @@
 #!/bin/bash
-# Installs what compare.py measures and needs: nginx and libev through apt, the Python servers into benches/.venv, uWSGI
-# built with its Tornado loop and greenlet inside, the load client. Called by `make bench`; quick when all is there.
+# Installs what compare.py and fronts.py measure and need: nginx, haproxy and libev through apt, the Python servers into
+# benches/.venv, uWSGI built with its Tornado loop and greenlet inside, the load client. Called by `make bench`; quick when
+# all is there.
 set -eu
 cd "$(dirname "$0")"
 
-packages="nginx-light libev-dev"
+packages="nginx-light haproxy libev-dev"
 python=$(../packaging/pythons.sh | head -n 1 | cut -d' ' -f2)
 case $python in
 /usr/bin/*) packages="$packages python3-dev" ;; # a Python built from source has its headers

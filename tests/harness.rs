@@ -1,6 +1,7 @@
 //! What every test stands on: a folder that goes away, an appliance that never outlives its test, a client that never
 //! waits for ever. Tests wait for conditions with a deadline; nothing here or in a test sleeps for a fixed time but the
 //! polling in `within`.
+mod admin;
 mod appliance;
 mod client;
 mod dir;
@@ -10,6 +11,7 @@ mod ports;
 mod processes;
 mod python;
 
+pub use admin::Admin;
 pub use appliance::{Appliance, Refusal, Setup, command};
 pub use client::{Answer, Client, Framing};
 pub use dir::Dir;

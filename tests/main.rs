@@ -5,9 +5,12 @@
 
 mod harness;
 
+mod bodies;
 mod cli;
+mod deaths;
 mod examples;
 mod frameworks;
+mod leavers;
 mod loop_;
 mod malformed;
 mod native;
@@ -15,7 +18,9 @@ mod processes;
 mod proxy;
 mod regressions;
 mod reload;
+mod slow_peers;
 mod start;
+mod syscalls;
 mod timeouts;
 mod wsgi;
 mod wsgi_input;

@@ -43,6 +43,14 @@ impl Process {
         }
     }
 
+    /// Bytes of memory that it has in RAM, those that it shares included.
+    pub fn resident(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid)).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        // proc(5): in kibibytes, although the unit says kB.
+        line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
+    }
+
     /// What its descriptors refer to, such as `socket:[4711]`.
     pub fn descriptors(&self) -> Vec<String> {
         let entries = fs::read_dir(format!("/proc/{}/fd", self.pid)).unwrap();
