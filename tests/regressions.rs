@@ -29,6 +29,8 @@ fn a_loop_with_cancelled_timers_does_not_spin() {
 #[test]
 fn a_wait_that_was_announced_and_forgotten_leaves_no_descriptor() {
     let appliance = start(4);
+    // The proxy's link has its descriptor from now on.
+    appliance.client().get("/descriptors");
     let mut client = appliance.worker_client(1);
     let before = client.get("/descriptors").text();
     for _ in 0..5 {
