@@ -89,6 +89,9 @@ pub struct Link<S> {
     outbox: Outbox,
     /// The kernel takes nothing until it says so.
     is_blocked: bool,
+    /// It should say so, and whether it has been told to.
+    wants_room: bool,
+    watches_room: bool,
     /// The engine knows that it has to flush.
     is_scheduled: bool,
     /// How often everything in front has left.
@@ -116,6 +119,8 @@ impl<S: Read + Write> Link<S> {
             news: VecDeque::new(),
             outbox: Outbox::default(),
             is_blocked: false,
+            wants_room: true,
+            watches_room: true,
             is_scheduled: false,
             rounds: 0,
             crowded: Vec::new(),
@@ -126,8 +131,8 @@ impl<S: Read + Write> Link<S> {
     }
 
     /// The socket below.
-    pub fn socket(&self) -> &S {
-        &self.socket
+    pub fn socket(&mut self) -> &mut S {
+        &mut self.socket
     }
 
     /// What the engine has to do next, in the order in which it happened.

@@ -58,7 +58,8 @@ pub(super) struct Exchange {
     pub wants_room: bool,
     /// Frames that wait in bulk: a piece of the body, and the end behind it.
     pub in_bulk: u8,
-    /// Bytes of the answer that were put in front in this round of the link: they may still be there.
+    /// Bytes of the answer's body that were put in front in this round of the link: they may still be there. The head does
+    /// not count, so that a body of just the size of the write buffer needs one frame.
     in_front: usize,
     round: u64,
 }
@@ -111,7 +112,7 @@ impl Exchange {
         }
     }
 
-    /// Bytes of its answer that may still be in front, in this round of the link.
+    /// Bytes of its body that may still be in front, in this round of the link.
     pub(super) fn in_front(&self, round: u64) -> usize {
         if self.round == round { self.in_front } else { 0 }
     }

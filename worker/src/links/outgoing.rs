@@ -29,9 +29,17 @@ impl<S: Read + Write> Link<S> {
         std::mem::take(&mut self.bytes_out)
     }
 
-    /// The socket has room again.
+    /// Whether the socket is to be watched for room from now on, or no more, if that has changed. A new link's is.
+    pub fn take_interest(&mut self) -> Option<bool> {
+        let has_changed = self.wants_room != self.watches_room;
+        self.watches_room = self.wants_room;
+        has_changed.then_some(self.wants_room)
+    }
+
+    /// The socket has room. If nobody waited for it, that need not be said again: while answers are small, the proxy makes
+    /// room with each that it takes.
     pub fn on_writable(&mut self) {
-        self.is_blocked = false;
+        self.wants_room = std::mem::take(&mut self.is_blocked);
         self.flush();
     }
 
@@ -56,7 +64,7 @@ impl<S: Read + Write> Link<S> {
             }
             Err(error) if error.kind() == ErrorKind::Interrupted => return Some(0),
             Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                self.is_blocked = true;
+                (self.is_blocked, self.wants_room) = (true, true);
                 return Some(0);
             }
             Err(_) => {}

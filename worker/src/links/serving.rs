@@ -87,10 +87,8 @@ impl<S: Read + Write> Link<S> {
 
     /// Sends the head of the answer, the payload of a `Response` frame; `end`: no body follows.
     pub fn send_head(&mut self, id: StreamId, core: CoreId, payload: &[u8], end: bool) {
-        let round = self.rounds;
         let Some(exchange) = self.served(id, core) else { return };
         exchange.stream.send_head(end);
-        exchange.add_in_front(round, payload.len());
         let is_over = exchange.stream.is_over();
         frame::put(self.outbox.front(), Kind::Response, id, if end { END } else { 0 }, payload);
         if is_over {
