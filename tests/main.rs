@@ -8,6 +8,7 @@ mod harness;
 mod cli;
 mod examples;
 mod frameworks;
+mod link;
 mod loop_;
 mod malformed;
 mod native;
