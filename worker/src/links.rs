@@ -94,9 +94,10 @@ pub struct Link<S> {
     watches_room: bool,
     /// The engine knows that it has to flush.
     is_scheduled: bool,
-    /// How often everything in front has left.
-    rounds: u64,
-    /// Streams whose core waits for the end of this round.
+    /// Bytes of small frames that have left so far. With what waits in front it gives each byte there a place by which it
+    /// can be asked later whether it has left.
+    front_left: u64,
+    /// Streams whose core waits until their small frames have left.
     crowded: Vec<StreamId>,
     /// Since when no new requests are taken.
     going: Option<Instant>,
@@ -122,7 +123,7 @@ impl<S: Read + Write> Link<S> {
             wants_room: true,
             watches_room: true,
             is_scheduled: false,
-            rounds: 0,
+            front_left: 0,
             crowded: Vec::new(),
             going: None,
             is_over: false,
