@@ -11,6 +11,7 @@ mod deaths;
 mod examples;
 mod frameworks;
 mod leavers;
+mod link;
 mod loop_;
 mod malformed;
 mod native;

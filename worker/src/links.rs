@@ -89,11 +89,15 @@ pub struct Link<S> {
     outbox: Outbox,
     /// The kernel takes nothing until it says so.
     is_blocked: bool,
+    /// It should say so, and whether it has been told to.
+    wants_room: bool,
+    watches_room: bool,
     /// The engine knows that it has to flush.
     is_scheduled: bool,
-    /// How often everything in front has left.
-    rounds: u64,
-    /// Streams whose core waits for the end of this round.
+    /// Bytes of small frames that have left so far. With what waits in front it gives each byte there a place by which it
+    /// can be asked later whether it has left.
+    front_left: u64,
+    /// Streams whose core waits until their small frames have left.
     crowded: Vec<StreamId>,
     /// Since when no new requests are taken.
     going: Option<Instant>,
@@ -116,8 +120,10 @@ impl<S: Read + Write> Link<S> {
             news: VecDeque::new(),
             outbox: Outbox::default(),
             is_blocked: false,
+            wants_room: true,
+            watches_room: true,
             is_scheduled: false,
-            rounds: 0,
+            front_left: 0,
             crowded: Vec::new(),
             going: None,
             is_over: false,
@@ -126,8 +132,8 @@ impl<S: Read + Write> Link<S> {
     }
 
     /// The socket below.
-    pub fn socket(&self) -> &S {
-        &self.socket
+    pub fn socket(&mut self) -> &mut S {
+        &mut self.socket
     }
 
     /// What the engine has to do next, in the order in which it happened.

@@ -24,7 +24,16 @@ pub enum Socket {
 }
 
 impl Socket {
-    /// Registers the socket for both directions, once and for all.
+    /// Watches for room to write, or not, beside input.
+    pub fn watch_room(&mut self, reactor: &Reactor, source: Source, wanted: bool) -> io::Result<()> {
+        let interest = if wanted { Interest::READABLE | Interest::WRITABLE } else { Interest::READABLE };
+        match self {
+            Socket::Tcp(stream) => reactor.watch_again(stream, source, interest),
+            Socket::Unix(stream) => reactor.watch_again(stream, source, interest),
+        }
+    }
+
+    /// Registers the socket for both directions.
     pub fn watch(&mut self, reactor: &Reactor, source: Source) -> io::Result<()> {
         match self {
             Socket::Tcp(stream) => reactor.watch(stream, source),

@@ -1,8 +1,8 @@
 //! The reactor owns `mio::Poll` and knows what each token stands for. The engine borrows it for one method at a time;
 //! it calls nothing back, and no event of it outlives [`Reactor::take_events`].
 //!
-//! The engine's own sockets are edge-triggered and registered once for both directions. The host's descriptors (asyncio's)
-//! need level triggering, which mio does not offer: they go to the same epoll instance directly, tagged in the token.
+//! The engine's own sockets are edge-triggered and registered once for both directions; only a link changes that, because
+//! each of its answers would cost an event when the proxy takes it. The host's descriptors (asyncio's) need level triggering, which mio does not offer: they go to the same epoll instance directly, tagged in the token.
 use mio::event::Source as MioSource;
 use mio::{Events, Interest, Poll, Token};
 use nix::sys::epoll::{Epoll, EpollEvent, EpollFlags};
@@ -107,6 +107,11 @@ impl Reactor {
     /// Registers a source for one direction.
     pub fn watch_for(&self, io: &mut impl MioSource, source: Source, interest: Interest) -> io::Result<()> {
         self.poll.registry().register(io, source.token(), interest)
+    }
+
+    /// Changes for which directions a source is watched. Readiness that is there already is reported again.
+    pub fn watch_again(&self, io: &mut impl MioSource, source: Source, interest: Interest) -> io::Result<()> {
+        self.poll.registry().reregister(io, source.token(), interest)
     }
 
     /// Forgets a source.

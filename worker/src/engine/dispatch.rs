@@ -1,7 +1,7 @@
 //! From a request that is ready to a core that runs it: it claims a core or waits for one, and whatever has claimed a core
 //! is entered together. So the requests of one read run without a system call in between, and what the proxy must know
 //! before an application sees a request is sent once for all of them.
-use super::{ConnId, Engine, Place, Serving, WHOLE, Way, entry};
+use super::{Engine, Place, Serving, WHOLE, Way, entry};
 use crate::app::{Host, Received, Request};
 use crate::cores::CoreId;
 use std::collections::VecDeque;
@@ -9,24 +9,37 @@ use std::rc::Rc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-/// Requests that hold a core and have not been entered.
+/// A request that holds a core and has not been entered.
+#[derive(Debug)]
+struct Claim {
+    core: CoreId,
+    request: Request,
+    /// Up to which place the link must have sent before, so that the proxy knows of it.
+    told_at: Option<u64>,
+}
+
+/// See [`Claim`].
 #[derive(Debug, Default)]
 pub(super) struct Claims {
     /// In the order they came.
-    ready: VecDeque<(CoreId, Request)>,
+    ready: VecDeque<Claim>,
     /// The proxy is being told of them, and the kernel has not taken all of that yet.
-    announced: Vec<(CoreId, Request)>,
+    announced: Vec<Claim>,
 }
 
 impl Claims {
+    fn add(&mut self, core: CoreId, request: Request) {
+        self.ready.push_back(Claim { core, request, told_at: None });
+    }
+
     /// The core of a request that will not be entered.
     fn take(&mut self, place: Place) -> Option<CoreId> {
-        let is_it = |(_, request): &(CoreId, Request)| request.place == place;
+        let is_it = |claim: &Claim| claim.request.place == place;
         if let Some(at) = self.announced.iter().position(is_it) {
-            return Some(self.announced.swap_remove(at).0);
+            return Some(self.announced.swap_remove(at).core);
         }
         let at = self.ready.iter().position(is_it)?;
-        self.ready.remove(at).map(|(core, _)| core)
+        self.ready.remove(at).map(|claim| claim.core)
     }
 }
 
@@ -45,7 +58,7 @@ impl Engine {
         if cores.waiting() == 0
             && let Some(core) = cores.claim()
         {
-            return self.claims.borrow_mut().ready.push_back((core, request));
+            return self.claims.borrow_mut().add(core, request);
         }
         if cores.waiting() < self.boot.waiting {
             cores.push_waiting(request);
@@ -98,7 +111,7 @@ impl Engine {
                 self.cores.borrow_mut().release(core);
                 self.on_link(request.place.conn, |link| link.refuse(request.place.stream));
             } else {
-                self.claims.borrow_mut().ready.push_back((core, request));
+                self.claims.borrow_mut().add(core, request);
             }
         }
     }
@@ -108,30 +121,35 @@ impl Engine {
         self.announce();
         loop {
             let next = self.claims.borrow_mut().ready.pop_front();
-            let Some((core, request)) = next else { return };
-            if request.announce && !self.has_left(request.place.conn) {
-                self.claims.borrow_mut().announced.push((core, request));
-                continue;
+            let Some(claim) = next else { return };
+            if self.is_told(&claim) {
+                self.flush_if_late();
+                self.enter(host, claim.core, claim.request);
+            } else {
+                self.claims.borrow_mut().announced.push(claim);
             }
-            self.flush_if_late();
-            self.enter(host, core, request);
         }
     }
 
     /// Tells the proxy which requests are about to be entered, where it wants to know, with one write for each link.
     fn announce(&self) {
-        let wanted = |(_, request): &(CoreId, Request)| request.announce.then_some(request.place);
-        let places: Vec<Place> = self.claims.borrow().ready.iter().filter_map(wanted).collect();
-        for place in &places {
-            self.on_link(place.conn, |link| link.put_entered(place.stream));
+        // Nothing is read meanwhile, so nothing is added and nothing is taken back.
+        let mut ready = std::mem::take(&mut self.claims.borrow_mut().ready);
+        let mut is_any = false;
+        for claim in ready.iter_mut().filter(|claim| claim.request.announce && claim.told_at.is_none()) {
+            let Place { conn, stream } = claim.request.place;
+            claim.told_at = self.on_link(conn, |link| link.put_entered(stream));
+            is_any = true;
         }
-        if !places.is_empty() {
+        self.claims.borrow_mut().ready = ready;
+        if is_any {
             self.flush_links();
         }
     }
 
-    fn has_left(&self, id: ConnId) -> bool {
-        self.on_link(id, |link| link.has_left()).unwrap_or(true)
+    fn is_told(&self, claim: &Claim) -> bool {
+        let has_left = |place| self.on_link(claim.request.place.conn, |link| link.has_left(place));
+        claim.told_at.and_then(has_left).unwrap_or(true)
     }
 
     /// Enters the requests of which the proxy has been told meanwhile.
@@ -140,16 +158,7 @@ impl Engine {
             return;
         }
         let announced = std::mem::take(&mut self.claims.borrow_mut().announced);
-        for (core, mut request) in announced {
-            let has_left = self.has_left(request.place.conn);
-            request.announce = !has_left;
-            let mut claims = self.claims.borrow_mut();
-            if has_left {
-                claims.ready.push_back((core, request));
-            } else {
-                claims.announced.push((core, request));
-            }
-        }
+        self.claims.borrow_mut().ready.extend(announced);
         self.enter_claimed(host);
     }
 

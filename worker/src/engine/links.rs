@@ -5,7 +5,7 @@ use crate::app::Host;
 use crate::board;
 use crate::links::{Link, News};
 use crate::listen::Socket;
-use crate::reactor::Event;
+use crate::reactor::{Event, Source};
 use std::time::Duration;
 
 /// Finished answers do not wait longer than this for the end of the turn, unless a single application keeps the loop.
@@ -20,6 +20,14 @@ impl Engine {
         board::add(&self.slot().bytes_out, link.take_bytes_out());
         if link.is_to_be_scheduled() {
             self.unsent.borrow_mut().push(id);
+        }
+        if let Some(wanted) = link.take_interest() {
+            let source = Source::Conn(id.slot, id.generation);
+            if let Err(error) = link.socket().watch_room(&self.reactor.borrow(), source, wanted) {
+                // Without it the link would hang; without the link the proxy opens another.
+                tracing::warn!(worker = self.boot.worker_id, %error, "cannot watch a link; it is closed");
+                link.on_gone();
+            }
         }
         let has_news = link.has_news();
         drop(conns);

@@ -58,9 +58,10 @@ pub(super) struct Exchange {
     pub wants_room: bool,
     /// Frames that wait in bulk: a piece of the body, and the end behind it.
     pub in_bulk: u8,
-    /// Bytes of the answer that were put in front in this round of the link: they may still be there.
+    /// Bytes of the answer's body that are in front until the byte at `front_end` has left. The head does not count, so that
+    /// a body of just the size of the write buffer needs one frame.
     in_front: usize,
-    round: u64,
+    front_end: u64,
 }
 
 impl Exchange {
@@ -74,7 +75,7 @@ impl Exchange {
             wants_room: false,
             in_bulk: 0,
             in_front: 0,
-            round: 0,
+            front_end: 0,
         }
     }
 
@@ -111,21 +112,21 @@ impl Exchange {
         }
     }
 
-    /// Bytes of its answer that may still be in front, in this round of the link.
-    pub(super) fn in_front(&self, round: u64) -> usize {
-        if self.round == round { self.in_front } else { 0 }
+    /// Bytes of its body that may still be in front, of which `left` have left so far.
+    pub(super) fn in_front(&self, left: u64) -> usize {
+        if self.front_end > left { self.in_front } else { 0 }
     }
 
-    /// `count` bytes more were put in front.
-    pub(super) fn add_in_front(&mut self, round: u64, count: usize) {
-        self.in_front = self.in_front(round) + count;
-        self.round = round;
+    /// `count` bytes more are in front, up to `end`.
+    pub(super) fn add_in_front(&mut self, left: u64, end: u64, count: usize) {
+        self.in_front = self.in_front(left) + count;
+        self.front_end = end;
     }
 
     /// Bytes of the body that may be sent now, of at most `write_buffer` that may wait unsent. What is in bulk must leave
     /// first.
-    pub(super) fn room(&self, round: u64, write_buffer: usize) -> usize {
-        let unsent = self.in_front(round);
+    pub(super) fn room(&self, left: u64, write_buffer: usize) -> usize {
+        let unsent = self.in_front(left);
         if self.in_bulk > 0 { 0 } else { write_buffer.saturating_sub(unsent).min(self.stream.may_send()) }
     }
 }

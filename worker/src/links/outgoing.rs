@@ -19,9 +19,14 @@ impl<S: Read + Write> Link<S> {
         is_new
     }
 
-    /// Whether every small frame has been handed to the kernel.
-    pub fn has_left(&self) -> bool {
-        self.outbox.is_front_empty()
+    /// The place behind the last small frame.
+    pub(super) fn front_end(&self) -> u64 {
+        self.front_left + self.outbox.front_len() as u64
+    }
+
+    /// Whether the small frames up to this place have been handed to the kernel.
+    pub fn has_left(&self, place: u64) -> bool {
+        self.front_left >= place
     }
 
     /// Bytes handed to the kernel so far; the count starts again.
@@ -29,9 +34,17 @@ impl<S: Read + Write> Link<S> {
         std::mem::take(&mut self.bytes_out)
     }
 
-    /// The socket has room again.
+    /// Whether the socket is to be watched for room from now on, or no more, if that has changed. A new link's is.
+    pub fn take_interest(&mut self) -> Option<bool> {
+        let has_changed = self.wants_room != self.watches_room;
+        self.watches_room = self.wants_room;
+        has_changed.then_some(self.wants_room)
+    }
+
+    /// The socket has room. If nobody waited for it, that need not be said again: while answers are small, the proxy makes
+    /// room with each that it takes.
     pub fn on_writable(&mut self) {
-        self.is_blocked = false;
+        self.wants_room = std::mem::take(&mut self.is_blocked);
         self.flush();
     }
 
@@ -56,7 +69,7 @@ impl<S: Read + Write> Link<S> {
             }
             Err(error) if error.kind() == ErrorKind::Interrupted => return Some(0),
             Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                self.is_blocked = true;
+                (self.is_blocked, self.wants_room) = (true, true);
                 return Some(0);
             }
             Err(_) => {}
@@ -66,16 +79,22 @@ impl<S: Read + Write> Link<S> {
     }
 
     fn advance_outbox(&mut self, count: usize) {
-        let had_front = !self.outbox.is_front_empty();
-        let mut left = Vec::new();
+        let (end, mut left) = (self.front_end(), Vec::new());
         self.outbox.advance(count, |id| left.push(id));
-        if had_front && self.outbox.is_front_empty() {
-            self.rounds += 1;
-            for id in std::mem::take(&mut self.crowded) {
+        self.front_left = end - self.outbox.front_len() as u64;
+        self.wake_crowded();
+        left.into_iter().for_each(|id| self.on_left_bulk(id));
+    }
+
+    fn wake_crowded(&mut self) {
+        for id in std::mem::take(&mut self.crowded) {
+            let left = self.front_left;
+            if self.streams.get(&id).is_some_and(|exchange| exchange.in_front(left) > 0) {
+                self.crowded.push(id);
+            } else {
                 self.wake_if_room(id);
             }
         }
-        left.into_iter().for_each(|id| self.on_left_bulk(id));
     }
 
     fn on_left_bulk(&mut self, id: StreamId) {
@@ -110,16 +129,15 @@ impl<S: Read + Write> Link<S> {
 
     /// Puts a small piece where it leaves soon: in front, or behind what the stream has in bulk, which it must not overtake.
     pub(super) fn put_data(&mut self, id: StreamId, flags: u8, piece: &[u8]) {
-        let round = self.rounds;
         let Some(exchange) = self.streams.get_mut(&id) else { return };
         exchange.stream.send_data(piece.len(), flags == END);
         if exchange.in_bulk > 0 {
             exchange.in_bulk += 1;
-            self.outbox.push(id, flags, Bytes::copy_from_slice(piece));
-        } else {
-            exchange.add_in_front(round, piece.len());
-            frame::put(self.outbox.front(), Kind::Data, id, flags, piece);
+            return self.outbox.push(id, flags, Bytes::copy_from_slice(piece));
         }
+        frame::put(self.outbox.front(), Kind::Data, id, flags, piece);
+        let end = self.front_left + self.outbox.front_len() as u64;
+        exchange.add_in_front(self.front_left, end, piece.len());
     }
 
     /// Sends a large piece from where it lies, with everything that waits in front, if the kernel may take it; only what it

@@ -12,9 +12,11 @@ use appliance_link::{Reason, StreamId};
 use std::io::{Read, Write};
 
 impl<S: Read + Write> Link<S> {
-    /// Says that an application is about to see this request; it may when [`Link::has_left`].
-    pub fn put_entered(&mut self, id: StreamId) {
+    /// Says that an application is about to see this request; it may when the place that is returned
+    /// [has left](Link::has_left).
+    pub fn put_entered(&mut self, id: StreamId) -> u64 {
         frame::put(self.outbox.front(), Kind::Entered, id, 0, &[]);
+        self.front_end()
     }
 
     /// A core begins with a request.
@@ -87,10 +89,8 @@ impl<S: Read + Write> Link<S> {
 
     /// Sends the head of the answer, the payload of a `Response` frame; `end`: no body follows.
     pub fn send_head(&mut self, id: StreamId, core: CoreId, payload: &[u8], end: bool) {
-        let round = self.rounds;
         let Some(exchange) = self.served(id, core) else { return };
         exchange.stream.send_head(end);
-        exchange.add_in_front(round, payload.len());
         let is_over = exchange.stream.is_over();
         frame::put(self.outbox.front(), Kind::Response, id, if end { END } else { 0 }, payload);
         if is_over {
@@ -115,15 +115,15 @@ impl<S: Read + Write> Link<S> {
 
     /// Bytes that this stream may send now. If there are none, its core is woken when there are; `None`: it is gone.
     fn make_room(&mut self, id: StreamId, core: CoreId) -> Option<usize> {
-        let (most, mut round) = (self.bounds.write_buffer, self.rounds);
-        if self.served(id, core)?.in_front(round) >= most && !self.is_blocked {
+        let (most, mut left) = (self.bounds.write_buffer, self.front_left);
+        if self.served(id, core)?.in_front(left) >= most && !self.is_blocked {
             self.flush();
-            round = self.rounds;
+            left = self.front_left;
         }
         let exchange = self.served(id, core)?;
-        let room = exchange.room(round, most);
-        exchange.wants_room = room == 0;
-        if exchange.in_front(round) >= most {
+        let room = exchange.room(left, most);
+        let has_waited = std::mem::replace(&mut exchange.wants_room, room == 0);
+        if exchange.in_front(left) >= most && !has_waited {
             self.crowded.push(id);
         }
         Some(room)
@@ -134,7 +134,7 @@ impl<S: Read + Write> Link<S> {
         let Some(exchange) = self.streams.get_mut(&id) else { return };
         if let Stage::Serving(core) = exchange.stage
             && exchange.wants_room
-            && exchange.room(self.rounds, self.bounds.write_buffer) > 0
+            && exchange.room(self.front_left, self.bounds.write_buffer) > 0
         {
             exchange.wants_room = false;
             self.news.push_back(News::Wake(core));
