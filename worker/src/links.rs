@@ -43,7 +43,9 @@ pub enum News {
     Run(Box<Arrived>),
     /// This core may go on: what it waited for is there, or will never be.
     Wake(CoreId),
-    /// A request that ran has been taken back before a core began with it.
+    /// The client of a request that was ready has left before a core began with it.
+    Left(StreamId),
+    /// A request that was ready is lost before a core began with it, because the link is: the proxy sends it elsewhere.
     Withdrawn(StreamId),
     /// Call [`Link::advance`] from the loop: there may be more to read.
     More,
@@ -313,7 +315,10 @@ impl<S: Read + Write> Link<S> {
     fn on_reset(&mut self, id: StreamId) {
         if let Some(exchange) = self.streams.remove(&id) {
             self.outbox.forget(id);
-            self.news.extend(exchange.last_news());
+            self.news.extend(match exchange.stage {
+                Stage::Waiting => Some(News::Left(id)),
+                _ => exchange.last_news(),
+            });
         }
     }
 

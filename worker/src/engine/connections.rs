@@ -155,8 +155,7 @@ impl Engine {
 
     /// A client that has left does not wait for a core.
     fn forget_if_waiting(&self, id: ConnId) {
-        if self.tell(id, |http, _| http.core.is_none()).unwrap_or(false) {
-            self.withdraw(Place { conn: id, stream: WHOLE });
+        if self.forget_waiting(Place { conn: id, stream: WHOLE }) {
             self.remove_conn(id);
         }
     }

@@ -81,7 +81,19 @@ impl Engine {
         }
     }
 
-    /// A request that no core has begun with has been taken back.
+    /// The client of a request has left. One that waits for a core is forgotten, and true. One that has claimed a core is
+    /// entered all the same: a client that sends and leaves at once has sent a request.
+    pub(super) fn forget_waiting(&self, place: Place) -> bool {
+        let mut cores = self.cores.borrow_mut();
+        let before = cores.waiting();
+        cores.retain_waiting(|request| request.place != place);
+        let has_waited = cores.waiting() < before;
+        drop(cores);
+        self.publish_cores();
+        has_waited
+    }
+
+    /// A request that no core has begun with has been taken back: whoever sent it may send it elsewhere.
     pub(super) fn withdraw(&self, place: Place) {
         let claimed = self.claims.borrow_mut().take(place);
         let mut cores = self.cores.borrow_mut();

@@ -103,7 +103,7 @@ impl Exchange {
         matches!(self.stage, Stage::Serving(serving) if serving == core)
     }
 
-    /// What the engine has to do when this exchange has ended without its doing.
+    /// What the engine has to do when this exchange has ended with its link.
     pub(super) fn last_news(&self) -> Option<News> {
         match self.stage {
             Stage::Waiting => Some(News::Withdrawn(self.stream.id())),

@@ -273,7 +273,7 @@ fn a_waiting_request_can_be_taken_back() {
     bench.arrived();
     bench.receive(&reset(1));
     let news = bench.news();
-    assert!(matches!(news[..], [News::Withdrawn(1)]), "{news:?}");
+    assert!(matches!(news[..], [News::Left(1)]), "{news:?}");
     bench.receive(&[request(2, 0, None), reset(2), reset(3), data(4, 0, 9)].concat());
     assert!(bench.news().is_empty(), "it was not even complete, and others are not known");
 }
