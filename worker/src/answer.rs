@@ -98,8 +98,9 @@ impl Opening {
                 && (request.received.complete || engine.is_body_complete(core)),
         }
         .plan();
-        if !self.declared.date {
-            self.put(b"Date", &engine.date());
+        // The front dates what comes over the link when it passes it on.
+        if self.wire == Wire::Http && !self.declared.date {
+            encode::header(&mut self.out, b"Date", &engine.date());
         }
         let micros = || u64::try_from(request.arrived.elapsed().as_micros()).unwrap_or(u64::MAX);
         match self.wire {
