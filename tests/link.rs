@@ -124,6 +124,19 @@ fn the_proxy_knows_of_a_request_before_the_application_can_die_of_it() {
 }
 
 #[test]
+fn a_request_that_is_announced_does_not_wait_for_a_quiet_moment() {
+    let appliance = facts();
+    let mut link = link(&appliance);
+    link.send(&[request(1, END, &FACTS, &[]), request(2, END | ANNOUNCE, &FACTS, &[])].concat());
+    let is_served_beside = |id| {
+        link.get(id, "/");
+        link.answer(id);
+        link.is_answered(2)
+    };
+    assert!((3..50).any(is_served_beside), "others had their turn again and again");
+}
+
+#[test]
 fn garbage_ends_its_own_link_and_nothing_else() {
     let appliance = facts();
     let (mut broken, mut other) = (link(&appliance), link(&appliance));

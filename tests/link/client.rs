@@ -105,6 +105,11 @@ impl Link {
         self.answers.entry(stream).or_default()
     }
 
+    /// Whether the whole answer on this stream has come by now.
+    pub fn is_answered(&self, stream: StreamId) -> bool {
+        self.answers.get(&stream).is_some_and(|answer| answer.is_complete)
+    }
+
     /// Reads until the worker wants no more requests here.
     #[track_caller]
     pub fn wait_for_go_away(&mut self) {

@@ -153,9 +153,11 @@ impl<S: Read + Write> Link<S> {
         self.going.filter(|_| self.streams.is_empty() && self.outbox.is_empty())
     }
 
-    /// Takes no new requests from now on; those that run are finished.
+    /// Takes no new requests from now on; those that run are finished. To be told once.
     pub fn go_away(&mut self, now: Instant) {
-        if self.going.replace(now).is_none() && self.theirs.is_some() {
+        self.going = Some(now);
+        // Before the hellos have been exchanged it would come too early; then it follows ours.
+        if self.theirs.is_some() {
             frame::put(self.outbox.front(), Kind::GoAway, 0, 0, &[]);
         }
     }
@@ -191,7 +193,9 @@ impl<S: Read + Write> Link<S> {
                 Err(_) => return self.end(None),
             }
         }
-        self.news.push_back(News::More);
+        if self.unread && !self.is_over {
+            self.news.push_back(News::More);
+        }
     }
 
     /// These bytes have come.

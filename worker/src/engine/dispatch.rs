@@ -95,13 +95,11 @@ impl Engine {
 
     /// A request that no core has begun with has been taken back: whoever sent it may send it elsewhere.
     pub(super) fn withdraw(&self, place: Place) {
-        let claimed = self.claims.borrow_mut().take(place);
-        let mut cores = self.cores.borrow_mut();
-        match claimed {
-            Some(core) => drop(cores.release(core)),
-            None => cores.retain_waiting(|request| request.place != place),
+        if let Some(core) = self.claims.borrow_mut().take(place) {
+            self.cores.borrow_mut().release(core);
+        } else {
+            self.cores.borrow_mut().retain_waiting(|request| request.place != place);
         }
-        drop(cores);
         self.publish_cores();
     }
 
