@@ -12,9 +12,9 @@ const CLIENTS: u32 = 64;
 const REQUESTS_EACH: u32 = 100;
 /// Most system calls of the proxy for each request. It has to read each request from its own client and to write each
 /// answer to it; the rest is shared.
-const PROXY: f64 = 4.5;
+const PROXY: f64 = 3.0;
 /// Likewise of the worker, whose only client is the proxy.
-const WORKER: f64 = 1.5;
+const WORKER: f64 = 0.6;
 
 /// An `strace` that counts what one process does.
 struct Counter {
