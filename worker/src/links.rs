@@ -31,8 +31,9 @@ pub use exchange::Arrived;
 
 /// Reads from a link in one turn, so that it does not keep the loop from the others.
 const READS_PER_TURN: usize = 4;
-/// Bytes of small frames that wait above which nothing more is read: the proxy must take answers before it asks for more.
-const MOST_FRONT: usize = 4 * 1024 * 1024;
+/// Bytes that wait to leave above which nothing more is read: the proxy must take answers before it asks for more. Enough
+/// for 128 clients that all have a `limits.write_buffer` under way.
+const MOST_UNSENT: usize = 8 * 1024 * 1024;
 /// Room in the head of a request for the lengths of a field, in bytes.
 const LENGTHS: usize = 8;
 
@@ -177,7 +178,7 @@ impl<S: Read + Write> Link<S> {
     /// Reads on, as far as it is this link's turn.
     pub fn advance(&mut self, scratch: &mut [u8]) {
         for _ in 0..READS_PER_TURN {
-            if !self.unread || self.is_over || self.outbox.front_len() > MOST_FRONT {
+            if !self.unread || self.is_over || self.outbox.len() > MOST_UNSENT {
                 return;
             }
             match self.socket.read(scratch) {
