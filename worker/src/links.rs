@@ -36,6 +36,8 @@ const READS_PER_TURN: usize = 4;
 const MOST_UNSENT: usize = 8 * 1024 * 1024;
 /// Room in the head of a request for the lengths of a field, in bytes.
 const LENGTHS: usize = 8;
+/// What the ping behind a `GoAway` carries. When it comes back, the proxy has read both.
+const GOING: [u8; 8] = *b"go away!";
 
 /// What the engine has to do after a link was told something.
 #[derive(Debug)]
@@ -102,8 +104,10 @@ pub struct Link<S> {
     front_left: u64,
     /// Streams whose core waits until their small frames have left.
     crowded: Vec<StreamId>,
-    /// Since when no new requests are taken.
+    /// Since when the proxy is asked to open no more streams.
     going: Option<Instant>,
+    /// It knows that: what it has sent before was on its way, and is served; what it sends now is refused.
+    is_heeded: bool,
     is_over: bool,
     bytes_out: u64,
 }
@@ -129,6 +133,7 @@ impl<S: Read + Write> Link<S> {
             front_left: 0,
             crowded: Vec::new(),
             going: None,
+            is_heeded: false,
             is_over: false,
             bytes_out: 0,
         }
@@ -149,18 +154,23 @@ impl<S: Read + Write> Link<S> {
         !self.news.is_empty()
     }
 
-    /// Since when the link is of no use to anybody: no new requests are taken, and the last answer has left.
+    /// Since when the link is of no use to anybody: no new requests are wanted, and the last answer has left.
     pub fn idle_since(&self) -> Option<Instant> {
         self.going.filter(|_| self.streams.is_empty() && self.outbox.is_empty())
     }
 
-    /// Takes no new requests from now on; those that run are finished. To be told once.
+    /// Asks for no new requests from now on; those that run, or are on their way here, are finished. To be told once.
     pub fn go_away(&mut self, now: Instant) {
         self.going = Some(now);
         // Before the hellos have been exchanged it would come too early; then it follows ours.
         if self.theirs.is_some() {
-            frame::put(self.outbox.front(), Kind::GoAway, 0, 0, &[]);
+            self.put_go_away();
         }
+    }
+
+    fn put_go_away(&mut self) {
+        frame::put(self.outbox.front(), Kind::GoAway, 0, 0, &[]);
+        frame::put(self.outbox.front(), Kind::Ping, 0, 0, &GOING);
     }
 
     /// The socket has something to read; `hung_up` if it also has an end to tell. `scratch` is any buffer.
@@ -237,7 +247,7 @@ impl<S: Read + Write> Link<S> {
         let ours = Hello { window: self.bounds.window };
         self.outbox.front().extend_from_slice(&ours.bytes());
         if self.going.is_some() {
-            frame::put(self.outbox.front(), Kind::GoAway, 0, 0, &[]);
+            self.put_go_away();
         }
     }
 
@@ -254,7 +264,10 @@ impl<S: Read + Write> Link<S> {
                 frame::put(self.outbox.front(), Kind::Ping, 0, ACK, &token);
                 Ok(())
             }
-            Frame::Ping { ack: true, .. } => Ok(()),
+            Frame::Ping { ack: true, token } => {
+                self.is_heeded |= token == GOING;
+                Ok(())
+            }
             Frame::Response { .. } => Err(Violation::Misplaced("Response")),
             Frame::GoAway => Err(Violation::Misplaced("GoAway")),
             Frame::Entered { .. } => Err(Violation::Misplaced("Entered")),
@@ -262,7 +275,7 @@ impl<S: Read + Write> Link<S> {
     }
 
     fn on_request(&mut self, id: StreamId, flags: u8, payload: &[u8]) -> Result<(), Violation> {
-        if self.going.is_some() {
+        if self.is_heeded {
             frame::put_reset(self.outbox.front(), id, Reason::Refused);
             return Ok(());
         }
