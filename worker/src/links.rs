@@ -87,8 +87,9 @@ pub struct Link<S> {
     unread: bool,
     /// The kernel has said that the proxy sends no more; its end can only be found by reading on.
     hung_up: bool,
-    /// What the proxy takes on each stream ahead of us; `None` until its hello has come.
+    /// What the proxy takes on each stream ahead of us; `None` until its hello has come, which has to be before `hello_by`.
     theirs: Option<u32>,
+    hello_by: Instant,
     streams: FxHashMap<StreamId, Exchange>,
     news: VecDeque<News>,
     outbox: Outbox,
@@ -115,7 +116,7 @@ pub struct Link<S> {
 impl<S: Read + Write> Link<S> {
     /// A link on a socket that has just begun to speak; [`Link::receive`] is told what it has said. `hung_up` if it also
     /// has an end to tell.
-    pub fn new(socket: S, hung_up: bool, rules: &Rules) -> Link<S> {
+    pub fn new(socket: S, hung_up: bool, rules: &Rules, now: Instant) -> Link<S> {
         Link {
             socket,
             bounds: rules.into(),
@@ -123,6 +124,7 @@ impl<S: Read + Write> Link<S> {
             unread: true,
             hung_up,
             theirs: None,
+            hello_by: now + rules.header,
             streams: FxHashMap::default(),
             news: VecDeque::new(),
             outbox: Outbox::default(),
@@ -152,6 +154,11 @@ impl<S: Read + Write> Link<S> {
     /// Whether [`Link::next_news`] has something.
     pub fn has_news(&self) -> bool {
         !self.news.is_empty()
+    }
+
+    /// When the link is to be given up. One that has said hello never is: the proxy keeps the time for its streams.
+    pub fn deadline(&self) -> Option<Instant> {
+        self.theirs.is_none().then_some(self.hello_by)
     }
 
     /// Since when the link is of no use to anybody: no new requests are wanted, and the last answer has left.

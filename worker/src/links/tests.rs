@@ -96,7 +96,7 @@ impl Bench {
             room: usize::MAX,
             piece: usize::MAX,
         };
-        let mut bench = Bench { link: Link::new(wire, false, &rules), cores: Cores::new(10) };
+        let mut bench = Bench { link: Link::new(wire, false, &rules, Instant::now()), cores: Cores::new(10) };
         bench.receive(&Hello::new(window).bytes());
         bench.link.flush();
         let hello = std::mem::take(&mut bench.link.socket().received);
