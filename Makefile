@@ -53,6 +53,7 @@ bench: release ## CPU time for each request beside other servers (installs them)
 	benches/setup.sh
 	benches/.venv/bin/python benches/compare.py --binary $(TARGET)/release/appliance
 	benches/.venv/bin/python benches/fronts.py --binary $(TARGET)/release/appliance
+	benches/.venv/bin/python benches/beside.py --binary $(TARGET)/release/appliance
 
 clean: ## remove the virtual environments; `cargo clean` removes what was built
 	rm -rf .venv .venv-* benches/.venv benches/build

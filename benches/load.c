@@ -4,7 +4,8 @@
  *
  * ADDRESS is 127.0.0.1:PORT or unix:/PATH. Each connection has one request under way at a time: GET, or, with BODY_BYTES, a
  * POST of that many bytes that must come back unchanged. With "close" every request says Connection: close and gets a
- * connection of its own, for servers that know no other way. measure.py reads the one line of JSON on standard output.
+ * connection of its own, for servers that know no other way. measure.py reads the one line of JSON on standard output;
+ * "p50" and "p99" in it are the microseconds from the beginning of a request to the last byte of its answer.
  * Anything but complete answers with status 200 and a Content-Length ends the program with status 1 and a sentence: a
  * measurement with failed requests is worthless.
  */
@@ -36,6 +37,7 @@ struct connection {
     int fd;
     bool used;                    /* it has answered before, so the server may close it without being at fault */
     bool keep;                    /* the answer under way leaves the connection open */
+    double began;                 /* when the request under way was begun */
     size_t sent;                  /* bytes of the request that have left */
     size_t head_length;           /* bytes of the answer's head so far; all of it has come when `in_body` */
     bool in_body;
@@ -49,6 +51,7 @@ static char request[MAX_REQUEST];
 static size_t request_length, request_body;   /* the body begins at request + request_length - request_body */
 static bool reuse;
 static long wanted, started, responses, connects;
+static unsigned *latencies;       /* of each response, in microseconds */
 static int poller;
 
 static void fail(const char *format, ...) {
@@ -58,6 +61,12 @@ static void fail(const char *format, ...) {
     vfprintf(stderr, format, arguments);
     fputc('\n', stderr);
     exit(1);
+}
+
+static double now(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return t.tv_sec + t.tv_nsec / 1e9;
 }
 
 static void parse_address(const char *text) {
@@ -109,6 +118,7 @@ static void send_rest(struct connection *c) {
 static void begin_request(struct connection *c) {
     c->sent = c->head_length = c->body_length = c->body_got = 0;
     c->in_body = false;
+    c->began = now();
     send_rest(c);
 }
 
@@ -189,14 +199,8 @@ static void on_readable(struct connection *c) {
     on_body(c, bytes + head, got - head);
     if (c->body_got < c->body_length) return;
     if (c->sent < request_length) fail("an answer was complete before its request");
-    responses++;
+    latencies[responses++] = (now() - c->began) * 1e6;
     next_request(c);
-}
-
-static double now(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return t.tv_sec + t.tv_nsec / 1e9;
 }
 
 /* CPU seconds of this process, to show that it was not what limited the server. */
@@ -204,6 +208,11 @@ static double cpu(void) {
     struct rusage used;
     getrusage(RUSAGE_SELF, &used);
     return used.ru_utime.tv_sec + used.ru_stime.tv_sec + (used.ru_utime.tv_usec + used.ru_stime.tv_usec) / 1e6;
+}
+
+static int by_size(const void *a, const void *b) {
+    unsigned x = *(const unsigned *)a, y = *(const unsigned *)b;
+    return (x > y) - (x < y);
 }
 
 int main(int argc, char **argv) {
@@ -218,7 +227,8 @@ int main(int argc, char **argv) {
 
     poller = epoll_create1(EPOLL_CLOEXEC);
     struct connection *all = calloc(connections, sizeof *all);
-    if (poller < 0 || !all) fail("out of resources: %s", strerror(errno));
+    latencies = calloc(wanted, sizeof *latencies);
+    if (poller < 0 || !all || !latencies) fail("out of resources: %s", strerror(errno));
     double began = now();
     for (long i = 0; i < connections; i++) {
         started++;
@@ -234,6 +244,9 @@ int main(int argc, char **argv) {
             if (events[i].events & ~EPOLLOUT) on_readable(c);
         }
     }
-    printf("{\"responses\": %ld, \"connects\": %ld, \"seconds\": %.6f, \"cpu\": %.6f}\n", responses, connects, now() - began, cpu());
+    double seconds = now() - began, used = cpu();
+    qsort(latencies, responses, sizeof *latencies, by_size);
+    printf("{\"responses\": %ld, \"connects\": %ld, \"seconds\": %.6f, \"cpu\": %.6f, \"p50\": %u, \"p99\": %u}\n",
+           responses, connects, seconds, used, latencies[responses / 2], latencies[responses * 99 / 100]);
     return 0;
 }

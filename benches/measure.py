@@ -1,5 +1,5 @@
 """Measures what running servers spend on a request: their CPU time, from /proc, over a number of requests that the load
-client has counted. Used by compare.py and fronts.py, which say what is compared and print the tables.
+client has counted. Used by compare.py, fronts.py and beside.py, which say what is compared and print the tables.
 
 All servers run at the same time and are measured in turn, round by round, so that a disturbance of the machine meets all of
 them. What counts is user + system time of a server's whole process tree between two readings, divided by the number of
@@ -37,13 +37,16 @@ class Load:
 
 @dataclass(frozen=True)
 class Sample:
-    """One measurement: CPU microseconds for each request, all and in the kernel; requests per second; and how busy the load
-    client was meanwhile (1: a whole CPU, which means that it was slower than the server)."""
+    """One measurement: CPU microseconds for each request, all and in the kernel; requests per second; how busy the load
+    client was meanwhile (1: a whole CPU, which means that it was slower than the server); and how many microseconds half
+    and 99 of 100 requests took at most."""
 
     micros: float
     system: float
     rate: float
     client: float
+    p50: float
+    p99: float
 
 
 def drive(route, load, requests):
@@ -66,7 +69,10 @@ def sample(contender, route, load, seconds):
         raise RuntimeError(f"{route.name}: processes came or went while it was measured")
     user, system = after.user - before.user, after.system - before.system
     answered, took = counted["responses"], counted["seconds"]
-    return Sample((user + system) / answered * 1e6, system / answered * 1e6, answered / took, counted["cpu"] / took)
+    return Sample(
+        (user + system) / answered * 1e6, system / answered * 1e6, answered / took, counted["cpu"] / took,
+        counted["p50"], counted["p99"],
+    )  # fmt: skip
 
 
 def rounds(contenders, loads, options):

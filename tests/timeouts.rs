@@ -30,6 +30,14 @@ fn a_head_that_never_ends_is_given_up_however_much_comes() {
 }
 
 #[test]
+fn a_link_whose_hello_never_ends_is_given_up() {
+    let appliance = Setup::app("facts:application").set("timeouts.header", SHORT).start();
+    let mut client = appliance.worker_client(1);
+    client.send("\0appliance");
+    assert_eq!(end_of(&mut client, ""), "");
+}
+
+#[test]
 fn a_body_that_stops_is_given_up() {
     let appliance = Setup::app("facts:application").set("timeouts.body", SHORT).start();
     for mut client in [appliance.client(), appliance.worker_client(1)] {

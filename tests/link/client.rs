@@ -1,7 +1,7 @@
 //! The proxy's side of a link, as small as a test needs it: sends frames as they are given, gathers what comes for each
 //! stream, grants window for what it has gathered, and never waits longer than [`DEADLINE`].
 use crate::harness::DEADLINE;
-use appliance_link::frame::{self, END, HEADER, Kind};
+use appliance_link::frame::{self, ACK, END, HEADER, Kind};
 use appliance_link::head::{RequestFacts, Response, put_field, put_request};
 use appliance_link::{Frame, Header, Hello, Reason, StreamId, hello};
 use std::collections::HashMap;
@@ -55,6 +55,8 @@ pub struct Link {
     /// A stream whose window is never enlarged.
     pub slow: StreamId,
     pub is_going_away: bool,
+    /// Pings that wait for [`Link::heed`].
+    pings: Vec<[u8; 8]>,
     /// The worker has closed it.
     pub is_closed: bool,
 }
@@ -71,6 +73,7 @@ impl Link {
             answers: HashMap::new(),
             slow: 0,
             is_going_away: false,
+            pings: Vec::new(),
             is_closed: false,
         };
         link.send(&Hello::new(window).bytes());
@@ -116,6 +119,15 @@ impl Link {
         while !self.is_going_away {
             assert!(self.read_frame(), "the link was closed without a word");
         }
+    }
+
+    /// Answers the pings that have come: the worker then knows that what came before them has been read.
+    pub fn heed(&mut self) {
+        let mut answers = Vec::new();
+        for token in self.pings.drain(..) {
+            frame::put(&mut answers, Kind::Ping, 0, ACK, &token);
+        }
+        self.send(&answers);
     }
 
     /// Whether the worker closes the link.
@@ -177,7 +189,8 @@ impl Link {
                 answer.is_entered = answer.status == 0;
             }
             Frame::GoAway => self.is_going_away = true,
-            Frame::Window { .. } | Frame::Ping { .. } => {}
+            Frame::Ping { token, .. } => self.pings.push(token),
+            Frame::Window { .. } => {}
             Frame::Request { .. } => panic!("a worker sent a request"),
         }
     }

@@ -346,16 +346,20 @@ impl Engine {
         self.refresh_date();
         let (resident, _) = board::memory();
         self.slot().rss_kib.store(u32::try_from(resident / 1024).unwrap_or(u32::MAX), Relaxed);
-        let is_late = |entry: &Entry| match &entry.way {
-            Way::Http(http) => http.conn.deadline().is_some_and(|deadline| deadline <= now),
-            // The proxy keeps the time for its streams.
-            Way::Link(_) => false,
+        let is_late = |entry: &Entry| {
+            let deadline = match &entry.way {
+                Way::Http(http) => http.conn.deadline(),
+                Way::Link(link) => link.deadline(),
+            };
+            deadline.is_some_and(|deadline| deadline <= now)
         };
         let late: Vec<ConnId> = (self.conns.borrow().iter())
             .filter(|(_, entry)| is_late(entry))
             .map(|(slot, entry)| ConnId { slot: slot as u32, generation: entry.generation })
             .collect();
         for id in late {
+            // It is one or the other.
+            self.on_link(id, Link::on_gone);
             self.with_conn(host, id, |conn, cx| conn.on_deadline(cx));
         }
     }

@@ -31,10 +31,13 @@ pub use exchange::Arrived;
 
 /// Reads from a link in one turn, so that it does not keep the loop from the others.
 const READS_PER_TURN: usize = 4;
-/// Bytes of small frames that wait above which nothing more is read: the proxy must take answers before it asks for more.
-const MOST_FRONT: usize = 4 * 1024 * 1024;
+/// Bytes that wait to leave above which nothing more is read: the proxy must take answers before it asks for more. Enough
+/// for 128 clients that all have a `limits.write_buffer` under way.
+const MOST_UNSENT: usize = 8 * 1024 * 1024;
 /// Room in the head of a request for the lengths of a field, in bytes.
 const LENGTHS: usize = 8;
+/// What the ping behind a `GoAway` carries. When it comes back, the proxy has read both.
+const GOING: [u8; 8] = *b"go away!";
 
 /// What the engine has to do after a link was told something.
 #[derive(Debug)]
@@ -84,8 +87,9 @@ pub struct Link<S> {
     unread: bool,
     /// The kernel has said that the proxy sends no more; its end can only be found by reading on.
     hung_up: bool,
-    /// What the proxy takes on each stream ahead of us; `None` until its hello has come.
+    /// What the proxy takes on each stream ahead of us; `None` until its hello has come, which has to be before `hello_by`.
     theirs: Option<u32>,
+    hello_by: Instant,
     streams: FxHashMap<StreamId, Exchange>,
     news: VecDeque<News>,
     outbox: Outbox,
@@ -101,8 +105,10 @@ pub struct Link<S> {
     front_left: u64,
     /// Streams whose core waits until their small frames have left.
     crowded: Vec<StreamId>,
-    /// Since when no new requests are taken.
+    /// Since when the proxy is asked to open no more streams.
     going: Option<Instant>,
+    /// It knows that: what it has sent before was on its way, and is served; what it sends now is refused.
+    is_heeded: bool,
     is_over: bool,
     bytes_out: u64,
 }
@@ -110,7 +116,7 @@ pub struct Link<S> {
 impl<S: Read + Write> Link<S> {
     /// A link on a socket that has just begun to speak; [`Link::receive`] is told what it has said. `hung_up` if it also
     /// has an end to tell.
-    pub fn new(socket: S, hung_up: bool, rules: &Rules) -> Link<S> {
+    pub fn new(socket: S, hung_up: bool, rules: &Rules, now: Instant) -> Link<S> {
         Link {
             socket,
             bounds: rules.into(),
@@ -118,6 +124,7 @@ impl<S: Read + Write> Link<S> {
             unread: true,
             hung_up,
             theirs: None,
+            hello_by: now + rules.header,
             streams: FxHashMap::default(),
             news: VecDeque::new(),
             outbox: Outbox::default(),
@@ -128,6 +135,7 @@ impl<S: Read + Write> Link<S> {
             front_left: 0,
             crowded: Vec::new(),
             going: None,
+            is_heeded: false,
             is_over: false,
             bytes_out: 0,
         }
@@ -148,18 +156,28 @@ impl<S: Read + Write> Link<S> {
         !self.news.is_empty()
     }
 
-    /// Since when the link is of no use to anybody: no new requests are taken, and the last answer has left.
+    /// When the link is to be given up. One that has said hello never is: the proxy keeps the time for its streams.
+    pub fn deadline(&self) -> Option<Instant> {
+        self.theirs.is_none().then_some(self.hello_by)
+    }
+
+    /// Since when the link is of no use to anybody: no new requests are wanted, and the last answer has left.
     pub fn idle_since(&self) -> Option<Instant> {
         self.going.filter(|_| self.streams.is_empty() && self.outbox.is_empty())
     }
 
-    /// Takes no new requests from now on; those that run are finished. To be told once.
+    /// Asks for no new requests from now on; those that run, or are on their way here, are finished. To be told once.
     pub fn go_away(&mut self, now: Instant) {
         self.going = Some(now);
         // Before the hellos have been exchanged it would come too early; then it follows ours.
         if self.theirs.is_some() {
-            frame::put(self.outbox.front(), Kind::GoAway, 0, 0, &[]);
+            self.put_go_away();
         }
+    }
+
+    fn put_go_away(&mut self) {
+        frame::put(self.outbox.front(), Kind::GoAway, 0, 0, &[]);
+        frame::put(self.outbox.front(), Kind::Ping, 0, 0, &GOING);
     }
 
     /// The socket has something to read; `hung_up` if it also has an end to tell. `scratch` is any buffer.
@@ -177,7 +195,7 @@ impl<S: Read + Write> Link<S> {
     /// Reads on, as far as it is this link's turn.
     pub fn advance(&mut self, scratch: &mut [u8]) {
         for _ in 0..READS_PER_TURN {
-            if !self.unread || self.is_over || self.outbox.front_len() > MOST_FRONT {
+            if !self.unread || self.is_over || self.outbox.len() > MOST_UNSENT {
                 return;
             }
             match self.socket.read(scratch) {
@@ -236,7 +254,7 @@ impl<S: Read + Write> Link<S> {
         let ours = Hello { window: self.bounds.window };
         self.outbox.front().extend_from_slice(&ours.bytes());
         if self.going.is_some() {
-            frame::put(self.outbox.front(), Kind::GoAway, 0, 0, &[]);
+            self.put_go_away();
         }
     }
 
@@ -253,7 +271,10 @@ impl<S: Read + Write> Link<S> {
                 frame::put(self.outbox.front(), Kind::Ping, 0, ACK, &token);
                 Ok(())
             }
-            Frame::Ping { ack: true, .. } => Ok(()),
+            Frame::Ping { ack: true, token } => {
+                self.is_heeded |= token == GOING;
+                Ok(())
+            }
             Frame::Response { .. } => Err(Violation::Misplaced("Response")),
             Frame::GoAway => Err(Violation::Misplaced("GoAway")),
             Frame::Entered { .. } => Err(Violation::Misplaced("Entered")),
@@ -261,7 +282,7 @@ impl<S: Read + Write> Link<S> {
     }
 
     fn on_request(&mut self, id: StreamId, flags: u8, payload: &[u8]) -> Result<(), Violation> {
-        if self.going.is_some() {
+        if self.is_heeded {
             frame::put_reset(self.outbox.front(), id, Reason::Refused);
             return Ok(());
         }

@@ -79,7 +79,7 @@ impl Engine {
         let mut entry = conns.remove(slot);
         let Way::Http(Http { conn, .. }) = entry.way else { return };
         let (socket, begun, hung_up) = conn.into_parts();
-        let mut link = Link::new(socket, hung_up, &self.proxied);
+        let mut link = Link::new(socket, hung_up, &self.proxied, self.now.get());
         if self.draining.get() {
             link.go_away(self.now.get());
         }

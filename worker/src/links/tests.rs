@@ -96,7 +96,7 @@ impl Bench {
             room: usize::MAX,
             piece: usize::MAX,
         };
-        let mut bench = Bench { link: Link::new(wire, false, &rules), cores: Cores::new(10) };
+        let mut bench = Bench { link: Link::new(wire, false, &rules, Instant::now()), cores: Cores::new(10) };
         bench.receive(&Hello::new(window).bytes());
         bench.link.flush();
         let hello = std::mem::take(&mut bench.link.socket().received);
@@ -309,17 +309,23 @@ fn a_late_core_never_reaches_the_next_request_of_its_stream() {
 }
 
 #[test]
-fn who_goes_away_refuses_what_still_comes_and_finishes_the_rest() {
+fn who_goes_away_serves_what_was_on_its_way_and_refuses_the_rest() {
     let mut bench = Bench::new();
     let core = bench.serve(1);
     let now = Instant::now();
     bench.link.go_away(now);
-    bench.receive(&[get(2), data(2, END, 5)].concat());
+    let on_its_way = bench.serve(2);
+    let mut heeded = Vec::new();
+    frame::put(&mut heeded, Kind::Ping, 0, ACK, &GOING);
+    bench.receive(&[heeded, get(3), data(3, END, 5)].concat());
     assert_eq!(bench.link.idle_since(), None);
-    bench.send_head(1, core);
-    bench.link.finish(1, core, Outcome::Keep);
-    let expected = [(0, "go away"), (2, "reset Refused"), (1, "200"), (1, "data 0 end")];
-    assert_eq!(bench.sent(), seen(&expected));
+    for (id, core) in [(1, core), (2, on_its_way)] {
+        bench.send_head(id, core);
+        bench.link.finish(id, core, Outcome::Keep);
+    }
+    let expected = [(0, "go away"), (0, "ping false 103"), (3, "reset Refused")];
+    let answers = [(1, "200"), (1, "data 0 end"), (2, "200"), (2, "data 0 end")];
+    assert_eq!(bench.sent(), seen(&[&expected[..], &answers].concat()));
     assert_eq!(bench.link.idle_since(), Some(now));
 }
 

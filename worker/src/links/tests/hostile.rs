@@ -128,17 +128,29 @@ fn who_takes_no_answers_is_not_read_any_more() {
     let mut bench = Bench::new();
     bench.give_room(0);
     let mut pings = Vec::new();
-    while pings.len() < 2 * MOST_FRONT {
+    while pings.len() < MOST_UNSENT + 1024 * 1024 {
         frame::put(&mut pings, Kind::Ping, 0, 0, b"12345678");
     }
     bench.link.socket().incoming = pings;
     for _ in 0..100 {
         bench.read();
     }
-    assert!(bench.link.outbox.len() < MOST_FRONT + 128 * 1024, "{}", bench.link.outbox.len());
+    assert!(bench.link.outbox.len() < MOST_UNSENT + 128 * 1024, "{}", bench.link.outbox.len());
     assert!(!bench.link.socket().incoming.is_empty());
     while !bench.link.socket().incoming.is_empty() {
         bench.give_room(usize::MAX);
         bench.link.advance(&mut [0; 64 * 1024]);
     }
+}
+
+#[test]
+fn large_answers_that_nobody_takes_count_too() {
+    let mut bench = Bench::new();
+    bench.give_room(0);
+    for id in 1..1000 {
+        bench.receive(&get(id));
+        bench.carry_on();
+    }
+    assert!(bench.link.outbox.len() < MOST_UNSENT + WRITE_BUFFER, "{}", bench.link.outbox.len());
+    assert!(!bench.link.socket().incoming.is_empty());
 }
