@@ -6,11 +6,12 @@ use crate::error::Failure;
 use crate::exchange::{Exchange, client_failure};
 use crate::framed;
 use crate::gateway::Gateway;
-use crate::line::{End, Event, Line, Stream};
+use crate::inbox::{End, Event};
+use crate::line::{Line, Refusal, Stream};
 use crate::request_id::X_REQUEST_ID;
 use crate::retry::Mishap;
 use crate::upload::Upload;
-use appliance_link::{Reason, frame};
+use appliance_link::{Reason, frame, head};
 use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, EXPECT, TRANSFER_ENCODING};
 use http::{HeaderValue, Version};
@@ -25,6 +26,8 @@ use tokio::time::timeout;
 enum Trouble {
     /// At the worker.
     Worker(Mishap),
+    /// The request itself.
+    Request(Failure),
     /// At the client.
     Client(Box<Error>),
 }
@@ -48,6 +51,7 @@ pub(crate) async fn serve(gateway: &Gateway, session: &mut Session, exchange: &m
         };
         match relay.attempt().await {
             Ok(()) => return Ok(()),
+            Err(Trouble::Request(failure)) => return relay.exchange.fail(failure),
             Err(Trouble::Client(error)) => {
                 relay.exchange.failure = Some(client_failure(&error));
                 return Err(error);
@@ -83,13 +87,7 @@ impl Relay<'_> {
         self.upload.rewind();
         // Only for these it matters whether an application has seen the request.
         let announce = !self.session.req_header().method.is_idempotent();
-        let stream = loop {
-            let line = self.line().await.map_err(Trouble::Worker)?;
-            // A line may have been closed meanwhile; then there is another one soon.
-            if let Some(stream) = self.open(&line, announce) {
-                break stream;
-            }
-        };
+        let stream = self.stream(announce).await?;
         loop {
             match self.next(&stream).await? {
                 Event::Head { head, end } => {
@@ -116,6 +114,20 @@ impl Relay<'_> {
         }
     }
 
+    /// A stream to the worker at which the request has its seat, with the request's head on its way.
+    async fn stream(&mut self, announce: bool) -> Result<Stream, Trouble> {
+        loop {
+            let line = self.line().await.map_err(Trouble::Worker)?;
+            match self.open(&line, announce) {
+                Ok(stream) => return Ok(stream),
+                // It has ended meanwhile; there is another one soon.
+                Err(Refusal::Retired) => {}
+                Err(Refusal::Crowded) => return Err(Trouble::Worker(Mishap::Full)),
+                Err(Refusal::TooLong) => return Err(Trouble::Request(Failure::HeadTooLarge)),
+            }
+        }
+    }
+
     /// The connection to the worker at which the request has its seat.
     async fn line(&self) -> Result<Arc<Line>, Mishap> {
         let line = self.gateway.links.line(self.exchange.worker);
@@ -137,8 +149,8 @@ impl Relay<'_> {
         if self.exchange.progress.answer_begun { Mishap::Answering } else { Mishap::Garbled }
     }
 
-    /// Opens the request's stream; `None`: the connection has ended meanwhile.
-    fn open(&mut self, line: &Arc<Line>, announce: bool) -> Option<Stream> {
+    /// Opens the request's stream.
+    fn open(&mut self, line: &Arc<Line>, announce: bool) -> Result<Stream, Refusal> {
         let origin = self.exchange.origin.as_ref().expect("a request is normalized before it is relayed");
         let request = self.session.req_header();
         let mut flags = 0;
@@ -152,7 +164,9 @@ impl Relay<'_> {
         let limit = self.response_limit().filter(|_| is_empty);
         let deadline_ms =
             limit.map_or(0, |limit| u32::try_from(limit.as_millis()).unwrap_or(u32::MAX).max(1));
-        line.open(flags, |out| {
+        // A longer one would cost the whole link: a client must not be able to make it, say by a `Host` that is sent twice.
+        let most = self.gateway.shared.settings.limits.header_bytes + head::REQUEST_ROOM;
+        line.open(flags, most, |out| {
             framed::put_request(out, request, origin, &self.exchange.client, &self.exchange.id, deadline_ms);
         })
     }

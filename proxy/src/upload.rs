@@ -121,7 +121,7 @@ mod tests {
     /// Sends everything that `upload` has, in pieces of at most `room`; the pieces, and whether each was the end.
     fn sent(upload: &mut Upload, room: usize) -> Vec<(usize, bool)> {
         let (line, _retired) = Line::new(1 << 20, 1 << 20);
-        let stream = line.open(0, |_| {}).unwrap();
+        let stream = line.open(0, 0, |_| {}).unwrap();
         while upload.has_next() {
             upload.send(&stream, room);
         }
@@ -185,7 +185,7 @@ mod tests {
         let (line, _retired) = Line::new(1 << 20, 1 << 20);
         let mut upload = Upload::new(true);
         upload.take(piece(15), true);
-        upload.send(&line.open(0, |_| {}).unwrap(), 10);
+        upload.send(&line.open(0, 0, |_| {}).unwrap(), 10);
         upload.rewind();
         assert_eq!(sent(&mut upload, 20), [(15, true)]);
     }
