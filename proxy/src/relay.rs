@@ -14,7 +14,8 @@ use crate::upload::Upload;
 use appliance_link::{Reason, frame, head};
 use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, EXPECT, TRANSFER_ENCODING};
-use http::{HeaderValue, Version};
+use http::{HeaderValue, StatusCode, Version};
+use pingora::http::ResponseHeader;
 use pingora::proxy::Session;
 use pingora::{Error, Result};
 use std::future::poll_fn;
@@ -42,7 +43,7 @@ impl From<Box<Error>> for Trouble {
 pub(crate) async fn serve(gateway: &Gateway, session: &mut Session, exchange: &mut Exchange) -> Result<()> {
     let workers = &gateway.shared.workers;
     let upload = Upload::new(exchange.progress.has_body);
-    let mut relay = Relay { gateway, session, exchange, upload };
+    let mut relay = Relay { gateway, session, exchange, upload, left: None };
     loop {
         let is_up = |worker| gateway.links.is_up(worker);
         match workers.reserve(&mut relay.exchange.route, is_up).await {
@@ -72,6 +73,8 @@ struct Relay<'a> {
     session: &'a mut Session,
     exchange: &'a mut Exchange,
     upload: Upload,
+    /// What is to come of the answer's body, if its head has said that.
+    left: Option<u64>,
 }
 
 impl Relay<'_> {
@@ -97,6 +100,7 @@ impl Relay<'_> {
                 }
                 Event::Data { bytes, end } => {
                     let count = bytes.len();
+                    self.count(count, end)?;
                     self.exchange.client.set_more_coming(stream.has_more());
                     self.session.as_mut().write_response_body(bytes, end).await?;
                     if end {
@@ -212,25 +216,57 @@ impl Relay<'_> {
         let Ok((mut answer, facts)) = framed::read_response(payload) else {
             return Err(Trouble::Worker(Mishap::Garbled));
         };
-        let session = self.session.as_mut();
+        if answer.status == StatusCode::SWITCHING_PROTOCOLS {
+            // Requests for that do not come this way.
+            return Err(Trouble::Worker(Mishap::Garbled));
+        }
         let is_final = !answer.status.is_informational();
         if is_final {
+            self.frame(&mut answer, facts.length, end)?;
             self.exchange.progress.answer_begun = true;
             self.exchange.app = Some(AppTime { core: facts.core, micros: facts.micros });
             answer.insert_header(X_REQUEST_ID, self.exchange.id.clone())?;
-            if let Some(length) = facts.length {
-                answer.insert_header(CONTENT_LENGTH, HeaderValue::from(length))?;
-            } else if !end && session.req_header().version == Version::HTTP_10 {
-                self.exchange.until_close = true;
-            } else if !end {
-                answer.insert_header(TRANSFER_ENCODING, HeaderValue::from_static("chunked"))?;
-            }
             if self.exchange.until_close || self.gateway.drain.has_begun() {
-                session.set_keepalive(None);
+                self.session.as_mut().set_keepalive(None);
             }
         }
         self.exchange.client.set_more_coming(is_final && more);
-        session.write_response_header(answer).await?;
+        self.session.as_mut().write_response_header(answer).await?;
         Ok(is_final)
+    }
+
+    /// Says in the head where the body ends, as pingora is to tell the client. `length`: what the worker says; `end`: there
+    /// is no body.
+    fn frame(&mut self, answer: &mut ResponseHeader, length: Option<u64>, end: bool) -> Result<(), Trouble> {
+        let request = self.session.req_header();
+        let has_body = framed::has_body(&request.method, answer.status);
+        let length = length.or((end && has_body).then_some(0));
+        if end && has_body && length != Some(0) {
+            return Err(Trouble::Worker(Mishap::Garbled));
+        }
+        self.left = length.filter(|_| has_body);
+        match length {
+            // RFC 9110 section 8.6 allows no length here.
+            _ if answer.status == StatusCode::NO_CONTENT => {}
+            Some(length) => {
+                answer.insert_header(CONTENT_LENGTH, HeaderValue::from(length))?;
+            }
+            None if !has_body => {}
+            None if request.version == Version::HTTP_10 => self.exchange.until_close = true,
+            None => {
+                answer.insert_header(TRANSFER_ENCODING, HeaderValue::from_static("chunked"))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Counts a piece of the answer's body: an answer that is longer or shorter than announced is cut, so that the client can
+    /// tell.
+    fn count(&mut self, count: usize, end: bool) -> Result<(), Trouble> {
+        if let Some(left) = &mut self.left {
+            let rest = left.checked_sub(count as u64).filter(|rest| !end || *rest == 0);
+            *left = rest.ok_or(Trouble::Worker(Mishap::Answering))?;
+        }
+        Ok(())
     }
 }
