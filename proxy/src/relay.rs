@@ -182,8 +182,9 @@ impl Relay<'_> {
 
     /// The next event of the stream; meanwhile the body goes on, and the client is watched.
     async fn next(&mut self, stream: &Stream) -> Result<Event, Trouble> {
-        let limit = self.response_limit();
         loop {
+            // The worker may be silent as long as it waits for the client, for whom there is `timeouts.body`.
+            let limit = self.response_limit().filter(|_| !self.upload.awaits_client());
             let step = self.step(stream);
             let stepped = match limit {
                 Some(limit) => timeout(limit, step).await.map_err(|_| Trouble::Worker(Mishap::Silent))?,

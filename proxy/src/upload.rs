@@ -64,6 +64,11 @@ impl Upload {
         self.kept.as_ref().is_some_and(Vec::is_empty)
     }
 
+    /// Whether it is the client's turn: all that has come is sent, and there is more.
+    pub(crate) fn awaits_client(&self) -> bool {
+        !self.is_complete && !self.has_next()
+    }
+
     /// Whether there is something to send.
     pub(crate) fn has_next(&self) -> bool {
         !self.is_sent && (self.is_complete || !self.next.is_empty() || self.has_kept())

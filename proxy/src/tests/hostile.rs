@@ -4,7 +4,7 @@ use super::link::{answer_head, data, frames};
 use super::{GET, LAST_GET};
 use appliance_link::frame::{self, END, Kind};
 use appliance_link::head;
-use std::io::Write;
+use std::io::{Read, Write};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -130,4 +130,21 @@ fn what_was_sent_before_a_cut_arrives() {
     });
     let answer = Proxy::start(vec![cuts]).ask(GET);
     assert!(answer.starts_with("HTTP/1.1 200 OK\r\n") && answer.ends_with("\r\n\r\nabc"), "{answer}");
+}
+
+#[test]
+fn a_client_that_pauses_in_its_body_is_not_the_worker_s_silence() {
+    let reads: Handler = Arc::new(|_, stream| {
+        let mut body = [0; 4];
+        stream.read_exact(&mut body).is_ok()
+            && stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").is_ok()
+    });
+    let proxy = Proxy::with(vec![reads], |settings| {
+        settings.timeouts.response = Duration::from_millis(50);
+        settings.timeouts.body = Duration::from_millis(400);
+    });
+    let mut client = proxy.client();
+    client.send("POST / HTTP/1.1\r\nHost: a\r\nX-Stream: 1\r\nContent-Length: 4\r\n\r\nab");
+    let answer = client.rest();
+    assert!(answer.starts_with("HTTP/1.1 408 "), "{answer}");
 }
