@@ -2,7 +2,8 @@
 //! into the outbox. Everything that became ready in one turn of the runtime leaves in one `writev`, because the task runs
 //! after those that woke it. `link.rs` starts it. It must never look into a payload.
 use crate::WorkerId;
-use crate::line::{End, Line};
+use crate::inbox::End;
+use crate::line::Line;
 use appliance_link::frame::{END, HEADER, Kind};
 use appliance_link::{Frame, Header, StreamId, Violation};
 use bytes::{Buf, Bytes, BytesMut};
@@ -19,9 +20,9 @@ const READ: usize = 64 * 1024;
 const READS: usize = 4;
 /// Longest head of an answer; nginx allows 8 KiB by default, hyper 400 KiB.
 const MOST_HEAD: usize = 1024 * 1024 + 4096;
-/// Payloads from this size on share the memory they were read into; smaller ones are copied, so that a slow client that
-/// holds a few bytes does not hold all of it.
-const SHARED: usize = 4096;
+/// Payloads from this size on share the memory they were read into; smaller ones are copied, so that a slow client holds at
+/// most four times what waits for it.
+const SHARED: usize = READ / 4;
 
 /// See the module. A future that ends with the connection.
 pub(crate) struct Carrier {

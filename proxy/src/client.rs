@@ -101,7 +101,7 @@ impl Client {
         self.reset_on_drop.store(true, Relaxed);
     }
 
-    /// More of the answer is there already: what is flushed now may wait for it, and leave in one write.
+    /// More of the answer is there already: what is written now may wait for it, and leave in one write.
     pub(crate) fn set_more_coming(&self, is: bool) {
         self.more_coming.store(is, Relaxed);
     }

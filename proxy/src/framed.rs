@@ -9,6 +9,7 @@ use bytes::Bytes;
 use http::header::{
     CONNECTION, CONTENT_LENGTH, HOST, HeaderName, HeaderValue, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
 };
+use http::{Method, StatusCode};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::{Error, ErrorType, OrErr, Result};
 
@@ -110,6 +111,13 @@ pub(crate) fn read_response(payload: &Bytes) -> Result<(Box<ResponseHeader>, Fac
         answer.append_header(payload.slice_ref(name), value)?;
     }
     Ok((answer, Facts::from(read.facts)))
+}
+
+/// Whether an answer can have a body (RFC 9112 section 6.3). Its head may then still tell the length of one.
+pub(crate) fn has_body(method: &Method, status: StatusCode) -> bool {
+    let is_bare =
+        status.is_informational() || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+    *method != Method::HEAD && !is_bare
 }
 
 /// What an answer's head says beside its fields.

@@ -304,6 +304,8 @@ impl ProxyHttp for Gateway {
             exchange.client.set_reset_on_drop();
         }
         if !is_begun && !session.was_upgraded() && failure.status() != 499 {
+            // Head and page leave together, with the end of the connection.
+            exchange.client.set_more_coming(true);
             // A client that has left meanwhile needs no page.
             let _ = write_page(session, failure, &exchange.id).await;
             session.as_mut().shutdown().await;

@@ -1,18 +1,19 @@
-//! The hop to the workers: HTTP/1.1 over their unix sockets by pingora's upstream path, with the facts that only the two
-//! sides exchange as private headers. Everything that knows *how* a request reaches a worker is in this file, so that
-//! another transport can take its place. `gateway.rs` is its only caller. It must never decide who gets a request or
-//! whether it is sent again.
+//! The way of upgrades to the workers: HTTP/1.1 over their unix sockets by pingora's upstream path, each on a connection of
+//! its own, with the facts that only the two sides exchange as private headers. Everything else goes over the link.
+//! `gateway.rs` calls it for each phase of such a request; what I/O errors mean is asked by others too. It must never decide
+//! who gets a request or whether it is sent again.
 use crate::access_log::AppTime;
 use crate::client::Client;
 use crate::error::StartError;
 use crate::forwarded::{Origin, PRIVATE, X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PROTO};
+use crate::framed;
 use crate::request_id::X_REQUEST_ID;
 use crate::retry::Mishap;
 use crate::workers::Seat;
 use crate::{Upstreams, WorkerId};
 use appliance_config::settings::Timeouts;
+use http::Method;
 use http::header::{CONTENT_LENGTH, HOST, HeaderName, HeaderValue, TRANSFER_ENCODING};
-use http::{Method, StatusCode};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorType, Result};
@@ -101,12 +102,9 @@ fn app_time(text: &str) -> Option<AppTime> {
 
 /// An answer must say where it ends: the end of the connection could as well be the worker's death.
 pub(crate) fn check_answer(method: &Method, answer: &ResponseHeader) -> Result<()> {
-    let has_no_body = *method == Method::HEAD
-        || answer.status.is_informational()
-        || matches!(answer.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
     let is_framed =
         answer.headers.contains_key(CONTENT_LENGTH) || answer.headers.contains_key(TRANSFER_ENCODING);
-    if has_no_body || is_framed {
+    if is_framed || !framed::has_body(method, answer.status) {
         return Ok(());
     }
     Error::e_explain(ErrorType::InvalidHTTPHeader, "an answer without an end")

@@ -1,9 +1,9 @@
 //! The front proxy: pingora, driven from our own accept loop, before the workers' unix sockets.
 //!
 //! A request's way: `accept` → `conn` (idle, head, `strict`) → pingora, which calls `gateway` phase by phase: `forwarded`
-//! (who is the client), `workers` and `balance` (who serves it), `hop` (how it gets there), `retry` (what if it fails) →
-//! `access_log`. `runtime` starts and `drain` ends it all. The pure files, where the rules are: `strict`, `framing`,
-//! `balance`, `retry`, `forwarded`, `error`.
+//! (who is the client), `workers` and `balance` (who serves it), `relay` (how it gets there: over `link`; upgrades over `hop`),
+//! `retry` (what if it fails) → `access_log`. `runtime` starts and `drain` ends it all. The pure files, where the rules are:
+//! `strict`, `framing`, `framed`, `balance`, `retry`, `forwarded`, `error`.
 //!
 //! pingora logs through the `log` crate. Its lines about single requests are suppressed, because the access log names the
 //! reason; what remains is seen if the process's subscriber listens to `log` (tracing-subscriber's feature `tracing-log`).
@@ -24,12 +24,14 @@ mod framed;
 mod framing;
 mod gateway;
 mod hop;
+mod inbox;
 mod line;
 mod link;
 mod relay;
 mod request_id;
 mod retry;
 mod runtime;
+mod slots;
 mod socket;
 mod stats;
 mod stream;

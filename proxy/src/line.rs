@@ -1,10 +1,11 @@
 //! One connection of the link, as the requests that travel on it see it: open a stream, wait for what comes, send a body.
 //! `carrier.rs` moves the bytes; both share the state in here, and each lock is held for a few lines only. It must never
 //! decide what a request's failure means; that is `relay.rs`'s and `retry.rs`'s business.
-use appliance_link::frame::{self, Kind, MOST_DATA};
+use crate::inbox::{End, Event, Inbox};
+use crate::slots::Slots;
+use appliance_link::frame::{self, HEADER, Kind, MOST_DATA};
 use appliance_link::{Frame, Outbox, Reason, StreamId, Violation, stream};
 use bytes::Bytes;
-use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
@@ -12,30 +13,18 @@ use tokio::sync::oneshot;
 
 /// Bytes that may wait to leave on one connection before bodies have to wait; heads and control frames do not.
 const FULL: usize = 256 * 1024;
-/// Streams that one connection can have at once; the id of a stream is its slot and a count of the slot's uses.
-const SLOTS: u32 = 1 << SLOT_BITS;
-const SLOT_BITS: u32 = 20;
+/// Bytes that may wait before there are no new requests either: a worker that does not read must not collect them here.
+const CROWDED: usize = 4 * 1024 * 1024;
 
-/// What has come for a stream.
-#[derive(Debug)]
-pub(crate) enum Event {
-    /// The head of an answer: the payload of its frame. `end`: there is no body.
-    Head { head: Bytes, end: bool },
-    /// A piece of its body. `end`: the last.
-    Data { bytes: Bytes, end: bool },
-    /// The worker gives the request up.
-    Reset(Reason),
-    /// The connection has ended.
-    Lost(End),
-}
-
-/// How a connection ended.
+/// Why a stream was not opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum End {
-    /// The worker closed it, or died.
-    Closed,
-    /// The worker broke the protocol.
-    Garbled,
+pub(crate) enum Refusal {
+    /// This connection takes no more.
+    Retired,
+    /// The worker takes nothing at the moment.
+    Crowded,
+    /// The head is longer than it may be.
+    TooLong,
 }
 
 /// One connection.
@@ -47,9 +36,7 @@ pub(crate) struct Line {
 
 struct State {
     outbox: Outbox,
-    slots: Vec<Slot>,
-    free: Vec<u32>,
-    open: usize,
+    entries: Slots<Entry>,
     /// Bytes that we take on each stream before we have granted more, and that they do.
     ours: u32,
     theirs: u32,
@@ -57,23 +44,19 @@ struct State {
     /// Fired when no more streams may be opened here.
     retired: Option<oneshot::Sender<()>>,
     carrier: Option<Waker>,
-    /// Streams that wait until less is waiting to leave.
-    blocked: Vec<Waker>,
-}
-
-#[derive(Default)]
-struct Slot {
-    uses: u32,
-    /// `None`: free.
-    entry: Option<Entry>,
+    /// Streams that wait until less is waiting to leave, each once.
+    blocked: Vec<StreamId>,
 }
 
 struct Entry {
     machine: stream::Stream,
-    inbox: VecDeque<Event>,
+    inbox: Inbox,
     waker: Option<Waker>,
     entered: bool,
     in_bulk: bool,
+    is_blocked: bool,
+    /// By the worker, which has forgotten the stream.
+    was_reset: bool,
 }
 
 impl std::fmt::Debug for Line {
@@ -88,9 +71,7 @@ impl Line {
         let (retired, is_retired) = oneshot::channel();
         let state = State {
             outbox: Outbox::default(),
-            slots: Vec::new(),
-            free: Vec::new(),
-            open: 0,
+            entries: Slots::new(),
             ours,
             theirs,
             ended: None,
@@ -101,35 +82,37 @@ impl Line {
         (Arc::new(Self { state: Mutex::new(state), is_open: AtomicBool::new(true) }), is_retired)
     }
 
-    /// Opens a stream with a `Request` frame whose payload `head` writes; `None`: this connection takes no more.
-    pub(crate) fn open(self: &Arc<Self>, flags: u8, head: impl FnOnce(&mut Vec<u8>)) -> Option<Stream> {
+    /// Opens a stream with a `Request` frame whose payload `head` writes, at most `most` bytes.
+    pub(crate) fn open(
+        self: &Arc<Self>,
+        flags: u8,
+        most: usize,
+        head: impl FnOnce(&mut Vec<u8>),
+    ) -> Result<Stream, Refusal> {
         let mut state = self.state();
         let state = &mut *state;
         if state.is_retired() {
-            return None;
+            return Err(Refusal::Retired);
         }
-        let index = match state.free.pop() {
-            Some(index) => index,
-            None => {
-                let index = u32::try_from(state.slots.len()).ok().filter(|index| *index < SLOTS - 1)?;
-                state.slots.push(Slot::default());
-                index
-            }
+        if state.outbox.len() >= CROWDED {
+            return Err(Refusal::Crowded);
+        }
+        let Some(id) = state.entries.next_id() else {
+            state.retire();
+            self.is_open.store(false, Relaxed);
+            return Err(Refusal::Retired);
         };
-        let slot = &mut state.slots[index as usize];
-        slot.uses = slot.uses.wrapping_add(1);
-        let id = slot.uses << SLOT_BITS | (index + 1);
-        let end = flags & frame::END != 0;
-        let machine = stream::Stream::opened(id, end, state.ours, state.theirs);
-        slot.entry =
-            Some(Entry { machine, inbox: VecDeque::new(), waker: None, entered: false, in_bulk: false });
-        state.open += 1;
         let out = state.outbox.front();
         let at = frame::begin(out, Kind::Request, id, flags);
         head(out);
+        if out.len() - at > HEADER + most {
+            out.truncate(at);
+            return Err(Refusal::TooLong);
+        }
         frame::finish(out, at);
+        state.entries.insert(Entry::new(id, flags & frame::END != 0, state.ours, state.theirs));
         state.wake_carrier();
-        Some(Stream { line: self.clone(), id })
+        Ok(Stream { line: self.clone(), id })
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -162,15 +145,20 @@ impl Line {
             return false;
         }
         let taken = write(&state.outbox);
-        let slots = &mut state.slots;
+        let entries = &mut state.entries;
         state.outbox.advance(taken, |id| {
-            if let Some(entry) = entry(slots, id) {
+            if let Some(entry) = entries.get(id) {
                 entry.in_bulk = false;
                 entry.wake();
             }
         });
         if state.outbox.len() < FULL {
-            state.blocked.drain(..).for_each(Waker::wake);
+            for id in state.blocked.drain(..) {
+                if let Some(entry) = entries.get(id) {
+                    entry.is_blocked = false;
+                    entry.wake();
+                }
+            }
         }
         true
     }
@@ -182,9 +170,8 @@ impl Line {
         state.retire();
         self.is_open.store(false, Relaxed);
         state.outbox = Outbox::default();
-        state.blocked.drain(..).for_each(Waker::wake);
-        for entry in state.slots.iter_mut().filter_map(|slot| slot.entry.as_mut()) {
-            entry.inbox.push_back(Event::Lost(end));
+        for entry in state.entries.iter_mut() {
+            entry.inbox.give_last(Event::Lost(end));
             entry.wake();
         }
     }
@@ -192,7 +179,7 @@ impl Line {
     /// Whether it takes no more streams and has none left.
     pub(crate) fn is_done(&self) -> bool {
         let state = self.state();
-        state.is_retired() && state.open == 0 && state.outbox.is_empty()
+        state.is_retired() && state.entries.is_empty() && state.outbox.is_empty()
     }
 }
 
@@ -200,32 +187,38 @@ impl State {
     fn receive(&mut self, frame: Frame<Bytes>) -> Result<(), Violation> {
         match frame {
             Frame::Response { stream, end, head } => {
-                let Some(entry) = entry(&mut self.slots, stream) else { return Ok(()) };
+                let Some(entry) = self.entries.get(stream) else { return Ok(()) };
                 let interim = appliance_link::head::Response::parse(&head)?.facts.status < 200;
                 entry.machine.receive_head(interim, end)?;
-                entry.give(Event::Head { head, end });
+                entry.inbox.give_head(head, interim, end);
+                entry.wake();
             }
             Frame::Data { stream, end, bytes } => {
-                let Some(entry) = entry(&mut self.slots, stream) else { return Ok(()) };
+                let Some(entry) = self.entries.get(stream) else { return Ok(()) };
                 entry.machine.receive_data(bytes.len(), end)?;
-                entry.give(Event::Data { bytes, end });
+                entry.inbox.give_data(bytes, end);
+                entry.wake();
             }
             Frame::Reset { stream, reason } => {
-                if let Some(entry) = entry(&mut self.slots, stream) {
-                    entry.give(Event::Reset(reason));
+                if let Some(entry) = self.entries.get(stream) {
+                    entry.was_reset = true;
+                    entry.inbox.give_last(Event::Reset(reason));
+                    entry.wake();
                 }
             }
             Frame::Window { stream, credit } => {
-                if let Some(entry) = entry(&mut self.slots, stream) {
+                if let Some(entry) = self.entries.get(stream) {
                     entry.machine.grant(credit)?;
                     entry.wake();
                 }
             }
             Frame::Entered { stream } => {
-                if let Some(entry) = entry(&mut self.slots, stream) {
+                if let Some(entry) = self.entries.get(stream) {
                     entry.entered = true;
                 }
             }
+            // Whoever asks again and again without listening gets no answer.
+            Frame::Ping { ack: false, .. } if self.outbox.len() >= FULL => {}
             Frame::Ping { ack: false, token } => {
                 frame::put(self.outbox.front(), Kind::Ping, 0, frame::ACK, &token);
             }
@@ -256,13 +249,11 @@ impl State {
 
     /// Forgets a stream; the other side is told unless it knows.
     fn close(&mut self, id: StreamId) {
-        let Some(entry) = take_entry(&mut self.slots, id) else { return };
-        self.free.push(index(id));
-        self.open -= 1;
+        let Some(entry) = self.entries.take(id) else { return };
         if self.ended.is_some() {
             return;
         }
-        if !entry.machine.is_over() && !entry.was_reset() {
+        if !entry.machine.is_over() && !entry.was_reset {
             self.outbox.forget(id);
             frame::put_reset(self.outbox.front(), id, Reason::Gone);
         }
@@ -272,9 +263,16 @@ impl State {
 }
 
 impl Entry {
-    fn give(&mut self, event: Event) {
-        self.inbox.push_back(event);
-        self.wake();
+    fn new(id: StreamId, end: bool, ours: u32, theirs: u32) -> Self {
+        Self {
+            machine: stream::Stream::opened(id, end, ours, theirs),
+            inbox: Inbox::default(),
+            waker: None,
+            entered: false,
+            in_bulk: false,
+            is_blocked: false,
+            was_reset: false,
+        }
     }
 
     fn wake(&mut self) {
@@ -283,32 +281,11 @@ impl Entry {
         }
     }
 
-    fn was_reset(&self) -> bool {
-        self.inbox.iter().any(|event| matches!(event, Event::Reset(_)))
-    }
-
     fn wait(&mut self, cx: &mut Context<'_>) {
         if !self.waker.as_ref().is_some_and(|known| known.will_wake(cx.waker())) {
             self.waker = Some(cx.waker().clone());
         }
     }
-}
-
-fn index(id: StreamId) -> u32 {
-    (id & (SLOTS - 1)).wrapping_sub(1)
-}
-
-fn slot(slots: &mut [Slot], id: StreamId) -> Option<&mut Slot> {
-    let uses = |slot: &Slot| slot.uses << SLOT_BITS;
-    slots.get_mut(index(id) as usize).filter(|slot| uses(slot) == id & !(SLOTS - 1))
-}
-
-fn entry(slots: &mut [Slot], id: StreamId) -> Option<&mut Entry> {
-    slot(slots, id)?.entry.as_mut()
-}
-
-fn take_entry(slots: &mut [Slot], id: StreamId) -> Option<Entry> {
-    slot(slots, id)?.entry.take()
 }
 
 /// One request's stream. Dropped before its end, it is reset.
@@ -319,12 +296,12 @@ pub(crate) struct Stream {
 
 impl Stream {
     fn with<T>(&self, ask: impl FnOnce(&mut Entry) -> T) -> Option<T> {
-        entry(&mut self.line.state().slots, self.id).map(ask)
+        self.line.state().entries.get(self.id).map(ask)
     }
 
     /// The next event.
     pub(crate) fn poll_next(&self, cx: &mut Context<'_>) -> Poll<Event> {
-        let event = self.with(|entry| match entry.inbox.pop_front() {
+        let event = self.with(|entry| match entry.inbox.take() {
             Some(event) => Poll::Ready(event),
             None => {
                 entry.wait(cx);
@@ -336,9 +313,7 @@ impl Stream {
 
     /// Whether more of the answer has come already.
     pub(crate) fn has_more(&self) -> bool {
-        let is_more =
-            |entry: &mut Entry| matches!(entry.inbox.front(), Some(Event::Head { .. } | Event::Data { .. }));
-        self.with(is_more).unwrap_or(false)
+        self.with(|entry| entry.inbox.has_more()).unwrap_or(false)
     }
 
     /// Whether an application has seen the request.
@@ -350,14 +325,17 @@ impl Stream {
     pub(crate) fn poll_ready(&self, cx: &mut Context<'_>) -> Poll<usize> {
         let mut state = self.line.state();
         let state = &mut *state;
-        let Some(entry) = entry(&mut state.slots, self.id) else { return Poll::Pending };
+        let Some(entry) = state.entries.get(self.id) else { return Poll::Pending };
         let room = if entry.in_bulk { 0 } else { entry.machine.may_send().min(MOST_DATA) };
         if room == 0 {
             entry.wait(cx);
             return Poll::Pending;
         }
         if state.outbox.len() >= FULL {
-            state.blocked.push(cx.waker().clone());
+            entry.wait(cx);
+            if !std::mem::replace(&mut entry.is_blocked, true) {
+                state.blocked.push(self.id);
+            }
             return Poll::Pending;
         }
         Poll::Ready(room)
@@ -367,7 +345,7 @@ impl Stream {
     pub(crate) fn send(&self, bytes: Bytes, end: bool) {
         let mut state = self.line.state();
         let state = &mut *state;
-        let Some(entry) = entry(&mut state.slots, self.id) else { return };
+        let Some(entry) = state.entries.get(self.id) else { return };
         if state.ended.is_some() {
             return;
         }
@@ -386,7 +364,7 @@ impl Stream {
     pub(crate) fn consume(&self, count: usize) {
         let mut state = self.line.state();
         let state = &mut *state;
-        let Some(entry) = entry(&mut state.slots, self.id) else { return };
+        let Some(entry) = state.entries.get(self.id) else { return };
         if let Some(credit) = entry.machine.consume(count)
             && state.ended.is_none()
         {
@@ -399,5 +377,93 @@ impl Stream {
 impl Drop for Stream {
     fn drop(&mut self) {
         self.line.state().close(self.id);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn line() -> Arc<Line> {
+        Line::new(1 << 20, 1 << 20).0
+    }
+
+    /// Lets everything leave; how many bytes that were.
+    fn drain(line: &Line) -> usize {
+        let mut bytes = 0;
+        while line.flush(Waker::noop(), |outbox| {
+            let (slices, count) = outbox.slices();
+            let written = slices[..count].iter().map(|slice| slice.len()).sum();
+            bytes += written;
+            written
+        }) {}
+        bytes
+    }
+
+    fn poll_ready(stream: &Stream) -> Poll<usize> {
+        stream.poll_ready(&mut Context::from_waker(Waker::noop()))
+    }
+
+    #[test]
+    fn a_worker_that_does_not_read_does_not_fill_the_memory() {
+        let line = line();
+        let head = |out: &mut Vec<u8>| out.extend_from_slice(&[b'h'; 10_000]);
+        // Clients that come and go.
+        let refusal = std::iter::from_fn(|| Some(line.open(0, 10_000, head).err()))
+            .take(1000)
+            .find_map(|refusal| refusal);
+        assert_eq!(refusal, Some(Refusal::Crowded));
+        for _ in 0..100_000 {
+            line.receive(Frame::Ping { ack: false, token: [7; 8] }).unwrap();
+        }
+        assert!(drain(&line) < CROWDED + 20_000);
+        assert!(line.open(0, 10_000, head).is_ok());
+    }
+
+    #[test]
+    fn a_stream_waits_in_one_place_until_there_is_room() {
+        let line = line();
+        let (other, stream) = (line.open(0, 0, |_| {}).unwrap(), line.open(0, 0, |_| {}).unwrap());
+        while poll_ready(&other).is_ready() {
+            other.send(Bytes::from_static(&[0; 1000]), false);
+        }
+        assert!((0..100).all(|_| poll_ready(&stream).is_pending()));
+        assert_eq!(line.state().blocked.len(), 2);
+        drain(&line);
+        assert_eq!(line.state().blocked.len(), 0);
+        assert_eq!(poll_ready(&stream), Poll::Ready(MOST_DATA));
+    }
+
+    #[test]
+    fn what_comes_late_for_one_stream_is_not_given_to_another() {
+        let line = line();
+        let first = line.open(0, 0, |_| {}).unwrap();
+        let late = first.id;
+        drop(first);
+        for _ in 0..10_000 {
+            let next = line.open(0, 0, |_| {}).unwrap();
+            line.receive(Frame::Reset { stream: late, reason: Reason::Failed }).unwrap();
+            assert!(next.poll_next(&mut Context::from_waker(Waker::noop())).is_pending());
+        }
+    }
+
+    #[test]
+    fn a_head_that_is_too_long_leaves_no_trace() {
+        let line = line();
+        let refused = line.open(0, 5, |out| out.extend_from_slice(b"longer")).err();
+        assert_eq!((refused, drain(&line)), (Some(Refusal::TooLong), 0));
+        line.receive(Frame::GoAway).unwrap();
+        assert!(line.is_done());
+    }
+
+    #[test]
+    fn a_reset_is_not_answered_with_one() {
+        let line = line();
+        let stream = line.open(0, 0, |_| {}).unwrap();
+        drain(&line);
+        line.receive(Frame::Reset { stream: stream.id, reason: Reason::Cut }).unwrap();
+        assert!(stream.poll_next(&mut Context::from_waker(Waker::noop())).is_ready());
+        drop(stream);
+        assert_eq!(drain(&line), 0);
     }
 }

@@ -6,14 +6,16 @@ use crate::error::Failure;
 use crate::exchange::{Exchange, client_failure};
 use crate::framed;
 use crate::gateway::Gateway;
-use crate::line::{End, Event, Line, Stream};
+use crate::inbox::{End, Event};
+use crate::line::{Line, Refusal, Stream};
 use crate::request_id::X_REQUEST_ID;
 use crate::retry::Mishap;
 use crate::upload::Upload;
-use appliance_link::{Reason, frame};
+use appliance_link::{Reason, frame, head};
 use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, EXPECT, TRANSFER_ENCODING};
-use http::{HeaderValue, Version};
+use http::{HeaderValue, StatusCode, Version};
+use pingora::http::ResponseHeader;
 use pingora::proxy::Session;
 use pingora::{Error, Result};
 use std::future::poll_fn;
@@ -25,6 +27,8 @@ use tokio::time::timeout;
 enum Trouble {
     /// At the worker.
     Worker(Mishap),
+    /// The request itself.
+    Request(Failure),
     /// At the client.
     Client(Box<Error>),
 }
@@ -39,7 +43,7 @@ impl From<Box<Error>> for Trouble {
 pub(crate) async fn serve(gateway: &Gateway, session: &mut Session, exchange: &mut Exchange) -> Result<()> {
     let workers = &gateway.shared.workers;
     let upload = Upload::new(exchange.progress.has_body);
-    let mut relay = Relay { gateway, session, exchange, upload };
+    let mut relay = Relay { gateway, session, exchange, upload, left: None };
     loop {
         let is_up = |worker| gateway.links.is_up(worker);
         match workers.reserve(&mut relay.exchange.route, is_up).await {
@@ -48,6 +52,7 @@ pub(crate) async fn serve(gateway: &Gateway, session: &mut Session, exchange: &m
         };
         match relay.attempt().await {
             Ok(()) => return Ok(()),
+            Err(Trouble::Request(failure)) => return relay.exchange.fail(failure),
             Err(Trouble::Client(error)) => {
                 relay.exchange.failure = Some(client_failure(&error));
                 return Err(error);
@@ -68,6 +73,8 @@ struct Relay<'a> {
     session: &'a mut Session,
     exchange: &'a mut Exchange,
     upload: Upload,
+    /// What is to come of the answer's body, if its head has said that.
+    left: Option<u64>,
 }
 
 impl Relay<'_> {
@@ -83,13 +90,7 @@ impl Relay<'_> {
         self.upload.rewind();
         // Only for these it matters whether an application has seen the request.
         let announce = !self.session.req_header().method.is_idempotent();
-        let stream = loop {
-            let line = self.line().await.map_err(Trouble::Worker)?;
-            // A line may have been closed meanwhile; then there is another one soon.
-            if let Some(stream) = self.open(&line, announce) {
-                break stream;
-            }
-        };
+        let stream = self.stream(announce).await?;
         loop {
             match self.next(&stream).await? {
                 Event::Head { head, end } => {
@@ -99,6 +100,7 @@ impl Relay<'_> {
                 }
                 Event::Data { bytes, end } => {
                     let count = bytes.len();
+                    self.count(count, end)?;
                     self.exchange.client.set_more_coming(stream.has_more());
                     self.session.as_mut().write_response_body(bytes, end).await?;
                     if end {
@@ -112,6 +114,20 @@ impl Relay<'_> {
                     return Err(Trouble::Worker(self.ended(may_have_run)));
                 }
                 Event::Lost(End::Garbled) => return Err(Trouble::Worker(self.garbled())),
+            }
+        }
+    }
+
+    /// A stream to the worker at which the request has its seat, with the request's head on its way.
+    async fn stream(&mut self, announce: bool) -> Result<Stream, Trouble> {
+        loop {
+            let line = self.line().await.map_err(Trouble::Worker)?;
+            match self.open(&line, announce) {
+                Ok(stream) => return Ok(stream),
+                // It has ended meanwhile; there is another one soon.
+                Err(Refusal::Retired) => {}
+                Err(Refusal::Crowded) => return Err(Trouble::Worker(Mishap::Full)),
+                Err(Refusal::TooLong) => return Err(Trouble::Request(Failure::HeadTooLarge)),
             }
         }
     }
@@ -137,8 +153,8 @@ impl Relay<'_> {
         if self.exchange.progress.answer_begun { Mishap::Answering } else { Mishap::Garbled }
     }
 
-    /// Opens the request's stream; `None`: the connection has ended meanwhile.
-    fn open(&mut self, line: &Arc<Line>, announce: bool) -> Option<Stream> {
+    /// Opens the request's stream.
+    fn open(&mut self, line: &Arc<Line>, announce: bool) -> Result<Stream, Refusal> {
         let origin = self.exchange.origin.as_ref().expect("a request is normalized before it is relayed");
         let request = self.session.req_header();
         let mut flags = 0;
@@ -152,7 +168,9 @@ impl Relay<'_> {
         let limit = self.response_limit().filter(|_| is_empty);
         let deadline_ms =
             limit.map_or(0, |limit| u32::try_from(limit.as_millis()).unwrap_or(u32::MAX).max(1));
-        line.open(flags, |out| {
+        // A longer one would cost the whole link: a client must not be able to make it, say by a `Host` that is sent twice.
+        let most = self.gateway.shared.settings.limits.header_bytes + head::REQUEST_ROOM;
+        line.open(flags, most, |out| {
             framed::put_request(out, request, origin, &self.exchange.client, &self.exchange.id, deadline_ms);
         })
     }
@@ -164,8 +182,9 @@ impl Relay<'_> {
 
     /// The next event of the stream; meanwhile the body goes on, and the client is watched.
     async fn next(&mut self, stream: &Stream) -> Result<Event, Trouble> {
-        let limit = self.response_limit();
         loop {
+            // The worker may be silent as long as it waits for the client, for whom there is `timeouts.body`.
+            let limit = self.response_limit().filter(|_| !self.upload.awaits_client());
             let step = self.step(stream);
             let stepped = match limit {
                 Some(limit) => timeout(limit, step).await.map_err(|_| Trouble::Worker(Mishap::Silent))?,
@@ -198,25 +217,57 @@ impl Relay<'_> {
         let Ok((mut answer, facts)) = framed::read_response(payload) else {
             return Err(Trouble::Worker(Mishap::Garbled));
         };
-        let session = self.session.as_mut();
+        if answer.status == StatusCode::SWITCHING_PROTOCOLS {
+            // Requests for that do not come this way.
+            return Err(Trouble::Worker(Mishap::Garbled));
+        }
         let is_final = !answer.status.is_informational();
         if is_final {
+            self.frame(&mut answer, facts.length, end)?;
             self.exchange.progress.answer_begun = true;
             self.exchange.app = Some(AppTime { core: facts.core, micros: facts.micros });
             answer.insert_header(X_REQUEST_ID, self.exchange.id.clone())?;
-            if let Some(length) = facts.length {
-                answer.insert_header(CONTENT_LENGTH, HeaderValue::from(length))?;
-            } else if !end && session.req_header().version == Version::HTTP_10 {
-                self.exchange.until_close = true;
-            } else if !end {
-                answer.insert_header(TRANSFER_ENCODING, HeaderValue::from_static("chunked"))?;
-            }
             if self.exchange.until_close || self.gateway.drain.has_begun() {
-                session.set_keepalive(None);
+                self.session.as_mut().set_keepalive(None);
             }
         }
         self.exchange.client.set_more_coming(is_final && more);
-        session.write_response_header(answer).await?;
+        self.session.as_mut().write_response_header(answer).await?;
         Ok(is_final)
+    }
+
+    /// Says in the head where the body ends, as pingora is to tell the client. `length`: what the worker says; `end`: there
+    /// is no body.
+    fn frame(&mut self, answer: &mut ResponseHeader, length: Option<u64>, end: bool) -> Result<(), Trouble> {
+        let request = self.session.req_header();
+        let has_body = framed::has_body(&request.method, answer.status);
+        let length = length.or((end && has_body).then_some(0));
+        if end && has_body && length != Some(0) {
+            return Err(Trouble::Worker(Mishap::Garbled));
+        }
+        self.left = length.filter(|_| has_body);
+        match length {
+            // RFC 9110 section 8.6 allows no length here.
+            _ if answer.status == StatusCode::NO_CONTENT => {}
+            Some(length) => {
+                answer.insert_header(CONTENT_LENGTH, HeaderValue::from(length))?;
+            }
+            None if !has_body => {}
+            None if request.version == Version::HTTP_10 => self.exchange.until_close = true,
+            None => {
+                answer.insert_header(TRANSFER_ENCODING, HeaderValue::from_static("chunked"))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Counts a piece of the answer's body: an answer that is longer or shorter than announced is cut, so that the client can
+    /// tell.
+    fn count(&mut self, count: usize, end: bool) -> Result<(), Trouble> {
+        if let Some(left) = &mut self.left {
+            let rest = left.checked_sub(count as u64).filter(|rest| !end || *rest == 0);
+            *left = rest.ok_or(Trouble::Worker(Mishap::Answering))?;
+        }
+        Ok(())
     }
 }

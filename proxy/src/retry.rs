@@ -1,4 +1,5 @@
-//! What may be sent again, and how often: pure. `gateway.rs` reports each mishap of a try and does what the verdict says.
+//! What may be sent again, and how often: pure. `exchange.rs` reports each mishap of a try; `relay.rs` and `gateway.rs` do
+//! what the verdict says.
 //! The law: nothing is executed twice unless its method is idempotent (RFC 9110 section 9.2.2), and nothing is sent again
 //! once the client has seen a byte of an answer.
 use crate::WorkerId;
@@ -8,11 +9,11 @@ use tokio::time::Instant;
 /// How a try ended before the answer was complete.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Mishap {
-    /// The worker's backlog (or this process's descriptor table) is full.
+    /// The worker's backlog (or this process's descriptor table) is full, or its link takes nothing.
     Full,
     /// No connection for another reason.
     Unconnected,
-    /// Connected, but the worker cannot have read the whole head: it closed with our bytes unread or unwritten.
+    /// Connected, but no application can have begun: the worker has refused it, or ended before it said that one would.
     Unread,
     /// The connection ended before the first byte of the answer.
     Died,
@@ -20,7 +21,7 @@ pub(crate) enum Mishap {
     Answering,
     /// No answer within `timeouts.response`.
     Silent,
-    /// The answer is not HTTP.
+    /// The answer breaks the protocol of the link, or is not HTTP.
     Garbled,
 }
 
@@ -44,7 +45,7 @@ pub(crate) struct Known {
     pub(crate) idempotent: bool,
     /// All body bytes read so far can be sent again.
     pub(crate) replayable: bool,
-    /// The client has been sent a byte (100 Continue counts).
+    /// The answer has begun; on the way of upgrades an interim one counts.
     pub(crate) answered: bool,
     /// Number of workers.
     pub(crate) workers: u32,

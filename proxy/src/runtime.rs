@@ -28,9 +28,6 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
-/// Idle connections to workers that one thread keeps at most; beyond this many, opening one anew is not what costs.
-const IDLE_HOPS: usize = 4096;
-
 /// Serves until the future that `stop` makes is ready, then drains. The number of requests that had to be cut.
 pub(crate) fn serve<S: Future<Output = ()>>(
     settings: &Settings,
@@ -119,7 +116,6 @@ fn prepare(
     let gateway = Gateway::new(shared.clone(), links.clone(), hop, log.clone(), watch.clone());
     let conf = ServerConf {
         threads: 1,
-        upstream_keepalive_pool_size: IDLE_HOPS,
         // `retry.rs` decides; pingora's own limit must not interfere.
         max_retries: usize::MAX,
         ..ServerConf::default()

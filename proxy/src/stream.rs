@@ -229,8 +229,10 @@ impl AsyncWrite for ClientStream {
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         let total: usize = slices.iter().map(|slice| slice.len()).sum();
+        // Nobody else flushes: pingora keeps the pieces of a body whose length is known for later.
+        let may_wait = this.client.is_more_coming();
         loop {
-            if this.outbound.len() - this.sent + total <= COALESCE_BYTES {
+            if may_wait && this.outbound.len() - this.sent + total <= COALESCE_BYTES {
                 slices.iter().for_each(|slice| this.outbound.extend_from_slice(slice));
                 return Poll::Ready(Ok(total));
             }

@@ -1,6 +1,7 @@
 //! The proxy as a whole, against fake workers: what a client and a worker see of each other.
 mod corpus;
 mod harness;
+mod hostile;
 mod link;
 
 use harness::{Client, Handler, Proxy, echo, eventually, header, says};

@@ -64,6 +64,11 @@ impl Upload {
         self.kept.as_ref().is_some_and(Vec::is_empty)
     }
 
+    /// Whether it is the client's turn: all that has come is sent, and there is more.
+    pub(crate) fn awaits_client(&self) -> bool {
+        !self.is_complete && !self.has_next()
+    }
+
     /// Whether there is something to send.
     pub(crate) fn has_next(&self) -> bool {
         !self.is_sent && (self.is_complete || !self.next.is_empty() || self.has_kept())
@@ -121,7 +126,7 @@ mod tests {
     /// Sends everything that `upload` has, in pieces of at most `room`; the pieces, and whether each was the end.
     fn sent(upload: &mut Upload, room: usize) -> Vec<(usize, bool)> {
         let (line, _retired) = Line::new(1 << 20, 1 << 20);
-        let stream = line.open(0, |_| {}).unwrap();
+        let stream = line.open(0, 0, |_| {}).unwrap();
         while upload.has_next() {
             upload.send(&stream, room);
         }
@@ -185,7 +190,7 @@ mod tests {
         let (line, _retired) = Line::new(1 << 20, 1 << 20);
         let mut upload = Upload::new(true);
         upload.take(piece(15), true);
-        upload.send(&line.open(0, |_| {}).unwrap(), 10);
+        upload.send(&line.open(0, 0, |_| {}).unwrap(), 10);
         upload.rewind();
         assert_eq!(sent(&mut upload, 20), [(15, true)]);
     }

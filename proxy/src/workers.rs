@@ -1,6 +1,6 @@
 //! The workers as the proxy process sees them: what the board says plus the requests that this process has given out.
-//! `gateway.rs` reserves a worker here for each try. All proxy threads share one. It must never connect to a worker; that
-//! is `hop.rs`'s and pingora's business.
+//! `relay.rs` and `gateway.rs` reserve a worker here for each try. All proxy threads share one. It must never connect to a
+//! worker; that is the business of `link.rs`, and of `hop.rs` and pingora.
 use crate::balance::{Seen, choose};
 use crate::error::Failure;
 use crate::retry::Route;

@@ -112,7 +112,7 @@ pub struct Boot {
 
 /// Header fields that our proxy adds to a request, and the bytes they may take: what it lets through must pass here too.
 const PROXY_FIELDS: usize = 16;
-const PROXY_BYTES: usize = 4096;
+const PROXY_BYTES: usize = appliance_link::head::REQUEST_ROOM;
 
 /// See the module.
 pub struct Engine {

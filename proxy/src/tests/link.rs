@@ -1,8 +1,8 @@
 //! A fake worker's link, translated to the HTTP that the handlers of the tests speak: each stream becomes a connected pair of
 //! sockets, with the request's facts as header lines. A handler that closes its end in the middle of an answer is a worker
 //! that dies: the whole link is closed. One that does not speak HTTP is a worker that does not speak the link: its first line
-//! goes out as it is.
-use super::harness::{Board, Handler, read_request};
+//! goes out as it is. One that [`frames`] is the worker itself: what it writes is sent to the byte.
+use super::harness::{Board, Handler, Request, read_request};
 use appliance_link::frame::{self, END, HEADER, Kind};
 use appliance_link::head::{self, ResponseFacts};
 use appliance_link::{Frame, Header, Hello, StreamId};
@@ -17,6 +17,31 @@ use std::sync::{Arc, Mutex};
 struct Upload {
     to: UnixStream,
     chunked: bool,
+}
+
+/// Says that frames follow.
+const FRAMES: &str = "frames";
+
+/// From now on the handler writes frames; the stream of its request.
+pub(super) fn frames(request: &Request, to: &mut UnixStream) -> StreamId {
+    writeln!(to, "{FRAMES}\r").unwrap();
+    request.header("x-stream-id").unwrap().parse().unwrap()
+}
+
+/// The frame of an answer's head, without fields.
+pub(super) fn answer_head(stream: StreamId, flags: u8, status: u16, length: Option<u64>) -> Vec<u8> {
+    let mut out = Vec::new();
+    let at = frame::begin(&mut out, Kind::Response, stream, flags);
+    head::put_response(&mut out, &ResponseFacts { status, length, reason: b"OK", ..Default::default() });
+    frame::finish(&mut out, at);
+    out
+}
+
+/// The frame of a piece of a body.
+pub(super) fn data(stream: StreamId, flags: u8, bytes: &[u8]) -> Vec<u8> {
+    let mut out = Vec::new();
+    frame::put(&mut out, Kind::Data, stream, flags, bytes);
+    out
 }
 
 #[derive(Clone)]
@@ -70,7 +95,7 @@ fn take(
     match frame {
         Frame::Request { stream, flags, head } => {
             let (to, from) = UnixStream::pair().unwrap();
-            let (text, chunked) = text(&head, flags);
+            let (text, chunked) = text(&head, flags, stream);
             (&to).write_all(text.as_bytes()).unwrap();
             if flags & END == 0 {
                 uploads.insert(stream, Upload { to: to.try_clone().unwrap(), chunked });
@@ -120,7 +145,7 @@ fn take(
 }
 
 /// A request's head as HTTP, and whether its body is chunked.
-fn text(payload: &[u8], flags: u8) -> (String, bool) {
+fn text(payload: &[u8], flags: u8, stream: StreamId) -> (String, bool) {
     let read = head::Request::parse(payload).unwrap();
     let facts = read.facts;
     let string = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
@@ -137,6 +162,7 @@ fn text(payload: &[u8], flags: u8) -> (String, bool) {
     ] {
         text += &format!("{name}: {}\r\n", string(value));
     }
+    text += &format!("x-stream-id: {stream}\r\n");
     (text + "\r\n", flags & END == 0 && facts.length.is_none())
 }
 
@@ -145,6 +171,13 @@ fn answer(stream: StreamId, from: UnixStream, out: &Out) -> Option<()> {
     let mut from = BufReader::new(from);
     loop {
         let first = read_line(&mut from)?;
+        if first == FRAMES {
+            let mut space = [0; 4096];
+            while let Ok(count @ 1..) = from.read(&mut space) {
+                out.put(|out| out.extend_from_slice(&space[..count]));
+            }
+            return Some(());
+        }
         let Some(status) = first.strip_prefix("HTTP/1.1 ") else {
             out.put(|out| out.extend_from_slice(first.as_bytes()));
             return Some(());

@@ -8,6 +8,10 @@ use crate::violation::Violation;
 /// Longest payload of a `Response` in bytes: both sides hold such heads in memory, and no client takes larger ones.
 pub const MOST_RESPONSE: usize = 1024 * 1024;
 
+/// Bytes by which the payload of a `Request` may exceed `limits.header_bytes`, which bounds what the client sent: lengths,
+/// and what the proxy adds.
+pub const REQUEST_ROOM: usize = 4096;
+
 /// Says that the length of a body is not known.
 const UNKNOWN: u64 = u64::MAX;
 
