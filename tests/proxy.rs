@@ -178,3 +178,26 @@ fn the_admin_endpoint_tells_health_readiness_and_status() {
     let status = ask(admin, "/status").json();
     assert!(status.to_string().contains(&appliance.process("worker 2").pid.to_string()), "{status}");
 }
+
+/// Says `begun` to the log, and answers a little later.
+const SLOW: &str = "
+import appliance, sys
+def application(environ, start_response):
+    if environ['REQUEST_METHOD'] == 'POST':
+        print('begun', file=sys.stderr, flush=True)
+        appliance.sleep(0.3)
+    start_response('200 OK', [])
+    return [b'ok']
+";
+
+#[test]
+fn no_head_of_a_client_can_cost_the_others_their_link() {
+    let appliance = Setup::code(SLOW).set("proxy.threads", 1).start();
+    let mut other = appliance.client();
+    other.send("POST / HTTP/1.1\r\nHost: test\r\nContent-Length: 0\r\n\r\n");
+    until("the application runs", || appliance.log.text().contains("begun"));
+    let mut client = appliance.client();
+    client.send(format!("GET / HTTP/1.1\r\nHost: {}\r\n\r\n", "h".repeat(60_000)));
+    assert_eq!(client.answer().status, 431);
+    assert_eq!(other.answer().status, 200);
+}
