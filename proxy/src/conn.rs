@@ -152,7 +152,8 @@ async fn refuse(stream: &mut ClientStream, front: &Front, failure: Failure) {
         id.to_str().unwrap_or_default(),
     );
     if stream.write_all(answer.as_bytes()).await.is_ok() {
-        stream.close(true).await;
+        // Reads on for a while, if there may be more. Whoever cannot be told has left.
+        let _ = stream.shutdown().await;
     }
 }
 

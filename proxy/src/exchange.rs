@@ -14,7 +14,7 @@ use pingora::{Error, ErrorType, Result};
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// One request and its answer.
 pub(crate) struct Exchange {
@@ -36,6 +36,8 @@ pub(crate) struct Exchange {
     /// The end of the connection is the end of the answer (HTTP/1.0).
     pub(crate) until_close: bool,
     pub(crate) failure: Option<Failure>,
+    /// How long it took, if the connection is still read after the answer.
+    pub(crate) took: Option<Duration>,
     /// Counts it among the requests being served.
     pub(crate) _active: Counted,
 }
@@ -87,7 +89,7 @@ impl Exchange {
             version: if request.version == Version::HTTP_10 { "HTTP/1.0" } else { "HTTP/1.1" },
             status,
             bytes: session.body_bytes_sent() as u64,
-            took: self.started.elapsed(),
+            took: self.took.unwrap_or_else(|| self.started.elapsed()),
             app: self.app,
             worker: (self.worker > 0).then_some(self.worker),
             tries: self.tries,

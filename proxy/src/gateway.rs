@@ -145,6 +145,7 @@ impl ProxyHttp for Gateway {
             app: None,
             until_close: false,
             failure: None,
+            took: None,
             _active: self.shared.stats.active.count(),
         }
     }
@@ -308,6 +309,7 @@ impl ProxyHttp for Gateway {
             exchange.client.set_more_coming(true);
             // A client that has left meanwhile needs no page.
             let _ = write_page(session, failure, &exchange.id).await;
+            exchange.took = Some(exchange.started.elapsed());
             session.as_mut().shutdown().await;
         }
         FailToProxy { error_code: failure.status(), can_reuse_downstream: false }

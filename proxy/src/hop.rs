@@ -57,9 +57,9 @@ fn peer(upstreams: &dyn Upstreams, worker: WorkerId, timeouts: &Timeouts) -> Res
     let mut peer = HttpPeer::new_uds(&path, false, String::new())
         .map_err(|source| StartError::WorkerSocket { path: path.into_owned(), source })?;
     peer.options.connection_timeout = Some(timeouts.connect);
-    peer.options.read_timeout = Some(timeouts.response).filter(|time| *time > Duration::ZERO);
-    // A worker that takes no more of a body, because no core is free or the application does not read, is silent too.
-    peer.options.write_timeout = peer.options.read_timeout;
+    // pingora applies them to every read and write, also to those of a WebSocket that may be silent for hours.
+    peer.options.read_timeout = None;
+    peer.options.write_timeout = None;
     // Each request here wants a connection of its own for another protocol; one that is refused is not worth keeping.
     peer.options.idle_timeout = Some(Duration::ZERO);
     Ok(peer)

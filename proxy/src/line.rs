@@ -120,6 +120,14 @@ impl Line {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// From now on it takes no new streams, and ends with its last one.
+    pub(crate) fn retire(&self) {
+        let mut state = self.state();
+        state.retire();
+        self.is_open.store(false, Relaxed);
+        state.wake_carrier();
+    }
+
     /// Whether it takes new streams.
     pub(crate) fn is_open(&self) -> bool {
         self.is_open.load(Relaxed)

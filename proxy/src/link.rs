@@ -27,6 +27,7 @@ const GOOD: Duration = Duration::from_secs(1);
 /// The links of one thread.
 pub(crate) struct Links {
     links: Vec<Link>,
+    upstreams: Arc<dyn Upstreams>,
     window: usize,
     connect: Duration,
 }
@@ -42,6 +43,8 @@ struct Link {
 struct State {
     /// The last connection; it may take no more streams by now.
     line: Option<Arc<Line>>,
+    /// The process that the board named when it was made.
+    instance: u32,
     /// How often connecting has failed so far, and what the last failure means.
     failures: u64,
     mishap: Mishap,
@@ -57,13 +60,15 @@ impl State {
 impl Links {
     /// `window`: bytes that may be under way on one stream; `connect`: the longest time for a connection to be accepted by
     /// the kernel.
-    pub(crate) fn new(upstreams: &dyn Upstreams, window: usize, connect: Duration) -> Arc<Self> {
+    pub(crate) fn new(upstreams: &Arc<dyn Upstreams>, window: usize, connect: Duration) -> Arc<Self> {
+        let down = State { line: None, instance: 0, failures: 0, mishap: Mishap::Unconnected };
         let link = |worker| Link {
             worker,
             path: upstreams.socket(worker).to_owned(),
-            state: watch::Sender::new(State { line: None, failures: 0, mishap: Mishap::Unconnected }),
+            state: watch::Sender::new(down.clone()),
         };
-        Arc::new(Self { links: (1..=upstreams.count()).map(link).collect(), window, connect })
+        let links = (1..=upstreams.count()).map(link).collect();
+        Arc::new(Self { links, upstreams: upstreams.clone(), window, connect })
     }
 
     /// Keeps every link open for as long as the runtime of this thread lives.
@@ -83,13 +88,16 @@ impl Links {
         self.state(worker).borrow().open_line().is_some()
     }
 
-    /// The connection to a worker that takes new streams; waits while it is being made.
-    pub(crate) async fn line(&self, worker: WorkerId) -> Result<Arc<Line>, Mishap> {
+    /// The connection to a worker that takes new streams; waits while it is being made. If the board names another process
+    /// by now, `instance`, there must be a new one: the old process may be stuck, and not even say that it goes.
+    pub(crate) async fn line(&self, worker: WorkerId, instance: u32) -> Result<Arc<Line>, Mishap> {
         let state = self.state(worker);
         let failures = {
             let now = state.borrow();
-            if let Some(line) = now.open_line() {
-                return Ok(line.clone());
+            match now.open_line() {
+                Some(line) if now.instance == instance => return Ok(line.clone()),
+                Some(line) => line.retire(),
+                None => {}
             }
             now.failures
         };
@@ -107,7 +115,8 @@ impl Links {
             let begun = Instant::now();
             match self.connect(link).await {
                 Ok((line, retired)) => {
-                    link.state.send_modify(|state| state.line = Some(line));
+                    let instance = self.upstreams.load(link.worker).instance;
+                    link.state.send_modify(|state| (state.line, state.instance) = (Some(line), instance));
                     // An error means that the connection is gone altogether.
                     let _ = retired.await;
                     link.state.send_modify(|state| state.line = None);

@@ -134,7 +134,8 @@ impl Relay<'_> {
 
     /// The connection to the worker at which the request has its seat.
     async fn line(&self) -> Result<Arc<Line>, Mishap> {
-        let line = self.gateway.links.line(self.exchange.worker);
+        let instance = self.exchange.seat.as_ref().map_or(0, |seat| seat.instance);
+        let line = self.gateway.links.line(self.exchange.worker, instance);
         match self.response_limit() {
             Some(limit) => timeout(limit, line).await.unwrap_or(Err(Mishap::Silent)),
             None => line.await,

@@ -112,7 +112,7 @@ fn prepare(
     let hop = Hop::new(&**upstreams, &shared.settings.timeouts)?;
     let log = Arc::new(AccessLog::new(style(&shared.settings.log)));
     let limits = &shared.settings.limits;
-    let links = Links::new(&**upstreams, limits.stream_window, shared.settings.timeouts.connect);
+    let links = Links::new(upstreams, limits.stream_window, shared.settings.timeouts.connect);
     let gateway = Gateway::new(shared.clone(), links.clone(), hop, log.clone(), watch.clone());
     let conf = ServerConf {
         threads: 1,

@@ -13,14 +13,14 @@ use pingora::protocols::{
 };
 use std::future::poll_fn;
 use std::io::{self, IoSlice};
-use std::mem::{MaybeUninit, take};
+use std::mem::MaybeUninit;
 use std::os::fd::AsRawFd;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
-use tokio::time::{Instant, Sleep, timeout};
+use tokio::time::{Instant, Sleep};
 
 /// Head and body leave in one write up to this size, which most pages have; what is larger is not copied here.
 const COALESCE_BYTES: usize = 16 * 1024;
@@ -44,6 +44,8 @@ pub(crate) struct ClientStream {
     outbound: Vec<u8>,
     sent: usize,
     stall: Stall,
+    /// How long the closed connection is still read.
+    linger: Option<Pin<Box<Sleep>>>,
 }
 
 /// Ends a write that makes no progress. The timer exists only while the socket is blocked.
@@ -64,6 +66,7 @@ impl ClientStream {
             outbound: Vec::new(),
             sent: 0,
             stall,
+            linger: None,
         }
     }
 
@@ -109,16 +112,24 @@ impl ClientStream {
         Ok(lent)
     }
 
-    /// Sends the rest and closes. If the client may still be sending, its input is read and dropped for a while.
-    pub(crate) async fn close(&mut self, may_be_sending: bool) {
-        let sent = AsyncWriteExt::shutdown(self).await.is_ok();
-        if !sent || !may_be_sending {
-            return;
+    /// Whether the client may still be sending something that nobody will read.
+    fn may_be_sending(&self) -> bool {
+        !self.body.is_complete() || !self.inbound.is_empty()
+    }
+
+    /// Reads and drops what still comes, until the client's end, an error or the end of `LINGER`: closing at once would
+    /// make the kernel reset the connection, and the client could lose an answer that it has not read.
+    fn poll_linger(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let patience = self.linger.get_or_insert_with(|| Box::pin(tokio::time::sleep(LINGER)));
+        while patience.as_mut().poll(cx).is_pending() {
+            let mut space = [MaybeUninit::uninit(); 4096];
+            let mut rest = ReadBuf::uninit(&mut space);
+            match ready!(Pin::new(&mut self.socket).poll_read(cx, &mut rest)) {
+                Ok(()) if !rest.filled().is_empty() => {}
+                _ => break,
+            }
         }
-        let mut rest = [0; 4096];
-        // At the end, an error or the time-out: the connection is closed either way.
-        let _ =
-            timeout(LINGER, async { while matches!(self.socket.read(&mut rest).await, Ok(1..)) {} }).await;
+        Poll::Ready(())
     }
 
     /// While a complete request is served: only the client's end is of interest, further requests wait in `inbound`.
@@ -257,8 +268,14 @@ impl AsyncWrite for ClientStream {
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        ready!(this.poll_rest(cx))?;
-        Pin::new(&mut this.socket).poll_shutdown(cx)
+        if this.linger.is_none() {
+            ready!(this.poll_rest(cx))?;
+            ready!(Pin::new(&mut this.socket).poll_shutdown(cx))?;
+        }
+        if this.may_be_sending() {
+            ready!(this.poll_linger(cx));
+        }
+        Poll::Ready(Ok(()))
     }
 }
 
@@ -270,12 +287,12 @@ impl Drop for ClientStream {
     }
 }
 
-/// How pingora closes a connection that it does not hand back.
+/// pingora has two ways to close a connection; both are the same here.
 #[async_trait]
 impl Shutdown for ClientStream {
     async fn shutdown(&mut self) {
-        let may_be_sending = !self.body.is_complete() || !take(&mut self.inbound).is_empty();
-        self.close(may_be_sending).await;
+        // Whoever cannot be told that the connection ends has left.
+        let _ = AsyncWriteExt::shutdown(self).await;
     }
 }
 

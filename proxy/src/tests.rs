@@ -124,6 +124,19 @@ fn a_link_that_ends_is_opened_again() {
 }
 
 #[test]
+fn a_worker_s_successor_gets_a_link_although_its_predecessor_keeps_its_own() {
+    let proxy = Proxy::with(vec![echo()], |settings| settings.proxy.threads = 1);
+    let links = || proxy.board.connections[0].load(std::sync::atomic::Ordering::SeqCst);
+    let mut client = proxy.client();
+    for (instance, expected) in [(1, 1), (2, 2), (2, 2)] {
+        proxy.board.loads.lock().unwrap()[0].instance = instance;
+        client.send(GET);
+        client.answer();
+        assert_eq!(links(), expected);
+    }
+}
+
+#[test]
 fn bodies_stream_both_ways() {
     let streams: Handler = Arc::new(|_, stream| {
         let mut five = [0; 5];
@@ -269,6 +282,28 @@ fn an_early_answer_arrives_although_the_body_is_not_read() {
     let body = "x".repeat(900_000);
     // The proxy may close while the client is still sending.
     let _ = client.stream.write_all(body.as_bytes());
+    let (head, body) = client.answer();
+    assert!(head.starts_with("HTTP/1.1 403 ") && body == "no", "{head}");
+}
+
+#[test]
+fn a_client_that_is_slow_to_read_an_early_answer_still_gets_it() {
+    let early: Handler = Arc::new(|_, stream| {
+        stream.write_all(b"HTTP/1.1 403 Forbidden\r\ncontent-length: 2\r\n\r\nno").unwrap();
+        false
+    });
+    let proxy = Proxy::start(vec![early]);
+    let mut client = proxy.client();
+    client.send("POST / HTTP/1.1\r\nHost: a\r\nX-Stream: 1\r\nContent-Length: 900000\r\n\r\n");
+    let sent = "x".repeat(10_000);
+    eventually("the proxy has answered", || {
+        Client::to(proxy.admin).ask_for("/status").contains("\"requests\": 1")
+            && client.stream.peek(&mut [0]).is_ok_and(|count| count == 1)
+    });
+    // Every one of these would be answered with a reset, were the connection closed.
+    for _ in 0..80 {
+        client.stream.write_all(sent.as_bytes()).unwrap();
+    }
     let (head, body) = client.answer();
     assert!(head.starts_with("HTTP/1.1 403 ") && body == "no", "{head}");
 }

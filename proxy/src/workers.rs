@@ -28,6 +28,8 @@ pub(crate) struct Workers {
 /// A request's place at a worker; given back when dropped.
 pub(crate) struct Seat {
     pub(crate) worker: WorkerId,
+    /// The process that the board named when the place was taken.
+    pub(crate) instance: u32,
     workers: Arc<Workers>,
 }
 
@@ -86,7 +88,7 @@ impl Workers {
         let seen = self.seen().filter(|one| is_wanted(one.worker));
         let chosen = choose(seen, self.count(), turn)?;
         self.in_flight[chosen.worker as usize - 1].fetch_add(1, Relaxed);
-        Some(Seat { worker: chosen.worker, workers: self.clone() })
+        Some(Seat { worker: chosen.worker, instance: chosen.load.instance, workers: self.clone() })
     }
 }
 
