@@ -16,7 +16,7 @@ pub(crate) struct Seen {
 
 impl Seen {
     /// Cores that would run a request at once.
-    fn free(&self) -> u32 {
+    pub(crate) fn free(&self) -> u32 {
         self.load.cores.saturating_sub(self.load.busy.max(self.in_flight))
     }
 

@@ -58,7 +58,10 @@ impl Carrier {
             match pin!(self.socket.read_buf(&mut self.inbound)).poll(cx) {
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(Ok(1..)) => {}
-                Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(End::Closed),
+                Poll::Ready(Ok(0)) => return Poll::Ready(End::Closed),
+                Poll::Ready(Err(error)) if is_gone(&error) => return Poll::Ready(End::Closed),
+                // What else the worker has said, such as that it has entered a request, is not known.
+                Poll::Ready(Err(_)) => return Poll::Ready(End::Garbled),
             }
         }
         if !self.take_all() {
@@ -164,7 +167,7 @@ impl Future for Carrier {
             return Poll::Ready(());
         }
         if self.poll_write(cx).is_ready() {
-            self.line.end(End::Closed);
+            self.line.end(End::Garbled);
             return Poll::Ready(());
         }
         if self.line.is_done() { Poll::Ready(()) } else { Poll::Pending }

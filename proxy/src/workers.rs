@@ -54,7 +54,7 @@ impl Workers {
     }
 
     /// A place for the next try of a request: at a worker it has not been to, else at any. Waits while there is none.
-    /// Workers that can be reached at once, as `is_up` says, come first: one that has just died seems to have nothing to do.
+    /// A free worker that can be reached at once, as `is_up` says, comes first: one that has just died seems to be free too.
     pub(crate) async fn reserve(
         self: &Arc<Self>,
         route: &mut Route,
@@ -62,8 +62,9 @@ impl Workers {
     ) -> Result<Seat, Failure> {
         loop {
             let tried = &route.tried;
-            let seat = self.try_reserve(|worker| !tried.contains(&worker) && is_up(worker));
-            if let Some(seat) = seat.or_else(|| self.try_reserve(|worker| !tried.contains(&worker))) {
+            let is_new = |one: &Seen| !tried.contains(&one.worker);
+            let seat = self.try_reserve(|one| is_new(one) && one.free() > 0 && is_up(one.worker));
+            if let Some(seat) = seat.or_else(|| self.try_reserve(is_new)) {
                 return Ok(seat);
             }
             // A worker that failed this request is the last choice; one with a full backlog needs a pause first.
@@ -83,9 +84,9 @@ impl Workers {
         }
     }
 
-    fn try_reserve(self: &Arc<Self>, is_wanted: impl Fn(WorkerId) -> bool) -> Option<Seat> {
+    fn try_reserve(self: &Arc<Self>, is_wanted: impl Fn(&Seen) -> bool) -> Option<Seat> {
         let turn = self.turn.fetch_add(1, Relaxed);
-        let seen = self.seen().filter(|one| is_wanted(one.worker));
+        let seen = self.seen().filter(|one| is_wanted(one));
         let chosen = choose(seen, self.count(), turn)?;
         self.in_flight[chosen.worker as usize - 1].fetch_add(1, Relaxed);
         Some(Seat { worker: chosen.worker, instance: chosen.load.instance, workers: self.clone() })
