@@ -30,8 +30,8 @@ pub(crate) enum Refusal {
 /// One connection.
 pub(crate) struct Line {
     state: Mutex<State>,
-    /// It takes new streams. A hint for who looks without the lock; `open` asks again.
-    is_open: AtomicBool,
+    /// It takes new streams. A hint for who looks without the lock; `open` asks again. The state's `retire` clears it.
+    is_open: Arc<AtomicBool>,
 }
 
 struct State {
@@ -43,6 +43,7 @@ struct State {
     ended: Option<End>,
     /// Fired when no more streams may be opened here.
     retired: Option<oneshot::Sender<()>>,
+    is_open: Arc<AtomicBool>,
     carrier: Option<Waker>,
     /// Streams that wait until less is waiting to leave, each once.
     blocked: Vec<StreamId>,
@@ -69,6 +70,7 @@ impl Line {
     /// A connection whose two hellos have been exchanged. The receiver fires when it takes no more streams.
     pub(crate) fn new(ours: u32, theirs: u32) -> (Arc<Self>, oneshot::Receiver<()>) {
         let (retired, is_retired) = oneshot::channel();
+        let is_open = Arc::new(AtomicBool::new(true));
         let state = State {
             outbox: Outbox::default(),
             entries: Slots::new(),
@@ -76,10 +78,11 @@ impl Line {
             theirs,
             ended: None,
             retired: Some(retired),
+            is_open: is_open.clone(),
             carrier: None,
             blocked: Vec::new(),
         };
-        (Arc::new(Self { state: Mutex::new(state), is_open: AtomicBool::new(true) }), is_retired)
+        (Arc::new(Self { state: Mutex::new(state), is_open }), is_retired)
     }
 
     /// Opens a stream with a `Request` frame whose payload `head` writes, at most `most` bytes.
@@ -99,7 +102,6 @@ impl Line {
         }
         let Some(id) = state.entries.next_id() else {
             state.retire();
-            self.is_open.store(false, Relaxed);
             return Err(Refusal::Retired);
         };
         let out = state.outbox.front();
@@ -124,7 +126,6 @@ impl Line {
     pub(crate) fn retire(&self) {
         let mut state = self.state();
         state.retire();
-        self.is_open.store(false, Relaxed);
         state.wake_carrier();
     }
 
@@ -135,10 +136,7 @@ impl Line {
 
     /// Takes what one frame says. Frames of streams that are not there any more were on their way, and are dropped.
     pub(crate) fn receive(&self, frame: Frame<Bytes>) -> Result<(), Violation> {
-        let mut state = self.state();
-        let received = state.receive(frame);
-        self.is_open.store(!state.is_retired(), Relaxed);
-        received
+        self.state().receive(frame)
     }
 
     /// Lends what is to leave to `write`, which says how many bytes it took; false when nothing waits. `waker` is called
@@ -176,7 +174,6 @@ impl Line {
         let mut state = self.state();
         state.ended = Some(end);
         state.retire();
-        self.is_open.store(false, Relaxed);
         state.outbox = Outbox::default();
         for entry in state.entries.iter_mut() {
             entry.inbox.give_last(Event::Lost(end));
@@ -244,6 +241,7 @@ impl State {
 
     fn retire(&mut self) {
         if let Some(retired) = self.retired.take() {
+            self.is_open.store(false, Relaxed);
             // Nobody listens any more if the proxy is ending.
             let _ = retired.send(());
         }
