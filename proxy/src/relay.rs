@@ -111,9 +111,9 @@ impl Relay<'_> {
                 Event::Reset(Reason::Refused) => return Err(Trouble::Worker(Mishap::Unread)),
                 Event::Reset(_) | Event::Lost(End::Closed) => {
                     let may_have_run = !announce || stream.has_entered();
-                    return Err(Trouble::Worker(self.ended(may_have_run)));
+                    return Err(self.failed(if may_have_run { Mishap::Died } else { Mishap::Unread }));
                 }
-                Event::Lost(End::Garbled) => return Err(Trouble::Worker(self.garbled())),
+                Event::Lost(End::Garbled) => return Err(self.failed(Mishap::Garbled)),
             }
         }
     }
@@ -142,16 +142,9 @@ impl Relay<'_> {
         }
     }
 
-    fn ended(&self, may_have_run: bool) -> Mishap {
-        match may_have_run {
-            _ if self.exchange.progress.answer_begun => Mishap::Answering,
-            true => Mishap::Died,
-            false => Mishap::Unread,
-        }
-    }
-
-    fn garbled(&self) -> Mishap {
-        if self.exchange.progress.answer_begun { Mishap::Answering } else { Mishap::Garbled }
+    /// What a failure means that would be `before` if the answer had not begun.
+    fn failed(&self, before: Mishap) -> Trouble {
+        Trouble::Worker(if self.exchange.progress.answer_begun { Mishap::Answering } else { before })
     }
 
     /// Opens the request's stream.

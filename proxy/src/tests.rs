@@ -11,11 +11,20 @@ use std::time::{Duration, Instant};
 
 const GET: &str = "GET /x?y HTTP/1.1\r\nHost: a.example\r\n\r\n";
 const LAST_GET: &str = "GET /x?y HTTP/1.1\r\nHost: a.example\r\nConnection: close\r\n\r\n";
+const UPLOAD: &str = "POST / HTTP/1.1\r\nHost: a\r\nX-Stream: 1\r\nContent-Length: 900000\r\n\r\n";
 const LAST_POST: &str = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\nConnection: close\r\n\r\nabc";
 
 /// Reads the request and dies without a word.
 fn dies() -> Handler {
     Arc::new(|_, _| false)
+}
+
+/// Answers without reading the body.
+fn refuses() -> Handler {
+    Arc::new(|_, stream| {
+        stream.write_all(b"HTTP/1.1 403 Forbidden\r\ncontent-length: 2\r\n\r\nno").unwrap();
+        false
+    })
 }
 
 /// Never answers; ends with the connection.
@@ -272,13 +281,9 @@ fn interim_answers_pass_but_not_to_old_clients() {
 
 #[test]
 fn an_early_answer_arrives_although_the_body_is_not_read() {
-    let early: Handler = Arc::new(|_, stream| {
-        stream.write_all(b"HTTP/1.1 403 Forbidden\r\ncontent-length: 2\r\n\r\nno").unwrap();
-        false
-    });
-    let proxy = Proxy::start(vec![early]);
+    let proxy = Proxy::start(vec![refuses()]);
     let mut client = proxy.client();
-    client.send("POST / HTTP/1.1\r\nHost: a\r\nX-Stream: 1\r\nContent-Length: 900000\r\n\r\n");
+    client.send(UPLOAD);
     let body = "x".repeat(900_000);
     // The proxy may close while the client is still sending.
     let _ = client.stream.write_all(body.as_bytes());
@@ -288,13 +293,9 @@ fn an_early_answer_arrives_although_the_body_is_not_read() {
 
 #[test]
 fn a_client_that_is_slow_to_read_an_early_answer_still_gets_it() {
-    let early: Handler = Arc::new(|_, stream| {
-        stream.write_all(b"HTTP/1.1 403 Forbidden\r\ncontent-length: 2\r\n\r\nno").unwrap();
-        false
-    });
-    let proxy = Proxy::start(vec![early]);
+    let proxy = Proxy::start(vec![refuses()]);
     let mut client = proxy.client();
-    client.send("POST / HTTP/1.1\r\nHost: a\r\nX-Stream: 1\r\nContent-Length: 900000\r\n\r\n");
+    client.send(UPLOAD);
     let sent = "x".repeat(10_000);
     eventually("the proxy has answered", || {
         Client::to(proxy.admin).ask_for("/status").contains("\"requests\": 1")
