@@ -51,15 +51,18 @@ pub fn check(written: &Written, cpus: u32, problems: &mut Vec<Error>) -> Setting
 
 fn app(read: &mut Reader) -> App {
     let written = read.written;
-    // The one suspend engine there is; the key lets a file say what it relies on.
-    read.word("app.suspend");
+    let suspend = match read.word("app.suspend") {
+        "thread" => Suspend::Thread,
+        _ => Suspend::Greenlet,
+    };
     App {
         module: read.optional_text("app.module", units::module).unwrap_or_default(),
         chdir: read.optional_path("app.chdir").unwrap_or_default(),
         venv: read.optional_path("app.venv"),
         python: read.text("app.python", |name| Some(interpreter(written, name))),
         pythonpath: read.texts("app.pythonpath", |path| Some(written.absolute("app.pythonpath", path))),
-        suspend: Suspend::Greenlet,
+        suspend,
+        cancel_on_disconnect: read.flag("app.cancel_on_disconnect"),
         env: read.variables("app.env"),
     }
 }
@@ -157,6 +160,7 @@ fn limits(read: &mut Reader) -> Limits {
         header_bytes: read.size("limits.header_bytes"),
         headers: read.whole("limits.headers"),
         body: read.size("limits.body"),
+        body_rate: read.size("limits.body_rate"),
         body_buffer: read.size("limits.body_buffer"),
         write_buffer: read.size("limits.write_buffer"),
         stream_window: read.size("limits.stream_window"),

@@ -72,8 +72,10 @@ keys! {
     "app.python": Some(r#""python3""#), text("an interpreter", r#"a name or a path in quotes, such as "python3.13""#), "";
     /// Further folders for `sys.path`, after `chdir`.
     "app.pythonpath": Some("[]"), Form::Texts { what: "a path", write: r#"a list of folders, such as ["lib", "/srv/shared"]"# }, "uWSGI `pythonpath`";
-    /// How a request waits: in a greenlet on the loop. Threads for code that blocks are not offered.
-    "app.suspend": Some(r#""greenlet""#), Form::Word { what: "a suspend engine", words: &["greenlet"] }, "uWSGI `greenlet`";
+    /// How a request waits: in a greenlet on the loop, or, for code that blocks, in a thread of its own.
+    "app.suspend": Some(r#""greenlet""#), Form::Word { what: "a suspend engine", words: &["greenlet", "thread"] }, "uWSGI `greenlet`, `threads`";
+    /// Whether a request ends with `appliance.ClientDisconnected` when its client leaves; otherwise it runs on.
+    "app.cancel_on_disconnect": Some("true"), Form::Flag, "nginx `proxy_ignore_client_abort` (the opposite)";
     /// Environment variables for the application, set before it is imported.
     "app.env": Some("{}"), Form::Variables, "uWSGI `env`";
 
@@ -115,6 +117,8 @@ keys! {
     "limits.headers": Some("100"), whole("a number of header fields", 1, 10_000), "nginx `max_headers`, gunicorn `limit_request_fields`";
     /// Request body (else 413).
     "limits.body": Some(r#""16MiB""#), size("1B", "1024GiB"), "nginx `client_max_body_size`, uWSGI `limit-post`";
+    /// Bytes a second that a request body must arrive with on average, beyond the time that `timeouts.body` gives (else 408).
+    "limits.body_rate": Some(r#""512B""#), size("1B", "1GiB"), "Apache `RequestReadTimeout … MinRate`";
     /// Part of a request body that is read before a core is taken.
     "limits.body_buffer": Some(r#""64KiB""#), size("1B", "1GiB"), "nginx `client_body_buffer_size`, uWSGI `post-buffering`";
     /// Unsent bytes of a response above which its producer waits.

@@ -46,6 +46,8 @@ pub struct App {
     pub pythonpath: Vec<PathBuf>,
     /// How a request waits.
     pub suspend: Suspend,
+    /// Whether a request is ended when its client leaves.
+    pub cancel_on_disconnect: bool,
     /// Environment variables set for the application before it is imported, in order of name.
     pub env: Vec<(String, String)>,
 }
@@ -56,6 +58,8 @@ pub struct App {
 pub enum Suspend {
     /// One greenlet per request, on the loop's own thread.
     Greenlet,
+    /// One thread of a pool per request, for code that blocks.
+    Thread,
 }
 
 /// `[[listen]]`: one public listener.
@@ -125,6 +129,8 @@ pub struct Limits {
     pub headers: usize,
     /// Request body (else 413).
     pub body: u64,
+    /// Bytes of a request body that must arrive in each second on average, at least 1; see [`Pace`].
+    pub body_rate: u64,
     /// Part of a request body that is read before a core is taken.
     pub body_buffer: usize,
     /// Unsent response bytes above which the producing core waits.
@@ -137,6 +143,32 @@ pub struct Limits {
     pub connections: usize,
     /// Listen backlog of every socket.
     pub backlog: u32,
+}
+
+/// How slowly a request body may arrive before it is given up (408): a client that keeps sending single bytes makes progress,
+/// but it must not hold a connection for ever.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pace {
+    /// Longest pause, and what a client may be late in all (`timeouts.body`).
+    pub grace: Duration,
+    /// Bytes a second that give it further time (`limits.body_rate`).
+    pub rate: u64,
+}
+
+impl Pace {
+    /// How long to wait for the next piece of a body of which so many bytes have come, when so much time has been spent on
+    /// waiting for them; zero: no longer.
+    pub fn patience(&self, received: u64, waited: Duration) -> Duration {
+        let earned = Duration::from_secs_f64(received as f64 / self.rate.max(1) as f64);
+        self.grace.saturating_add(earned).saturating_sub(waited).min(self.grace)
+    }
+}
+
+impl Settings {
+    /// The pace of request bodies.
+    pub fn body_pace(&self) -> Pace {
+        Pace { grace: self.timeouts.body, rate: self.limits.body_rate }
+    }
 }
 
 /// `[proxy]`.
@@ -217,4 +249,20 @@ pub struct Security {
     pub group: Option<String>,
     /// File mode creation mask of all processes.
     pub umask: u32,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_body_may_pause_and_be_late_but_not_for_ever() {
+        let pace = Pace { grace: Duration::from_secs(60), rate: 100 };
+        let seconds = Duration::from_secs;
+        assert_eq!(pace.patience(0, seconds(0)), seconds(60));
+        assert_eq!(pace.patience(0, seconds(50)), seconds(10));
+        assert_eq!(pace.patience(1_000_000, seconds(50)), seconds(60), "a pause is never longer than that");
+        assert_eq!(pace.patience(1000, seconds(69)), seconds(1));
+        assert_eq!(pace.patience(1000, seconds(70)), seconds(0));
+    }
 }

@@ -83,7 +83,9 @@ fn app(settings: &Settings, name: &str) -> Option<Value> {
         "pythonpath" => Value::List(app.pythonpath.iter().map(|path| Value::text(path.display())).collect()),
         "suspend" => Value::text(match app.suspend {
             Suspend::Greenlet => "greenlet",
+            Suspend::Thread => "thread",
         }),
+        "cancel_on_disconnect" => Value::Flag(app.cancel_on_disconnect),
         _ => return None,
     })
 }
@@ -111,6 +113,7 @@ fn limit(settings: &Settings, name: &str) -> Option<Value> {
         "header_bytes" => size(limits.header_bytes as u64),
         "headers" => whole(limits.headers as u64),
         "body" => size(limits.body),
+        "body_rate" => size(limits.body_rate),
         "body_buffer" => size(limits.body_buffer as u64),
         "write_buffer" => size(limits.write_buffer as u64),
         "stream_window" => size(limits.stream_window as u64),

@@ -19,6 +19,7 @@ limits.request_line = "1KB"
 limits.header_bytes = "1000B"
 limits.headers = 10
 limits.body = "1GiB"
+limits.body_rate = "1KiB"
 limits.body_buffer = "1MB"
 limits.write_buffer = "5000B"
 limits.stream_window = "20000B"
@@ -36,7 +37,8 @@ chdir = "src"
 venv = "env"
 python = "./py"
 pythonpath = "lib"
-suspend = "greenlet"
+suspend = "thread"
+cancel_on_disconnect = false
 
 [app.env]
 PLAIN = "a \"quoted\" \\ text\nof two lines # no comment"
