@@ -179,6 +179,11 @@ impl Answer {
         self.dropped > 0 || matches!(self.plan.body, Body::None { .. })
     }
 
+    /// Whether the client has been given all that it waits for, whatever the application still does.
+    pub fn is_whole(&self) -> bool {
+        self.has_no_body() || self.length.as_ref().is_some_and(|length| length.missing() == 0)
+    }
+
     /// What follows the last piece.
     pub fn end(&self) -> &'static [u8] {
         if self.wire == Wire::Http && self.plan.body == Body::Chunked { encode::LAST_CHUNK } else { b"" }

@@ -80,4 +80,8 @@ pub trait Host {
 
     /// Gives the loop to a core that was woken. Returns when it gives it back.
     fn resume(&self, core: CoreId);
+
+    /// The client of the request on this core has left before it had its answer: nobody waits for what the core does. It
+    /// is up to the host whether the request is ended. Said once for each request.
+    fn client_left(&self, core: CoreId);
 }

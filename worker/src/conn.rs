@@ -62,6 +62,8 @@ pub struct Conn<S> {
     wants_body: bool,
     wants_room: bool,
     too_slow: bool,
+    /// The engine knows that the peer has left the request that is being served.
+    is_left: bool,
     deadline: Option<Instant>,
     bytes_out: u64,
 }
@@ -87,6 +89,7 @@ impl<S: Stream> Conn<S> {
             wants_body: false,
             wants_room: false,
             too_slow: false,
+            is_left: false,
             deadline: Some(now + rules.header),
             bytes_out: 0,
         }
@@ -107,9 +110,9 @@ impl<S: Stream> Conn<S> {
         matches!(self.phase, Phase::Head) && self.unused() == 0 && self.unsent() == 0
     }
 
-    /// Whether the peer can still receive something.
+    /// Whether the peer is still there for the answer.
     pub fn is_connected(&self) -> bool {
-        !self.gone && !matches!(self.phase, Phase::Closing { .. })
+        !self.has_left() && !matches!(self.phase, Phase::Closing { .. })
     }
 
     /// Bytes handed to the kernel so far; the count starts again.
@@ -140,6 +143,7 @@ impl<S: Stream> Conn<S> {
                 }
                 return self.close_step(cx);
             }
+            Phase::Busy if self.gone => return self.busy_step(),
             Phase::Busy if progress && self.deadline.is_some() => {
                 self.deadline = (left > 0 || self.wants_room).then(|| cx.now + cx.rules.write);
             }
@@ -149,7 +153,7 @@ impl<S: Stream> Conn<S> {
             Phase::Head if progress && !self.in_head => self.deadline = Some(self.idle_deadline(cx)),
             Phase::Head | Phase::Body { .. } => {}
         }
-        if self.wants_room && (self.gone || left <= cx.rules.write_buffer / 2) {
+        if self.wants_room && left <= cx.rules.write_buffer / 2 {
             self.wants_room = false;
             return Step::Wake;
         }
@@ -161,7 +165,7 @@ impl<S: Stream> Conn<S> {
         self.gone = true;
         self.ended = true;
         match self.phase {
-            Phase::Busy => self.wake_if_wanted(),
+            Phase::Busy => self.busy_step(),
             _ => Step::Drop,
         }
     }
@@ -180,7 +184,7 @@ impl<S: Stream> Conn<S> {
             Phase::Busy => {
                 self.too_slow = true;
                 self.gone |= self.wants_room || self.unsent() > 0;
-                self.wake_if_wanted()
+                self.busy_step()
             }
             Phase::Closing { .. } => Step::Drop,
         }
@@ -207,10 +211,8 @@ impl<S: Stream> Conn<S> {
                     Ok(progress) => progress,
                     Err(refusal) => return self.refuse(refusal, cx),
                 },
-                _ => {
-                    let something = self.unused() > 0 || self.ended;
-                    return if self.wants_body && something { self.wake_if_wanted() } else { Step::Wait };
-                }
+                _ if progress => continue,
+                _ => return self.busy_step(),
             };
             if let Some(request) = self.take_ready(cx.rules) {
                 return Step::Run(Box::new(request));
@@ -232,7 +234,7 @@ impl<S: Stream> Conn<S> {
 
     /// The response is complete, as far as it will ever be. With `keep` the next request may follow on this connection.
     pub fn finish(&mut self, keep: bool, cx: &Context<'_>) -> Step {
-        (self.wants_body, self.wants_room, self.too_slow) = (false, false, false);
+        (self.wants_body, self.wants_room, self.too_slow, self.is_left) = (false, false, false, false);
         if self.gone {
             return Step::Drop;
         }
@@ -371,18 +373,6 @@ impl<S: Stream> Conn<S> {
             }
         }
         Step::Wait
-    }
-
-    fn wake_if_wanted(&mut self) -> Step {
-        if self.wants_body && self.unsent() == 0 {
-            // The deadline was that of the body.
-            self.deadline = None;
-        }
-        if std::mem::take(&mut self.wants_body) | std::mem::take(&mut self.wants_room) {
-            Step::Wake
-        } else {
-            Step::Wait
-        }
     }
 }
 

@@ -104,6 +104,8 @@ pub struct Boot {
     pub cores: u32,
     /// Requests that may wait for a core.
     pub waiting: usize,
+    /// Whether the host hears of clients that leave ([`Host::client_left`]); otherwise their requests run on.
+    pub cancel_on_disconnect: bool,
     /// What holds for every connection.
     pub rules: Rules,
     /// Where to publish.
@@ -128,6 +130,8 @@ pub struct Engine {
     waits: RefCell<Waits>,
     pending: RefCell<Vec<ConnId>>,
     claims: RefCell<Claims>,
+    /// Cores whose clients have left, of which the host has not heard.
+    left: RefCell<Vec<CoreId>>,
     /// Links that have something to send at the end of this turn.
     unsent: RefCell<Vec<ConnId>>,
     scratch: RefCell<Box<[u8]>>,
@@ -173,6 +177,7 @@ impl Engine {
             waits: RefCell::default(),
             pending: RefCell::default(),
             claims: RefCell::default(),
+            left: RefCell::default(),
             unsent: RefCell::default(),
             scratch: RefCell::new(vec![0; SCRATCH].into_boxed_slice()),
             generation: Cell::new(0),
@@ -241,6 +246,7 @@ impl Engine {
         self.start_waiting(host);
         host.turn();
         self.resume_runnable(host);
+        self.tell_who_left(host);
         self.flush_links();
         self.slot().lag_us.store(u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX), Relaxed);
         Ok(())
@@ -267,11 +273,13 @@ impl Engine {
     }
 
     fn timeout(&self, host: &dyn Host) -> Option<Duration> {
-        let cores = self.cores.borrow();
-        if cores.runnable() > 0 || cores.can_start() || !self.pending.borrow().is_empty() {
+        let can_go_on = {
+            let cores = self.cores.borrow();
+            cores.runnable() > 0 || cores.can_start()
+        };
+        if can_go_on || !self.pending.borrow().is_empty() || !self.left.borrow().is_empty() {
             return Some(Duration::ZERO);
         }
-        drop(cores);
         let own =
             self.timers.borrow_mut().nearest().map(|when| when.saturating_duration_since(Instant::now()));
         match host.next() {

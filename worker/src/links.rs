@@ -46,6 +46,8 @@ pub enum News {
     Run(Box<Arrived>),
     /// This core may go on: what it waited for is there, or will never be.
     Wake(CoreId),
+    /// The client of the request that this core serves has left.
+    Gone(CoreId),
     /// The client of a request that was ready has left before a core began with it.
     Left(StreamId),
     /// A request that was ready is lost before a core began with it, because the link is: the proxy sends it elsewhere.

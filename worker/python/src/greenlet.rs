@@ -18,17 +18,25 @@ type NewFn = unsafe extern "C" fn(*mut ffi::PyObject, *mut ffi::PyObject) -> *mu
 type CurrentFn = unsafe extern "C" fn() -> *mut ffi::PyObject;
 type SwitchFn =
     unsafe extern "C" fn(*mut ffi::PyObject, *mut ffi::PyObject, *mut ffi::PyObject) -> *mut ffi::PyObject;
+type ThrowFn = unsafe extern "C" fn(
+    *mut ffi::PyObject,
+    *mut ffi::PyObject,
+    *mut ffi::PyObject,
+    *mut ffi::PyObject,
+) -> *mut ffi::PyObject;
 
 /// Slots of the table, as greenlet.h has numbered them since 0.3 (`PyGreenlet_*_NUM`).
 const EXIT_SLOT: usize = 2;
 const NEW_SLOT: usize = 3;
 const CURRENT_SLOT: usize = 4;
+const THROW_SLOT: usize = 5;
 const SWITCH_SLOT: usize = 6;
 
 struct Table {
     exit: usize,
     new: NewFn,
     current: CurrentFn,
+    throw: ThrowFn,
     switch: SwitchFn,
 }
 
@@ -46,13 +54,14 @@ pub fn import(py: Python<'_>) -> PyResult<()> {
     if table.is_null() {
         return Err(PyErr::take(py).unwrap_or_else(|| PyImportError::new_err("greenlet has no C interface")));
     }
-    // SAFETY: the capsule holds greenlet's table of at least 12 pointers; these four have had these slots and signatures
+    // SAFETY: the capsule holds greenlet's table of at least 12 pointers; these have had these slots and signatures
     // since greenlet 0.3, and the version was checked to be 1.0 or later.
     let table = unsafe {
         Table {
             exit: *table.add(EXIT_SLOT) as usize,
             new: std::mem::transmute::<*mut c_void, NewFn>(*table.add(NEW_SLOT)),
             current: std::mem::transmute::<*mut c_void, CurrentFn>(*table.add(CURRENT_SLOT)),
+            throw: std::mem::transmute::<*mut c_void, ThrowFn>(*table.add(THROW_SLOT)),
             switch: std::mem::transmute::<*mut c_void, SwitchFn>(*table.add(SWITCH_SLOT)),
         }
     };
@@ -87,9 +96,28 @@ pub fn switch<'py>(py: Python<'py>, target: &Bound<'py, PyAny>) -> PyResult<Boun
     }
 }
 
+/// Gives the thread to `target`, in which `exception` is raised where it waits. Comes back as [`switch`] does.
+pub fn throw<'py>(
+    py: Python<'py>,
+    target: &Bound<'py, PyAny>,
+    exception: &Bound<'py, PyAny>,
+) -> PyResult<Bound<'py, PyAny>> {
+    let kind = exception.get_type();
+    // SAFETY: all three are live objects that this frame holds, no traceback is passed; otherwise as for `switch`.
+    unsafe {
+        let (kind, value) = (kind.as_ptr(), exception.as_ptr());
+        let value = (table().throw)(target.as_ptr(), kind, value, std::ptr::null_mut());
+        Bound::from_owned_ptr_or_err(py, value)
+    }
+}
+
+/// The class of the exceptions that end a greenlet.
+pub fn exit(py: Python<'_>) -> Bound<'_, PyAny> {
+    // SAFETY: the exception type lives as long as the greenlet module, which is never unloaded.
+    unsafe { Bound::from_borrowed_ptr(py, table().exit as *mut ffi::PyObject) }
+}
+
 /// Whether an exception is greenlet's order to end.
 pub fn is_exit(py: Python<'_>, error: &PyErr) -> bool {
-    // SAFETY: the exception type lives as long as the greenlet module, which is never unloaded.
-    let exit = unsafe { Bound::from_borrowed_ptr(py, table().exit as *mut ffi::PyObject) };
-    error.matches(py, exit).unwrap_or(false)
+    error.matches(py, exit(py)).unwrap_or(false)
 }

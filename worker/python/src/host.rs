@@ -111,11 +111,14 @@ impl Worker {
         self.calls.borrow().get(core.index as usize).cloned().flatten().filter(|call| call.core == core)
     }
 
-    fn enter(&self, py: Python<'_>, call: Rc<Call>) -> PyResult<()> {
-        self.remember(&call);
-        self.next.set(Some(call));
+    fn enter(&self, py: Python<'_>, call: &Rc<Call>) -> PyResult<()> {
+        self.remember(call);
+        self.next.set(Some(Rc::clone(call)));
         let greenlet = greenlet::new(py, self.run_core.bind(py))?;
         greenlet::switch(py, &greenlet)?;
+        if self.call_on(call.core).is_some() {
+            call.set_suspended(&greenlet)?;
+        }
         // The greenlet's only reference here ends now: one that waits for the loop is held by its call, one that went
         // to the hub by itself lives as long as somebody else can switch to it, and is ended by this otherwise.
         Ok(())
@@ -158,7 +161,7 @@ impl Host for Worker {
     fn start(&self, core: CoreId, request: Request) {
         Python::attach(|py| {
             let call = Rc::new(Call::new(core, request));
-            if let Err(error) = self.enter(py, Rc::clone(&call)) {
+            if let Err(error) = self.enter(py, &call) {
                 // run_core answers every exception itself, so this is greenlet's own failure (no memory, for example).
                 crate::log::exception(py, &error, "a request could not be started");
                 call.abandon(self);
@@ -172,6 +175,20 @@ impl Host for Worker {
                 && let Err(error) = call.resume(py)
             {
                 crate::log::exception(py, &error, "exception while a request was resumed");
+            }
+        });
+    }
+
+    fn client_left(&self, core: CoreId) {
+        Python::attach(|py| {
+            if let Some(call) = self.call_on(core)
+                && let Err(error) = call.cancel(py)
+            {
+                crate::log::exception(
+                    py,
+                    &error,
+                    "exception while a request was ended whose client has left",
+                );
             }
         });
     }

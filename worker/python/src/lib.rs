@@ -10,6 +10,7 @@
 #![expect(unsafe_code, reason = "the C interface to the binary")]
 
 mod aio;
+mod disconnect;
 mod greenlet;
 mod host;
 mod interpreter;

@@ -1,11 +1,15 @@
 //! The Python modules of our own: `appliance` for applications, `_appliance` for the event loop.
-use crate::{aio, wait};
+use crate::{aio, disconnect, wait};
 use pyo3::prelude::*;
 
 /// `appliance`: what a WSGI application can do here that it could not do elsewhere.
 pub fn public(py: Python<'_>) -> PyResult<Bound<'_, PyModule>> {
     let module = PyModule::new(py, "appliance")?;
-    module.add("__doc__", "Waiting without blocking: sleep(seconds) and wait(awaitable, timeout=None).")?;
+    module.add(
+        "__doc__",
+        "Waiting without blocking: sleep(seconds), wait(awaitable, timeout=None), and ClientDisconnected.",
+    )?;
+    module.add("ClientDisconnected", disconnect::class(py)?)?;
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
     module.add_function(wrap_pyfunction!(wait::sleep, &module)?)?;
     module.add_function(wrap_pyfunction!(wait::wait, &module)?)?;

@@ -42,6 +42,7 @@ fn run(args: &RunArgs, loaded: &Loaded) -> Result<(), Error> {
         generation: args.generation,
         cores: settings.workers.cores,
         waiting: settings.limits.waiting,
+        cancel_on_disconnect: settings.app.cancel_on_disconnect,
         rules: settings.into(),
         board: board.map_err(Error::io("map the board"))?,
     })?;

@@ -1,5 +1,6 @@
-//! What the core that serves a connection may do with it: read on in the request's body, and send.
-use super::{BodyRead, Conn, Context, READ_AHEAD, Sent, Stream};
+//! What the core that serves a connection may do with it: read on in the request's body, and send. And what it must hear:
+//! that it may go on, or that its client has left.
+use super::{BodyRead, Conn, Context, READ_AHEAD, Sent, Step, Stream};
 
 impl<S: Stream> Conn<S> {
     /// Reads the request's body into `into`, at most `max` bytes. Only for the core that serves this connection.
@@ -11,10 +12,7 @@ impl<S: Stream> Conn<S> {
             let before = into.len();
             match self.decoder.decode(&self.input[self.used..], into, max) {
                 Ok(progress) => self.consume(progress.consumed),
-                Err(refusal) => {
-                    self.ended = true;
-                    return BodyRead::Cut(refusal.reason);
-                }
+                Err(refusal) => return BodyRead::Cut(refusal.reason),
             }
             if into.len() > before {
                 return BodyRead::Data;
@@ -63,5 +61,41 @@ impl<S: Stream> Conn<S> {
         }
         self.wants_room = true;
         Sent::Part(taken)
+    }
+
+    /// Whether nobody waits for an answer any more. A peer that has closed only its own side might, but can hardly be told
+    /// from one that has left; nginx ends its request too (`proxy_ignore_client_abort`).
+    pub fn has_left(&self) -> bool {
+        // An end behind more input than is read ahead is not reached, but it has been announced.
+        self.gone || self.ended || (self.hung_up && self.unused() >= READ_AHEAD)
+    }
+
+    /// Whether nothing can reach the peer any more.
+    pub fn is_gone(&self) -> bool {
+        self.gone
+    }
+
+    /// Whether the end of the stream may be there and has not been found: nothing will tell of it again.
+    pub fn may_have_ended(&self) -> bool {
+        self.unread
+    }
+
+    /// Something has happened while a core serves this connection; what it must hear of that.
+    pub(super) fn busy_step(&mut self) -> Step {
+        let may_read = self.wants_body && (self.unused() > 0 || self.ended || self.too_slow);
+        let may_write = self.wants_room && self.gone;
+        if may_read && self.unsent() == 0 {
+            // The deadline was that of the body.
+            self.deadline = None;
+        }
+        self.wants_body &= !may_read;
+        self.wants_room &= !may_write;
+        if self.has_left() && !std::mem::replace(&mut self.is_left, true) {
+            Step::Left
+        } else if may_read || may_write {
+            Step::Wake
+        } else {
+            Step::Wait
+        }
     }
 }

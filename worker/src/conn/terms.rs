@@ -55,8 +55,10 @@ pub enum Step {
     Wait,
     /// A request is ready to run.
     Run(Box<Received>),
-    /// The core that serves this connection may go on: body has arrived, room has been made, or the peer has gone.
+    /// The core that serves this connection may go on: body has arrived, or room has been made, or neither ever will.
     Wake,
+    /// The same, and the peer has left. Said once for each request.
+    Left,
     /// Call [`advance`](super::Conn::advance) from the loop: the next request may be here already.
     More,
     /// The first byte is that of a link: take the connection apart with [`into_parts`](super::Conn::into_parts).

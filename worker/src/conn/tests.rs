@@ -265,7 +265,7 @@ fn a_reader_that_stops_is_given_up() {
     request(bench.receive(GET));
     bench.conn.stream().room = 0;
     assert_eq!(bench.tell(|conn, cx| conn.send(&[b'x'; 300], cx)), Sent::Part(100));
-    assert!(matches!(bench.later(60), Step::Wake));
+    assert!(matches!(bench.later(60), Step::Left));
     assert_eq!(bench.tell(|conn, cx| conn.send(b"x", cx)), Sent::Gone);
     assert!(matches!(bench.finish(true), Step::Drop));
 }
@@ -279,6 +279,46 @@ fn an_end_that_came_with_the_last_bytes_is_noticed() {
     assert_eq!(bench.tell(|conn, cx| conn.send(b"answer", cx)), Sent::All, "the peer may still read");
     assert!(matches!(bench.finish(true), Step::More));
     assert!(matches!(bench.tell(|conn, cx| conn.advance(cx)), Step::Drop));
+}
+
+#[test]
+fn a_peer_that_leaves_is_reported_once_for_each_request() {
+    let mut bench = Bench::new();
+    request(bench.receive(&[GET, GET].concat()));
+    assert!(bench.conn.is_connected());
+    assert!(matches!(bench.end(), Step::Left));
+    assert!(!bench.conn.is_connected());
+    assert!(is_wait(bench.tell(|conn, _| conn.on_gone())));
+    assert!(matches!(bench.finish(true), Step::Drop));
+
+    let mut bench = Bench::new();
+    request(bench.receive(&[GET, GET].concat()));
+    assert!(matches!(bench.end(), Step::Left));
+    assert!(matches!(bench.finish(true), Step::More), "it may still read");
+    request(bench.tell(|conn, cx| conn.advance(cx)));
+    assert!(matches!(bench.tell(|conn, cx| conn.advance(cx)), Step::Left));
+}
+
+#[test]
+fn a_peer_that_leaves_behind_more_than_is_read_ahead_is_reported_too() {
+    let mut bench = Bench::new();
+    request(bench.receive(GET));
+    bench.scratch = vec![0; READ_AHEAD];
+    assert!(is_wait(bench.receive(&[b'x'; 2 * READ_AHEAD])));
+    assert!(matches!(bench.end(), Step::Left));
+}
+
+#[test]
+fn a_core_that_waits_for_body_hears_that_nobody_sends_it() {
+    let mut bench = Bench::new();
+    request(
+        bench.receive(
+            &[&b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 20\r\n\r\n"[..], &[b'a'; 16]].concat(),
+        ),
+    );
+    assert_eq!(bench.read_body(10).0, BodyRead::Wait);
+    assert!(matches!(bench.end(), Step::Left));
+    assert_eq!(bench.read_body(10).0, BodyRead::GONE);
 }
 
 #[test]

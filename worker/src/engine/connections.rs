@@ -80,7 +80,6 @@ impl Engine {
         }
         if event.gone {
             self.with_conn(host, id, |conn, _| conn.on_gone());
-            self.forget_if_waiting(id);
         }
     }
 
@@ -137,6 +136,13 @@ impl Engine {
                     self.wake(core);
                 }
             }
+            Step::Left => match self.tell(id, |http, _| (http.core, http.conn.is_gone())) {
+                Some((Some(core), _)) => self.note_left(core),
+                Some((None, is_gone)) if is_gone || self.boot.cancel_on_disconnect => {
+                    self.forget_if_waiting(id);
+                }
+                _ => {}
+            },
             Step::Link => self.make_link(id),
             Step::Drop => self.remove_conn(id),
         }

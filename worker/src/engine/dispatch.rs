@@ -81,6 +81,28 @@ impl Engine {
         }
     }
 
+    /// The client of the request on this core has left: the core goes on, if it waits for that client, and the host hears of
+    /// it afterwards.
+    pub(super) fn note_left(&self, core: CoreId) {
+        self.wake(core);
+        if self.boot.cancel_on_disconnect {
+            self.left.borrow_mut().push(core);
+        }
+    }
+
+    /// Tells the host whose clients have left. Those that have come to their end meanwhile are passed over.
+    pub(super) fn tell_who_left(&self, host: &dyn Host) {
+        if self.left.borrow().is_empty() {
+            return;
+        }
+        for core in self.left.take() {
+            let is_served = self.place_of(core).is_some();
+            if is_served {
+                host.client_left(core);
+            }
+        }
+    }
+
     /// The client of a request has left. One that waits for a core is forgotten, and true. One that has claimed a core is
     /// entered all the same: a client that sends and leaves at once has sent a request.
     pub(super) fn forget_waiting(&self, place: Place) -> bool {
@@ -174,14 +196,25 @@ impl Engine {
 
     fn enter(&self, host: &dyn Host, core: CoreId, request: Request) {
         let place = request.place;
-        match entry(&mut self.conns.borrow_mut(), place.conn).map(|entry| &mut entry.way) {
-            Some(Way::Http(http)) => http.core = Some(core),
+        let is_there = match entry(&mut self.conns.borrow_mut(), place.conn).map(|entry| &mut entry.way) {
+            Some(Way::Http(http)) => {
+                http.core = Some(core);
+                !http.conn.has_left()
+            }
             Some(Way::Link(link)) => link.enter(place.stream, core),
-            None => {}
-        }
+            None => false,
+        };
         self.serving.borrow_mut()[core.index as usize] = Some(Serving { place, arrived: request.arrived });
         self.publish_cores();
         host.start(core, request);
+        if !self.cores.borrow().is_live(core) {
+            return;
+        }
+        if !is_there {
+            self.note_left(core);
+        } else if self.tell(place.conn, |http, _| http.conn.may_have_ended()) == Some(true) {
+            self.pending.borrow_mut().push(place.conn);
+        }
     }
 
     pub(super) fn publish_cores(&self) {

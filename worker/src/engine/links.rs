@@ -45,6 +45,7 @@ impl Engine {
                     self.dispatch(place, arrived.received, arrived.announce);
                 }
                 News::Wake(core) => self.wake(core),
+                News::Gone(core) => self.note_left(core),
                 News::Left(stream) => drop(self.forget_waiting(Place { conn: id, stream })),
                 News::Withdrawn(stream) => self.withdraw(Place { conn: id, stream }),
                 News::More => self.pending.borrow_mut().push(id),

@@ -13,7 +13,7 @@ use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 use std::time::Instant;
 
 impl Engine {
-    fn place_of(&self, core: CoreId) -> Option<Place> {
+    pub(super) fn place_of(&self, core: CoreId) -> Option<Place> {
         let alive = self.cores.borrow().is_live(core);
         self.serving.borrow()[core.index as usize].filter(|_| alive).map(|serving| serving.place)
     }

@@ -67,6 +67,8 @@ enum State {
     LastLf,
     /// Behind the body.
     Done,
+    /// What came breaks the grammar, and where the next request begins can never be known.
+    Broken(Refusal),
 }
 
 impl Decoder {
@@ -88,10 +90,10 @@ impl Decoder {
     }
 
     /// Appends at most `room` bytes of content from `input` to `out`. Bytes not consumed are to be offered again,
-    /// unless the body is done: then they are the next request.
+    /// unless the body is done: then they are the next request. A body that was refused once stays refused.
     pub fn decode(&mut self, input: &[u8], out: &mut Vec<u8>, mut room: usize) -> Result<Progress, Refusal> {
         let mut at = 0;
-        while at < input.len() && self.state != State::Done {
+        while at < input.len() && !matches!(self.state, State::Done | State::Broken(_)) {
             match self.state {
                 State::Length(left) | State::Data(left) => {
                     let available = room.min(input.len() - at);
@@ -105,10 +107,13 @@ impl Decoder {
                     at += n;
                 }
                 _ => {
-                    self.state = self.step(input[at])?;
+                    self.state = self.step(input[at]).unwrap_or_else(State::Broken);
                     at += 1;
                 }
             }
+        }
+        if let State::Broken(refusal) = self.state {
+            return Err(refusal);
         }
         self.started |= at > 0;
         Ok(Progress { consumed: at, done: self.is_done() })
@@ -171,7 +176,7 @@ impl Decoder {
                 Err(Refusal::bad("the trailers of a chunked body are malformed"))
             }
             // Content and its end are not read byte by byte.
-            (state @ (Length(_) | Data(_) | Done), _) => Ok(state),
+            (state @ (Length(_) | Data(_) | Done | Broken(_)), _) => Ok(state),
         }
     }
 
@@ -231,6 +236,15 @@ mod tests {
             pieces.push(String::from_utf8(out).unwrap());
         }
         assert_eq!(pieces, ["hell", "o wo", "rld"]);
+    }
+
+    #[test]
+    fn a_body_that_was_refused_stays_refused() {
+        let mut decoder = Decoder::new(Framing::Chunked, 99);
+        let refusal = decoder.decode(b"x", &mut Vec::new(), 99).unwrap_err();
+        for again in [&b""[..], b"0\r\n\r\n"] {
+            assert_eq!(decoder.decode(again, &mut Vec::new(), 99), Err(refusal));
+        }
     }
 
     #[test]

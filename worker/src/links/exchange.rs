@@ -107,7 +107,7 @@ impl Exchange {
     pub(super) fn last_news(&self) -> Option<News> {
         match self.stage {
             Stage::Waiting => Some(News::Withdrawn(self.stream.id())),
-            Stage::Serving(core) if self.wants_body || self.wants_room => Some(News::Wake(core)),
+            Stage::Serving(core) => Some(News::Gone(core)),
             _ => None,
         }
     }

@@ -19,11 +19,10 @@ impl<S: Read + Write> Link<S> {
         self.front_end()
     }
 
-    /// A core begins with a request.
-    pub fn enter(&mut self, id: StreamId, core: CoreId) {
-        if let Some(exchange) = self.streams.get_mut(&id) {
-            exchange.stage = Stage::Serving(core);
-        }
+    /// A core begins with a request; whether its client is still there.
+    pub fn enter(&mut self, id: StreamId, core: CoreId) -> bool {
+        let exchange = self.streams.get_mut(&id);
+        exchange.map(|exchange| exchange.stage = Stage::Serving(core)).is_some()
     }
 
     /// Gives a request back that no core has begun with; the proxy may send it elsewhere.

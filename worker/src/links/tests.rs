@@ -287,7 +287,7 @@ fn a_core_whose_client_has_gone_finds_out() {
     bench.sent();
     bench.receive(&reset(1));
     let news = bench.news();
-    assert!(matches!(news[..], [News::Wake(woken)] if woken == core), "{news:?}");
+    assert!(matches!(news[..], [News::Gone(whose)] if whose == core), "{news:?}");
     assert_eq!(bench.link.read_body(1, core, &mut Vec::new(), 100), BodyRead::GONE);
     assert_eq!(bench.link.send(1, core, b"late", false), Sent::Gone);
     assert!(!bench.link.is_connected(1, core));
@@ -345,9 +345,9 @@ fn the_end_of_the_socket_is_the_end_of_every_request() {
     let news = bench.news();
     let (end, others) = news.split_last().unwrap();
     assert!(matches!(end, News::Over(None)));
-    let woken = others.iter().filter(|news| matches!(news, News::Wake(core) if *core == reading));
+    let told = others.iter().filter(|news| matches!(news, News::Gone(core) if *core == reading));
     let withdrawn = others.iter().filter(|news| matches!(news, News::Withdrawn(4)));
-    assert_eq!((woken.count(), withdrawn.count(), others.len()), (1, 1, 2));
+    assert_eq!((told.count(), withdrawn.count(), others.len()), (1, 1, 4), "{others:?}");
 }
 
 #[test]

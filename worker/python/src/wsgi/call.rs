@@ -3,13 +3,13 @@
 use crate::host::Worker;
 use crate::wsgi::input::Input;
 use crate::wsgi::start::Spare;
-use crate::{greenlet, raw, wait};
+use crate::{disconnect, greenlet, raw, wait};
 use appliance_worker::answer::{Answer, Opening, TOGETHER};
 use appliance_worker::http::declared::Invalid;
 use appliance_worker::{CoreId, Outcome, Request, Sent};
 use pyo3::exceptions::{PyOSError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyList, PyString};
+use pyo3::types::{PyBytes, PyList, PyString, PyWeakrefMethods, PyWeakrefReference};
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
@@ -30,6 +30,7 @@ pub struct Call {
     pub sendfile: RefCell<Option<Py<PyAny>>>,
     pub(super) body: RefCell<Vec<u8>>,
     greenlet: Cell<usize>,
+    suspended: RefCell<Option<Py<PyWeakrefReference>>>,
     parked: RefCell<Vec<Py<PyAny>>>,
     resumed: Cell<bool>,
     pub(super) start: RefCell<Option<Rc<Spare>>>,
@@ -65,6 +66,7 @@ impl Call {
             sendfile: RefCell::default(),
             body: RefCell::new(body),
             greenlet: Cell::new(0),
+            suspended: RefCell::default(),
             parked: RefCell::default(),
             resumed: Cell::new(false),
             start: RefCell::default(),
@@ -83,6 +85,25 @@ impl Call {
         self.greenlet.get() == greenlet.as_ptr().addr()
     }
 
+    /// Its greenlet has given the loop back for the first time. One that waits for somebody else's `switch()` must end when
+    /// nobody can do that any more, so this is no reference that keeps it alive.
+    pub fn set_suspended(&self, greenlet: &Bound<'_, PyAny>) -> PyResult<()> {
+        self.suspended.replace(Some(PyWeakrefReference::new(greenlet)?.unbind()));
+        Ok(())
+    }
+
+    /// The client has left: ends the request where it waits, unless the client has had its answer.
+    pub fn cancel(&self, py: Python<'_>) -> PyResult<()> {
+        if self.answer.borrow().as_ref().is_some_and(Answer::is_whole) {
+            return Ok(());
+        }
+        let greenlet = self.suspended.borrow().as_ref().and_then(|greenlet| greenlet.bind(py).upgrade());
+        match greenlet {
+            Some(greenlet) => greenlet::throw(py, &greenlet, &disconnect::exception(py)?).map(drop),
+            None => Ok(()),
+        }
+    }
+
     /// A greenlet of this request that the engine is to resume.
     pub fn add_parked(&self, greenlet: &Bound<'_, PyAny>) {
         self.parked.borrow_mut().push(greenlet.clone().unbind());
@@ -97,6 +118,20 @@ impl Call {
             // Never the last reference: the caller holds one, since this greenlet runs.
             drop(one);
         }
+    }
+
+    /// The request is over, and nothing would ever come back to greenlets of its own that still wait: they end with it.
+    pub(super) fn end_parked(&self, py: Python<'_>) -> PyResult<()> {
+        let left = self.parked.borrow().len();
+        for _ in 0..left {
+            let one = self.parked.borrow_mut().pop();
+            let Some(one) = one else { break };
+            match greenlet::throw(py, one.bind(py), &greenlet::exit(py).call0()?) {
+                Err(error) if !greenlet::is_exit(py, &error) => return Err(error),
+                _ => {}
+            }
+        }
+        Ok(())
     }
 
     /// Whether any greenlet of this request waits for the engine.

@@ -4,7 +4,7 @@ use super::call::{Call, Trouble};
 use super::input::Input;
 use super::start::Spare;
 use crate::host::Worker;
-use crate::{greenlet, log};
+use crate::{disconnect, greenlet, log};
 use appliance_worker::Outcome;
 use appliance_worker::answer::{Answer, Opening};
 use pyo3::exceptions::PyTypeError;
@@ -21,17 +21,23 @@ pub fn serve(py: Python<'_>, worker: &Worker, call: &Rc<Call>) {
             check_length(call);
             (call.outcome(), false)
         }
-        Ok(Err(Trouble::Gone)) => {
-            tracing::debug!(core = call.core.index, "the client left before the response was complete");
-            (Outcome::Cut, false)
-        }
-        Ok(Err(Trouble::Raised(error))) => {
-            report(py, call, &error);
-            (fail(py, worker, call), true)
-        }
+        Ok(Err(trouble)) => match raised(py, worker, call, trouble) {
+            Some(error) => {
+                report(py, call, &error);
+                (fail(py, worker, call), true)
+            }
+            None => {
+                tracing::debug!(core = call.core.index, "the client left before the response was complete");
+                worker.engine.abort(call.core);
+                (Outcome::Cut, false)
+            }
+        },
         // The panic hook has logged where.
         Err(_) => (fail(py, worker, call), true),
     };
+    if let Err(error) = call.end_parked(py) {
+        log::exception(py, &error, "exception in a greenlet that waited when its request ended");
+    }
     crate::uwsgi::forget_pending(worker, call);
     if let Some(start) = call.start.take().and_then(Rc::into_inner) {
         start.give_back(py, worker);
@@ -173,6 +179,17 @@ fn check_length(call: &Call) {
             dropped = answer.dropped(),
             "the body is longer than its Content-Length; the rest was not sent"
         );
+    }
+}
+
+/// The exception that the application has to answer for; `None`: the request has ended because its client has left.
+fn raised(py: Python<'_>, worker: &Worker, call: &Call, trouble: Trouble) -> Option<PyErr> {
+    match trouble {
+        Trouble::Raised(error) => {
+            let is_connected = worker.engine.is_connected(call.core);
+            (!disconnect::is_meant_by(py, &error, is_connected)).then_some(error)
+        }
+        Trouble::Gone => None,
     }
 }
 

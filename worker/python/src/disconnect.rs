@@ -1,0 +1,34 @@
+//! `appliance.ClientDisconnected`: how a request learns that nobody waits for it any more. It is raised where the request
+//! waits, and ends it like greenlet's own order to end: no `except Exception` stops it, every `finally` runs. `host.rs`
+//! throws it; this file only makes it and tells it from other exceptions.
+use crate::greenlet;
+use pyo3::exceptions::PyOSError;
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::PyType;
+
+const MEANS: &std::ffi::CStr =
+    c"The client has left before it had its answer. Raised where a request waits, to end it.";
+
+static CLASS: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+
+/// The class, as applications see it.
+pub fn class(py: Python<'_>) -> PyResult<&Bound<'_, PyType>> {
+    let make = || {
+        let (name, base) = (c"appliance.ClientDisconnected", greenlet::exit(py).cast_into::<PyType>()?);
+        PyErr::new_type(py, name, Some(MEANS), Some(&base), None)
+    };
+    CLASS.get_or_try_init(py, make).map(|class| class.bind(py))
+}
+
+/// One to be raised.
+pub fn exception(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
+    class(py)?.call1(("the client has left",))
+}
+
+/// Whether the application let a request end because its client has left. `is_connected`: it has not. Reading on in the
+/// body of one that has left raises `OSError`, which says the same.
+pub fn is_meant_by(py: Python<'_>, error: &PyErr, is_connected: bool) -> bool {
+    let is_ours = class(py).is_ok_and(|class| error.is_instance(py, class));
+    is_ours || (!is_connected && error.is_instance_of::<PyOSError>(py))
+}
