@@ -4,13 +4,19 @@ use super::{BodyRead, Conn, Context, READ_AHEAD, Sent, Stream};
 impl<S: Stream> Conn<S> {
     /// Reads the request's body into `into`, at most `max` bytes. Only for the core that serves this connection.
     pub fn read_body(&mut self, into: &mut Vec<u8>, max: usize, cx: &mut Context<'_>) -> BodyRead {
+        if self.too_slow {
+            return BodyRead::TOO_SLOW;
+        }
         loop {
             if self.decoder.is_done() {
                 return BodyRead::End;
             }
             let before = into.len();
             match self.decoder.decode(&self.input[self.used..], into, max) {
-                Ok(progress) => self.consume(progress.consumed),
+                Ok(progress) => {
+                    self.consume(progress.consumed);
+                    self.arrival.receive(progress.consumed);
+                }
                 Err(refusal) => {
                     self.ended = true;
                     return BodyRead::Cut(refusal.reason);
@@ -28,11 +34,8 @@ impl<S: Stream> Conn<S> {
             if self.read(cx.scratch, READ_AHEAD) || self.ended {
                 continue;
             }
-            if std::mem::take(&mut self.too_slow) {
-                return BodyRead::Cut("the request body did not arrive in time");
-            }
             self.wants_body = true;
-            self.deadline = Some(cx.now + cx.rules.body);
+            self.body_by = Some(self.arrival.wait(&cx.rules.body, cx.now));
             return BodyRead::Wait;
         }
     }
