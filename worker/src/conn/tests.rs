@@ -7,6 +7,7 @@ use std::collections::VecDeque;
 use std::io::{self, Read, Write};
 
 mod slow;
+mod splits;
 
 /// What the peer has sent piece by piece, what it has received, and how much it takes at once.
 #[derive(Debug, Default)]
