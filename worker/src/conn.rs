@@ -280,9 +280,10 @@ impl<S: Stream> Conn<S> {
         self.close_step(cx)
     }
 
-    /// The request that was about to run is refused instead.
-    pub fn reject(&mut self, status: u16, reason: &'static str, cx: &Context<'_>) -> Step {
-        self.refuse(Refusal { status, reason }, cx)
+    /// The request that was about to run is refused instead; `head_only` if it is a `HEAD`.
+    pub fn reject(&mut self, status: u16, reason: &'static str, head_only: bool, cx: &Context<'_>) -> Step {
+        self.output.extend_from_slice(&encode::simple(status, reason, cx.date, false, head_only));
+        self.close(cx)
     }
 
     /// Drops the connection without a word: the peer must see that something is missing.
@@ -294,8 +295,8 @@ impl<S: Stream> Conn<S> {
     }
 
     fn refuse(&mut self, refusal: Refusal, cx: &Context<'_>) -> Step {
-        self.output.extend_from_slice(&encode::simple(refusal.status, refusal.reason, cx.date, false, false));
-        self.close(cx)
+        let head_only = matches!(&self.phase, Phase::Body { head, .. } if head.method() == "HEAD");
+        self.reject(refusal.status, refusal.reason, head_only, cx)
     }
 
     /// Closing: first everything must be sent, then our side is shut, then the peer's last bytes are thrown away.

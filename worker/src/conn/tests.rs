@@ -298,6 +298,15 @@ fn a_malformed_request_gets_an_answer_and_nothing_after_it_is_read() {
 }
 
 #[test]
+fn the_refusal_of_a_head_request_has_no_body() {
+    let mut bench = Bench::new();
+    bench.receive(b"HEAD / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\n");
+    bench.later(60);
+    let answer = bench.sent();
+    assert!(answer.starts_with("HTTP/1.1 408 ") && answer.ends_with("\r\n\r\n"), "{answer}");
+}
+
+#[test]
 fn a_client_that_waits_is_asked_for_its_body() {
     let mut bench = Bench::new();
     bench.receive(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\nExpect: 100-continue\r\n\r\n");

@@ -36,12 +36,14 @@ struct Reader {
     scan: Scan,
     current: Option<(Head, Decoder, Vec<u8>)>,
     requests: Vec<Vec<Vec<u8>>>,
+    /// The last request is over, and what follows is not looked at.
+    is_over: bool,
 }
 
 impl Reader {
     fn feed(&mut self, bytes: &[u8], room: usize) -> Result<(), Refusal> {
         self.buf.extend_from_slice(bytes);
-        loop {
+        while !self.is_over {
             let Some((head, decoder, body)) = &mut self.current else {
                 let Some(head) = head::parse(&self.buf, &LIMITS, &mut self.scan)? else {
                     return Ok(());
@@ -57,11 +59,13 @@ impl Reader {
             self.buf.drain(..progress.consumed);
             if progress.done {
                 self.requests.push(describe(head, body));
+                self.is_over = !head.keep_alive();
                 self.current = None;
             } else if progress.consumed == 0 {
                 return Ok(());
             }
         }
+        Ok(())
     }
 
     fn end(&self) -> End {
@@ -70,7 +74,7 @@ impl Reader {
                 assert!(!decoder.is_done());
                 End::Cut("body")
             }
-            None if self.buf.is_empty() => End::Clean,
+            None if self.is_over || self.buf.is_empty() => End::Clean,
             None => End::Cut("head"),
         }
     }
