@@ -155,7 +155,10 @@ impl<S: Stream> Conn<S> {
             Phase::Busy => {}
             Phase::Head | Phase::Body { .. } if self.gone => return Step::Drop,
             // The last answer is still leaving: only when it has left is the connection idle.
-            Phase::Head if progress && !self.in_head => self.deadline = Some(self.idle_deadline(cx)),
+            Phase::Head if progress && !self.in_head => {
+                self.deadline = Some(self.idle_deadline(cx));
+                self.trim();
+            }
             Phase::Head | Phase::Body { .. } => {}
         }
         if self.wants_room && (self.gone || left <= cx.rules.write_buffer / 2) {

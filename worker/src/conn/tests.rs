@@ -6,6 +6,7 @@ use appliance_config::settings::Pace;
 use std::collections::VecDeque;
 use std::io::{self, Read, Write};
 
+mod idle;
 mod slow;
 mod splits;
 
