@@ -47,6 +47,27 @@ fn a_body_that_stops_is_given_up() {
     }
 }
 
+/// Before a core is taken, and while the application reads.
+#[test]
+fn a_body_that_comes_byte_by_byte_is_given_up() {
+    let appliance = Setup::app("facts:application")
+        .set("workers.cores", 1)
+        .set("timeouts.body", "1s")
+        .set("limits.body_rate", "10KiB")
+        .set("limits.body_buffer", "1KiB")
+        .start();
+    for (length, begun, status) in [(1_000, 1, 408), (100_000, 2_000, 500)] {
+        let mut client = appliance.worker_client(1);
+        let began = Instant::now();
+        client.send(format!("POST /upload HTTP/1.1\r\nHost: test\r\nContent-Length: {length}\r\n\r\n"));
+        client.send("x".repeat(begun));
+        let received = end_of(&mut client, "x");
+        assert!(received.starts_with(&format!("HTTP/1.1 {status} ")), "{received}");
+        assert!(began.elapsed() >= Duration::from_millis(950), "{:?}", began.elapsed());
+    }
+    assert_eq!(appliance.get("/").status, 200, "the core is free again");
+}
+
 #[test]
 fn an_idle_connection_is_closed() {
     let appliance = Setup::app("facts:application").set("timeouts.keepalive", SHORT).start();

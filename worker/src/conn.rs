@@ -8,15 +8,17 @@
 //!     │ refused, timed out    │ refused, cut, timed out           │ answered, no keep-alive
 //!     └───────────────────────┴─────────────► Closing ◄───────────┘ flush, shut down, discard, gone
 //! ```
-use crate::app::Received;
 use crate::http::body::Decoder;
-use crate::http::{Framing, Head, Refusal, Scan, encode, head};
+use crate::http::{Framing, Head, Refusal, Scan, encode};
 use std::io::ErrorKind;
 use std::time::{Duration, Instant};
 
+mod arrival;
 mod buffers;
 mod exchange;
+mod receiving;
 mod terms;
+use arrival::Arrival;
 pub use terms::{BodyRead, Context, Outcome, Rules, Sent, Step, Stream};
 
 /// How long a closed connection goes on discarding input, so that the kernel does not reset it before the peer has read
@@ -46,6 +48,7 @@ pub struct Conn<S> {
     /// The first byte of a head has come, its last has not.
     in_head: bool,
     decoder: Decoder,
+    arrival: Arrival,
     input: Vec<u8>,
     /// Bytes of `input` that have been used.
     used: usize,
@@ -61,10 +64,14 @@ pub struct Conn<S> {
     /// The core waits for body, or for room in `output`.
     wants_body: bool,
     wants_room: bool,
+    /// The body that the core waited for has not come in time, and what comes now is not it.
     too_slow: bool,
     /// The engine knows that the peer has left the request that is being served.
     is_left: bool,
+    /// When the head or the body that no core waits for, the next request, or room for output must be there.
     deadline: Option<Instant>,
+    /// When the body that a core waits for must be there.
+    body_by: Option<Instant>,
     bytes_out: u64,
 }
 
@@ -78,6 +85,7 @@ impl<S: Stream> Conn<S> {
             is_new: true,
             in_head: false,
             decoder: Decoder::new(Framing::None, 0),
+            arrival: Arrival::default(),
             input: Vec::new(),
             used: 0,
             output: Vec::new(),
@@ -91,6 +99,7 @@ impl<S: Stream> Conn<S> {
             too_slow: false,
             is_left: false,
             deadline: Some(now + rules.header),
+            body_by: None,
             bytes_out: 0,
         }
     }
@@ -102,7 +111,7 @@ impl<S: Stream> Conn<S> {
 
     /// When [`Conn::on_deadline`] is to be called, if nothing happens before.
     pub fn deadline(&self) -> Option<Instant> {
-        self.deadline
+        self.deadline.into_iter().chain(self.body_by).min()
     }
 
     /// Whether no request is being received or served, and the last answer has left.
@@ -150,7 +159,10 @@ impl<S: Stream> Conn<S> {
             Phase::Busy => {}
             Phase::Head | Phase::Body { .. } if self.gone => return Step::Drop,
             // The last answer is still leaving: only when it has left is the connection idle.
-            Phase::Head if progress && !self.in_head => self.deadline = Some(self.idle_deadline(cx)),
+            Phase::Head if progress && !self.in_head => {
+                self.deadline = Some(self.idle_deadline(cx));
+                self.trim();
+            }
             Phase::Head | Phase::Body { .. } => {}
         }
         if self.wants_room && left <= cx.rules.write_buffer / 2 {
@@ -172,7 +184,9 @@ impl<S: Stream> Conn<S> {
 
     /// The deadline has passed.
     pub fn on_deadline(&mut self, cx: &Context<'_>) -> Step {
-        self.deadline = None;
+        let has_passed = |by: &mut Instant| *by <= cx.now;
+        let is_late = self.deadline.take_if(has_passed).is_some();
+        let is_body_late = self.body_by.take_if(has_passed).is_some();
         match &self.phase {
             Phase::Head if self.unused() == 0 => Step::Drop,
             Phase::Head => {
@@ -182,8 +196,8 @@ impl<S: Stream> Conn<S> {
                 self.refuse(Refusal { status: 408, reason: "the request body did not arrive in time" }, cx)
             }
             Phase::Busy => {
-                self.too_slow = true;
-                self.gone |= self.wants_room || self.unsent() > 0;
+                self.too_slow |= is_body_late;
+                self.gone |= is_late;
                 self.busy_step()
             }
             Phase::Closing { .. } => Step::Drop,
@@ -212,9 +226,14 @@ impl<S: Stream> Conn<S> {
                     Err(refusal) => return self.refuse(refusal, cx),
                 },
                 _ if progress => continue,
-                _ => return self.busy_step(),
+                _ => {
+                    if self.unused() > 0 {
+                        self.arrival.pause(cx.now);
+                    }
+                    return self.busy_step();
+                }
             };
-            if let Some(request) = self.take_ready(cx.rules) {
+            if let Some(request) = self.take_ready(cx) {
                 return Step::Run(Box::new(request));
             }
             if progress {
@@ -235,6 +254,7 @@ impl<S: Stream> Conn<S> {
     /// The response is complete, as far as it will ever be. With `keep` the next request may follow on this connection.
     pub fn finish(&mut self, keep: bool, cx: &Context<'_>) -> Step {
         (self.wants_body, self.wants_room, self.too_slow, self.is_left) = (false, false, false, false);
+        self.body_by = None;
         if self.gone {
             return Step::Drop;
         }
@@ -268,9 +288,10 @@ impl<S: Stream> Conn<S> {
         self.close_step(cx)
     }
 
-    /// The request that was about to run is refused instead.
-    pub fn reject(&mut self, status: u16, reason: &'static str, cx: &Context<'_>) -> Step {
-        self.refuse(Refusal { status, reason }, cx)
+    /// The request that was about to run is refused instead; `head_only` if it is a `HEAD`.
+    pub fn reject(&mut self, status: u16, reason: &'static str, head_only: bool, cx: &Context<'_>) -> Step {
+        self.output.extend_from_slice(&encode::simple(status, reason, cx.date, false, head_only));
+        self.close(cx)
     }
 
     /// Drops the connection without a word: the peer must see that something is missing.
@@ -281,68 +302,9 @@ impl<S: Stream> Conn<S> {
         self.sent = 0;
     }
 
-    fn parse(&mut self, cx: &Context<'_>) -> Result<bool, Refusal> {
-        let input = &self.input[self.used..];
-        if input.is_empty() {
-            return Ok(false);
-        }
-        if !std::mem::replace(&mut self.in_head, true) {
-            self.deadline = Some(cx.now + cx.rules.header);
-        }
-        let Some(head) = head::parse(input, &cx.rules.head, &mut self.scan)? else { return Ok(false) };
-        self.in_head = false;
-        self.consume(head.len());
-        self.decoder = Decoder::new(head.framing(), cx.rules.head.body);
-        if head.expect_continue() && !self.decoder.is_done() && self.unused() == 0 {
-            self.output.extend_from_slice(encode::CONTINUE);
-            self.flush();
-        }
-        self.deadline = Some(cx.now + cx.rules.body);
-        self.phase = Phase::Body { head, body: Vec::new() };
-        Ok(true)
-    }
-
-    fn buffer_body(&mut self, cx: &Context<'_>) -> Result<bool, Refusal> {
-        let Phase::Body { body, .. } = &mut self.phase else { return Ok(false) };
-        let room = cx.rules.body_buffer.saturating_sub(body.len());
-        if self.decoder.is_done() || room == 0 {
-            return Ok(false);
-        }
-        let progress = self.decoder.decode(&self.input[self.used..], body, room)?;
-        self.consume(progress.consumed);
-        if progress.consumed > 0 {
-            self.deadline = Some(cx.now + cx.rules.body);
-        }
-        Ok(progress.consumed > 0)
-    }
-
-    fn take_ready(&mut self, rules: &Rules) -> Option<Received> {
-        let Phase::Body { body, .. } = &self.phase else { return None };
-        let complete = self.decoder.is_done();
-        if !complete && body.len() < rules.body_buffer {
-            return None;
-        }
-        let Phase::Body { head, body } = std::mem::replace(&mut self.phase, Phase::Busy) else { return None };
-        self.deadline = None;
-        Some(Received { head, body, complete })
-    }
-
-    /// Reads and forgets what is left of a body that has arrived anyway; false if the rest is still to come.
-    fn skip_body(&mut self, rules: &Rules) -> bool {
-        let mut discarded = Vec::new();
-        while !self.decoder.is_done() {
-            match self.decoder.decode(&self.input[self.used..], &mut discarded, rules.body_buffer) {
-                Ok(progress) if progress.consumed > 0 => self.consume(progress.consumed),
-                _ => return false,
-            }
-            discarded.clear();
-        }
-        !self.ended || self.unused() > 0
-    }
-
     fn refuse(&mut self, refusal: Refusal, cx: &Context<'_>) -> Step {
-        self.output.extend_from_slice(&encode::simple(refusal.status, refusal.reason, cx.date, false, false));
-        self.close(cx)
+        let head_only = matches!(&self.phase, Phase::Body { head, .. } if head.method() == "HEAD");
+        self.reject(refusal.status, refusal.reason, head_only, cx)
     }
 
     /// Closing: first everything must be sent, then our side is shut, then the peer's last bytes are thrown away.

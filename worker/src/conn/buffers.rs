@@ -35,6 +35,7 @@ impl<S: Stream> Conn<S> {
             match self.stream.read(scratch) {
                 Ok(0) => self.ended = true,
                 Ok(n) => {
+                    self.forget_used();
                     self.input.extend_from_slice(&scratch[..n]);
                     // A short read has emptied the kernel's buffer: the next edge tells of more. But an end that was
                     // announced already has no edge of its own.
@@ -86,6 +87,15 @@ impl<S: Stream> Conn<S> {
         self.used += n;
         if self.unused() == 0 {
             self.input.clear();
+            self.used = 0;
+        }
+    }
+
+    /// Makes room for more where a client that sends ahead never lets the buffer become empty. What is moved is less than
+    /// what has been used since the last time, so that no byte costs more than one move.
+    fn forget_used(&mut self) {
+        if self.used >= self.unused() {
+            self.input.drain(..self.used);
             self.used = 0;
         }
     }

@@ -5,13 +5,19 @@ use super::{BodyRead, Conn, Context, READ_AHEAD, Sent, Step, Stream};
 impl<S: Stream> Conn<S> {
     /// Reads the request's body into `into`, at most `max` bytes. Only for the core that serves this connection.
     pub fn read_body(&mut self, into: &mut Vec<u8>, max: usize, cx: &mut Context<'_>) -> BodyRead {
+        if self.too_slow {
+            return BodyRead::TOO_SLOW;
+        }
         loop {
             if self.decoder.is_done() {
                 return BodyRead::End;
             }
             let before = into.len();
             match self.decoder.decode(&self.input[self.used..], into, max) {
-                Ok(progress) => self.consume(progress.consumed),
+                Ok(progress) => {
+                    self.consume(progress.consumed);
+                    self.arrival.receive(progress.consumed);
+                }
                 Err(refusal) => return BodyRead::Cut(refusal.reason),
             }
             if into.len() > before {
@@ -26,11 +32,8 @@ impl<S: Stream> Conn<S> {
             if self.read(cx.scratch, READ_AHEAD) || self.ended {
                 continue;
             }
-            if std::mem::take(&mut self.too_slow) {
-                return BodyRead::Cut("the request body did not arrive in time");
-            }
             self.wants_body = true;
-            self.deadline = Some(cx.now + cx.rules.body);
+            self.body_by = Some(self.arrival.wait(&cx.rules.body, cx.now));
             return BodyRead::Wait;
         }
     }
@@ -84,10 +87,7 @@ impl<S: Stream> Conn<S> {
     pub(super) fn busy_step(&mut self) -> Step {
         let may_read = self.wants_body && (self.unused() > 0 || self.ended || self.too_slow);
         let may_write = self.wants_room && self.gone;
-        if may_read && self.unsent() == 0 {
-            // The deadline was that of the body.
-            self.deadline = None;
-        }
+        self.body_by = self.body_by.filter(|_| !may_read);
         self.wants_body &= !may_read;
         self.wants_room &= !may_write;
         if self.has_left() && !std::mem::replace(&mut self.is_left, true) {

@@ -1,6 +1,7 @@
 //! The words between the engine and a connection: what each gives the other, and what holds for both.
 use crate::app::Received;
 use crate::http::Limits;
+use appliance_config::settings::Pace;
 use std::io::{self, Read, Write};
 use std::time::{Duration, Instant};
 
@@ -25,8 +26,8 @@ pub struct Rules {
     pub stream_window: usize,
     /// First to last byte of a head.
     pub header: Duration,
-    /// Without progress inside a body.
-    pub body: Duration,
+    /// How slowly a body may arrive.
+    pub body: Pace,
     /// Without progress of a response.
     pub write: Duration,
     /// Between requests.
@@ -94,6 +95,8 @@ pub enum BodyRead {
 impl BodyRead {
     /// The end of a body that nobody sends any more.
     pub const GONE: BodyRead = BodyRead::Cut("the client left before the request body was complete");
+    /// The end of a body that nobody waits for any more.
+    pub const TOO_SLOW: BodyRead = BodyRead::Cut("the request body did not arrive in time");
 }
 
 /// What became of bytes that a core wanted to send.
@@ -116,7 +119,7 @@ impl From<&appliance_config::Settings> for Rules {
             write_buffer: limits.write_buffer,
             stream_window: limits.stream_window,
             header: timeouts.header,
-            body: timeouts.body,
+            body: settings.body_pace(),
             write: timeouts.write,
             keepalive: timeouts.keepalive,
         }

@@ -1,8 +1,14 @@
 //! Connections over a stream in memory, which gives and takes as little as a test wants.
 use super::*;
+use crate::app::Received;
 use crate::http::Limits;
+use appliance_config::settings::Pace;
 use std::collections::VecDeque;
 use std::io::{self, Read, Write};
+
+mod idle;
+mod slow;
+mod splits;
 
 /// What the peer has sent piece by piece, what it has received, and how much it takes at once.
 #[derive(Debug, Default)]
@@ -73,7 +79,7 @@ impl Bench {
             write_buffer: 100,
             stream_window: 1000,
             header: Duration::from_secs(10),
-            body: Duration::from_secs(60),
+            body: Pace { grace: Duration::from_secs(60), rate: 100 },
             write: Duration::from_secs(60),
             keepalive: Duration::from_secs(75),
         };
@@ -333,6 +339,15 @@ fn a_malformed_request_gets_an_answer_and_nothing_after_it_is_read() {
 }
 
 #[test]
+fn the_refusal_of_a_head_request_has_no_body() {
+    let mut bench = Bench::new();
+    bench.receive(b"HEAD / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\n");
+    bench.later(60);
+    let answer = bench.sent();
+    assert!(answer.starts_with("HTTP/1.1 408 ") && answer.ends_with("\r\n\r\n"), "{answer}");
+}
+
+#[test]
 fn a_client_that_waits_is_asked_for_its_body() {
     let mut bench = Bench::new();
     bench.receive(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\nExpect: 100-continue\r\n\r\n");
@@ -390,4 +405,16 @@ fn only_the_first_byte_of_a_trusted_connection_begins_a_link() {
     late.finish(true);
     late.receive(hello);
     assert!(late.sent().starts_with("HTTP/1.1 400 "));
+}
+
+#[test]
+fn what_has_been_used_is_forgotten_on_a_connection_that_is_never_empty() {
+    let mut bench = Bench::new();
+    bench.receive(&GET[..1]);
+    for _ in 0..1000 {
+        request(bench.receive(&[&GET[1..], &GET[..1]].concat()));
+        assert!(matches!(bench.finish(true), Step::More));
+    }
+    let kept = bench.conn.input.capacity();
+    assert!(kept < 10 * GET.len(), "{kept} bytes are kept");
 }

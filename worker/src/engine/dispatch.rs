@@ -72,11 +72,14 @@ impl Engine {
     fn reject(&self, request: &Request) {
         tracing::warn!(worker = self.boot.worker_id, "every core is busy and limits.waiting is reached: 503");
         let (sentence, place) = ("every core is busy; try again in a moment", request.place);
+        let head_only = request.received.head.method() == "HEAD";
         if place.stream != WHOLE {
-            let head_only = request.received.head.method() == "HEAD";
             let date = self.date.borrow();
             self.on_link(place.conn, |link| link.reject(place.stream, 503, sentence, &date, head_only));
-        } else if let Some(step) = self.tell(place.conn, |http, cx| http.conn.reject(503, sentence, cx)) {
+            return;
+        }
+        let step = self.tell(place.conn, |http, cx| http.conn.reject(503, sentence, head_only, cx));
+        if let Some(step) = step {
             self.follow(place.conn, step);
         }
     }

@@ -36,12 +36,14 @@ struct Reader {
     scan: Scan,
     current: Option<(Head, Decoder, Vec<u8>)>,
     requests: Vec<Vec<Vec<u8>>>,
+    /// The last request is over, and what follows is not looked at.
+    is_over: bool,
 }
 
 impl Reader {
     fn feed(&mut self, bytes: &[u8], room: usize) -> Result<(), Refusal> {
         self.buf.extend_from_slice(bytes);
-        loop {
+        while !self.is_over {
             let Some((head, decoder, body)) = &mut self.current else {
                 let Some(head) = head::parse(&self.buf, &LIMITS, &mut self.scan)? else {
                     return Ok(());
@@ -57,11 +59,13 @@ impl Reader {
             self.buf.drain(..progress.consumed);
             if progress.done {
                 self.requests.push(describe(head, body));
+                self.is_over = !head.keep_alive();
                 self.current = None;
             } else if progress.consumed == 0 {
                 return Ok(());
             }
         }
+        Ok(())
     }
 
     fn end(&self) -> End {
@@ -70,7 +74,7 @@ impl Reader {
                 assert!(!decoder.is_done());
                 End::Cut("body")
             }
-            None if self.buf.is_empty() => End::Clean,
+            None if self.is_over || self.buf.is_empty() => End::Clean,
             None => End::Cut("head"),
         }
     }
@@ -231,33 +235,43 @@ fn requests_that_are_cut_short_are_neither_served_nor_refused() {
     }
 }
 
+/// What all the cases of a folder send.
+pub(crate) fn messages(folder: &str) -> Vec<Vec<u8>> {
+    let extension = if folder == "invalid" { "status" } else { "expect" };
+    cases(folder, extension).into_iter().map(|case| case.sent).collect()
+}
+
 /// Pseudo-random numbers (xorshift64), the same in every run.
-struct Dice(u64);
+pub(crate) struct Dice(pub u64);
 
 impl Dice {
-    fn below(&mut self, range: Range<usize>) -> usize {
+    pub(crate) fn below(&mut self, range: Range<usize>) -> usize {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;
         range.start + self.0 as usize % (range.end - range.start)
     }
+
+    /// Replaces some bytes of a message by what parsers stumble over.
+    pub(crate) fn damage(&mut self, sent: &mut Vec<u8>) {
+        const DAMAGE: &[&[u8]] =
+            &[b"\r", b"\n", b"\r\n", b"\0", b" ", b"\t", b":", b",", b";", b"0", b"\x80", b"_", b"%"];
+        for _ in 0..self.below(1..4) {
+            let start = self.below(0..sent.len());
+            let end = sent.len().min(start + self.below(0..3));
+            sent.splice(start..end, DAMAGE[self.below(0..DAMAGE.len())].iter().copied());
+        }
+    }
 }
 
 #[test]
 fn damaged_requests_come_out_the_same_however_they_are_cut() {
-    const DAMAGE: &[&[u8]] =
-        &[b"\r", b"\n", b"\r\n", b"\0", b" ", b"\t", b":", b",", b";", b"0", b"\x80", b"_", b"%"];
     let mut dice = Dice(0x9e37_79b9_7f4a_7c15);
-    let cases = cases("valid", "expect").into_iter().chain(cases("invalid", "status"));
-    let cases: Vec<Vec<u8>> =
-        cases.map(|case| case.sent).filter(|sent| sent.len() < CUT_EVERYWHERE).collect();
+    let mut cases = [messages("valid"), messages("invalid")].concat();
+    cases.retain(|sent| sent.len() < CUT_EVERYWHERE);
     for _ in 0..20_000 {
         let mut sent = cases[dice.below(0..cases.len())].clone();
-        for _ in 0..dice.below(1..4) {
-            let start = dice.below(0..sent.len());
-            let end = sent.len().min(start + dice.below(0..3));
-            sent.splice(start..end, DAMAGE[dice.below(0..DAMAGE.len())].iter().copied());
-        }
+        dice.damage(&mut sent);
         let whole = outcome([&sent[..]], usize::MAX);
         let size = dice.below(1..20);
         assert_eq!(outcome(sent.chunks(size), size), whole, "{}", sent.escape_ascii());

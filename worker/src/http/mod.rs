@@ -25,7 +25,7 @@ mod scan;
 mod target;
 
 #[cfg(test)]
-mod corpus;
+pub(crate) mod corpus;
 #[cfg(test)]
 mod speed;
 

@@ -3,6 +3,7 @@ use super::*;
 use crate::conn::{BodyRead, Outcome, Sent};
 use crate::cores::Cores;
 use crate::http::Limits;
+use appliance_config::settings::Pace;
 use appliance_link::frame::MOST_DATA;
 use appliance_link::head::{RequestFacts, Response, put_request};
 use std::io::{self, IoSlice};
@@ -85,7 +86,7 @@ impl Bench {
             write_buffer: WRITE_BUFFER,
             stream_window: WINDOW,
             header: Duration::ZERO,
-            body: Duration::ZERO,
+            body: Pace { grace: Duration::ZERO, rate: 1 },
             write: Duration::ZERO,
             keepalive: Duration::ZERO,
         };
