@@ -110,6 +110,36 @@ fn leaving_while_no_core_is_free() {
 }
 
 #[test]
+fn leaving_while_the_application_does_not_read() {
+    let site = Site::start(100);
+    let path = site.appliance.dir().path().join("release");
+    let head = format!(
+        "POST /held/whole?until={} HTTP/1.1\r\nHost: test\r\nContent-Length: 1000000\r\n\r\n",
+        path.display()
+    );
+    // More than a window, so that the proxy cannot pass all of it on, but not more than the kernel takes from a client.
+    let clients = site.clients(&[head.as_bytes(), &pattern(300_000)].concat());
+    until("all of them run", || site.admin.workers("busy") == LEAVERS);
+    drop(clients);
+    until("the proxy has forgotten them", || site.admin.proxy("active") == 0);
+    site.appliance.dir().write("release", "");
+    site.assert_unharmed();
+}
+
+#[test]
+fn leaving_with_another_request_behind_the_one_that_runs() {
+    let site = Site::start(100);
+    let held = site.held("release");
+    let clients =
+        site.clients([held.as_bytes(), b"GET /left HTTP/1.1\r\nHost: test\r\n\r\n"].concat().as_slice());
+    until("all of them run", || site.admin.workers("busy") == LEAVERS);
+    drop(clients);
+    until("the proxy has forgotten them", || site.admin.proxy("active") == 0);
+    site.appliance.dir().write("release", "");
+    site.assert_unharmed();
+}
+
+#[test]
 fn leaving_while_the_application_runs() {
     let site = Site::start(100);
     let clients = site.clients(site.held("release").as_bytes());

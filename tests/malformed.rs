@@ -5,12 +5,6 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Valid requests that do not get through the proxy, and why.
-const PROXY_REFUSES: &[(&str, &str)] = &[
-    ("013-browser-query", "the proxy wants some characters of a target percent-encoded"),
-    ("021-absolute-case", "a scheme in capitals"),
-];
-
 struct Doors {
     appliance: Appliance,
     native: u16,
@@ -173,8 +167,10 @@ fn what_is_cut_never_reaches_the_application() {
             answered += String::from_utf8_lossy(&received).matches("HTTP/1.1 200").count();
         }
     }
-    // Good requests before the cut one are answered, and they are all that was seen.
-    assert_eq!(doors.seen(), answered);
+    // Before one of them there is a good request, which may be seen on each door. The proxy need not answer it: its client
+    // has left.
+    let seen = doors.seen();
+    assert!((answered..=2).contains(&seen), "{seen} requests were seen, {answered} answered");
 }
 
 #[test]
@@ -187,14 +183,7 @@ fn what_is_valid_is_answered_on_both_doors() {
             expected.split("\n\n").filter_map(|block| block.split_whitespace().next()).collect();
         for (door, client) in [("worker", doors.native()), ("proxy", doors.appliance.client())] {
             let refused = refusal_of_valid(client, &bytes_of(&path), &methods);
-            let is_excused = door == "proxy" && PROXY_REFUSES.iter().any(|(case, _)| name == *case);
-            match refused {
-                Some(why) if !is_excused => wrong.push(format!("{name} on the {door}: {why}")),
-                None if is_excused => {
-                    wrong.push(format!("{name} is answered now: strike it off PROXY_REFUSES"))
-                }
-                _ => {}
-            }
+            wrong.extend(refused.map(|why| format!("{name} on the {door}: {why}")));
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));

@@ -115,7 +115,7 @@ fn connection(
 ) -> impl Future<Output = ()> + Send + use<> {
     let settings = &front.shared.settings;
     let client = Arc::new(Client::new(peer, is_trusted(peer, &settings.proxy.trusted), server.clone()));
-    let stream = Box::new(ClientStream::new(socket, client, settings.timeouts.write));
+    let stream = Box::new(ClientStream::new(socket, client, settings.body_pace(), settings.timeouts.write));
     conn::serve(stream, front.clone(), drain.clone(), front.shared.stats.connections.count())
 }
 

@@ -1,6 +1,8 @@
 //! The access log: one line per request, for a human or as JSON, collected per proxy thread and written to standard error
 //! in few large writes. `gateway.rs` and `conn.rs` hand in entries; `runtime.rs` runs the flusher. A line must never contain
 //! a raw byte that the client chose, and a full disk must never stop the service: write errors are ignored.
+use appliance_link::private::split_variable;
+use bytes::Bytes;
 use std::fmt::Arguments;
 use std::io::Write as _;
 use std::sync::{Mutex, PoisonError};
@@ -29,6 +31,8 @@ pub(crate) struct Entry<'a> {
     pub(crate) bytes: u64,
     /// From the complete head to the end of the answer.
     pub(crate) took: Duration,
+    /// Of that, the time in which it waited for a worker; `None`: hardly any.
+    pub(crate) queued: Option<Duration>,
     /// What the worker said of it, if it answered.
     pub(crate) app: Option<AppTime>,
     /// The last worker it was sent to.
@@ -36,8 +40,10 @@ pub(crate) struct Entry<'a> {
     /// Times it was sent to a worker.
     pub(crate) tries: u32,
     pub(crate) id: &'a [u8],
-    /// Why it failed, if the proxy ended it.
+    /// Why it failed, unless it is the application's own answer that says so.
     pub(crate) reason: Option<&'static str>,
+    /// The application's variables (uWSGI `set_logvar`), as their fields said them.
+    pub(crate) variables: &'a [Bytes],
 }
 
 /// The core that ran a request, and for how long.
@@ -112,6 +118,9 @@ fn human(line: &mut Vec<u8>, entry: &Entry<'_>) {
     put_plain(line, capped(entry.path));
     let took = millis(entry.took);
     put(line, format_args!(" {}\" {} {}B {took:.1}ms", entry.version, entry.status, entry.bytes));
+    if let Some(queued) = entry.queued {
+        put(line, format_args!(" queue={:.1}ms", millis(queued)));
+    }
     if let Some(app) = entry.app {
         put(line, format_args!(" app={:.1}ms", millis(Duration::from_micros(app.micros))));
     }
@@ -129,6 +138,13 @@ fn human(line: &mut Vec<u8>, entry: &Entry<'_>) {
     if let Some(reason) = entry.reason {
         put(line, format_args!(" reason={reason}"));
     }
+    for (key, value) in split(entry.variables) {
+        line.push(b' ');
+        put_plain(line, key);
+        line.extend_from_slice(b"=\"");
+        put_plain(line, value);
+        line.push(b'"');
+    }
     line.push(b'\n');
 }
 
@@ -140,6 +156,9 @@ fn json(line: &mut Vec<u8>, entry: &Entry<'_>, now: SystemTime) {
     }
     let took = millis(entry.took);
     put(line, format_args!(",\"status\":{},\"bytes\":{},\"ms\":{took:.3}", entry.status, entry.bytes));
+    if let Some(queued) = entry.queued {
+        put(line, format_args!(",\"queue_ms\":{:.3}", millis(queued)));
+    }
     if let Some(app) = entry.app {
         put(line, format_args!(",\"app_ms\":{:.3}", millis(Duration::from_micros(app.micros))));
     }
@@ -153,6 +172,9 @@ fn json(line: &mut Vec<u8>, entry: &Entry<'_>, now: SystemTime) {
     put_text(line, "id", entry.id);
     if let Some(reason) = entry.reason {
         put(line, format_args!(",\"reason\":\"{reason}\""));
+    }
+    if !entry.variables.is_empty() {
+        put_variables(line, entry.variables);
     }
     line.extend_from_slice(b"}\n");
 }
@@ -171,10 +193,33 @@ fn put_plain(line: &mut Vec<u8>, text: &[u8]) {
     }
 }
 
-/// `,"key":"text"`; bytes that are not UTF-8 become U+FFFD.
+/// `,"key":"text"`.
 fn put_text(line: &mut Vec<u8>, key: &str, text: &[u8]) {
     put(line, format_args!(",\"{key}\":"));
+    put_string(line, text);
+}
+
+/// `,"vars":{"key":"value"}`.
+fn put_variables(line: &mut Vec<u8>, variables: &[Bytes]) {
+    let mut separator = ",\"vars\":{";
+    for (key, value) in split(variables) {
+        line.extend_from_slice(separator.as_bytes());
+        put_string(line, key);
+        line.push(b':');
+        put_string(line, value);
+        separator = ",";
+    }
+    line.push(b'}');
+}
+
+/// `"text"`; bytes that are not UTF-8 become U+FFFD.
+fn put_string(line: &mut Vec<u8>, text: &[u8]) {
     serde_json::to_writer(line, &String::from_utf8_lossy(text)).expect("memory takes any text");
+}
+
+/// Only what can be split is kept.
+fn split(variables: &[Bytes]) -> impl Iterator<Item = (&[u8], &[u8])> {
+    variables.iter().filter_map(|field| split_variable(field))
 }
 
 fn capped(path: &[u8]) -> &[u8] {
@@ -232,11 +277,13 @@ mod tests {
             status: 200,
             bytes: 1234,
             took: Duration::from_micros(3210),
+            queued: None,
             app: Some(AppTime { core: 17, micros: 1100 }),
             worker: Some(2),
             tries: 1,
             id: b"abc",
             reason: None,
+            variables: &[],
         }
     }
 
@@ -272,6 +319,19 @@ mod tests {
             "worker": 2, "core": 17, "tries": 1, "id": "abc", "reason": "r",
         });
         assert_eq!(line, expected);
+    }
+
+    #[test]
+    fn what_there_is_to_say_beside_is_added() {
+        let variables = [Bytes::from_static(b"user=joe \"x\""), Bytes::from_static(b"n=")];
+        let queued = Some(Duration::from_micros(1500));
+        let more = Entry { queued, reason: Some("app-error"), variables: &variables, ..entry() };
+        let expected = "127.0.0.1 \"GET /path HTTP/1.1\" 200 1234B 3.2ms queue=1.5ms app=1.1ms worker=2 core=17 id=abc \
+                        reason=app-error user=\"joe \\x22x\\x22\" n=\"\"\n";
+        assert_eq!(as_human(&more), expected);
+        let line: serde_json::Value = serde_json::from_str(&as_json(&more)).unwrap();
+        assert_eq!(line["vars"], serde_json::json!({"user": "joe \"x\"", "n": ""}));
+        assert_eq!((&line["queue_ms"], &line["reason"]), (&1.5.into(), &"app-error".into()));
     }
 
     #[test]

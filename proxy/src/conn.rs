@@ -9,6 +9,8 @@ use crate::gateway::{Gateway, Shared};
 use crate::stats::Counted;
 use crate::stream::ClientStream;
 use crate::strict::{self, HeadCheck};
+use crate::target::{Target, shield};
+use bytes::BytesMut;
 use http::StatusCode;
 use pingora::apps::HttpServerApp;
 use pingora::protocols::http::{ServerSession, date::get_cached_date};
@@ -31,10 +33,16 @@ pub(crate) struct Front {
     pub(crate) log: Arc<AccessLog>,
 }
 
+/// What goes with a request to `gateway.rs`, past pingora.
+pub(crate) struct Arrival {
+    pub(crate) client: Arc<Client>,
+    pub(crate) target: Target,
+}
+
 /// How reading a head ended.
 enum Head {
     /// These bytes are for pingora.
-    Complete(bytes::BytesMut),
+    Complete(BytesMut),
     Refused(Failure),
     /// The client is gone, or never said a word.
     Gone,
@@ -53,18 +61,20 @@ pub(crate) async fn serve(
         if stream.inbound().is_empty() && !has_next(&mut stream, &mut idle, &mut drain).await {
             return;
         }
-        let head = match read_head(&mut stream, &front).await {
+        let begun = Instant::now();
+        let mut head = match read_head(&mut stream, &front, begun).await {
             Head::Complete(head) => head,
-            Head::Refused(failure) => return refuse(&mut stream, &front, failure).await,
+            Head::Refused(failure) => return refuse(&mut stream, &front, failure, begun).await,
             Head::Gone => return,
         };
+        let arrival = Arrival { client: client.clone(), target: shield(&mut head) };
         let mut session = ServerSession::new_http1(stream);
         session.set_pipelined_prefix(head);
-        session.set_connection_user_context(Some(Box::new(client.clone())));
+        session.set_connection_user_context(Some(Box::new(arrival)));
         let reused = front.proxy.process_new_http(session, drain.as_pingora()).await;
         if !client.take_reached() {
             // pingora has answered 400 by itself.
-            log_refusal(&front, &client, Failure::Malformed, b"", b"-");
+            log_refusal(&front, &client, Failure::Malformed, begun, (b"", b"-"));
         }
         let Some(Ok(next)) = reused.map(|reused| reused.consume().0.into_any().downcast::<ClientStream>())
         else {
@@ -115,9 +125,9 @@ async fn has_next(stream: &mut ClientStream, idle: &mut Idle, drain: &mut DrainW
 
 /// Reads until the head is complete and has passed. The clock starts with its first byte and is looked at only when the
 /// head comes in pieces.
-async fn read_head(stream: &mut ClientStream, front: &Front) -> Head {
+async fn read_head(stream: &mut ClientStream, front: &Front, begun: Instant) -> Head {
     let settings = &front.shared.settings;
-    let deadline = Instant::now() + settings.timeouts.header;
+    let deadline = begun + settings.timeouts.header;
     let mut check = HeadCheck::default();
     loop {
         match check.advance(stream.inbound(), &settings.limits) {
@@ -139,9 +149,8 @@ async fn read_head(stream: &mut ClientStream, front: &Front) -> Head {
 }
 
 /// Answers a request that pingora does not get to see, and closes.
-async fn refuse(stream: &mut ClientStream, front: &Front, failure: Failure) {
-    let (method, target) = strict::named(stream.inbound());
-    let id = log_refusal(front, stream.client(), failure, method, target);
+async fn refuse(stream: &mut ClientStream, front: &Front, failure: Failure, begun: Instant) {
+    let id = log_refusal(front, stream.client(), failure, begun, strict::named(stream.inbound()));
     let status = StatusCode::from_u16(failure.status()).unwrap_or(StatusCode::BAD_REQUEST);
     let page = failure.page(&id);
     let answer = format!(
@@ -162,8 +171,8 @@ fn log_refusal(
     front: &Front,
     client: &Client,
     failure: Failure,
-    method: &[u8],
-    path: &[u8],
+    begun: Instant,
+    (method, path): (&[u8], &[u8]),
 ) -> http::HeaderValue {
     front.shared.stats.requests.fetch_add(1, Relaxed);
     let id = front.shared.ids.make();
@@ -174,12 +183,14 @@ fn log_refusal(
         version: "HTTP/1.1",
         status: failure.status(),
         bytes: failure.page(&id).len() as u64,
-        took: Duration::ZERO,
+        took: begun.elapsed(),
+        queued: None,
         app: None,
         worker: None,
         tries: 0,
         id: id.as_bytes(),
         reason: Some(failure.reason()),
+        variables: &[],
     });
     id
 }

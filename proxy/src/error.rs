@@ -66,7 +66,7 @@ pub(crate) enum Failure {
     Malformed,
     /// The head did not arrive within `timeouts.header`.
     SlowHead,
-    /// The body made no progress for `timeouts.body`.
+    /// The body made no progress for `timeouts.body`, or came more slowly than `limits.body_rate`.
     SlowBody,
     /// The client closed its connection.
     ClientGone,
@@ -86,6 +86,14 @@ pub(crate) enum Failure {
     AnswerCut,
     /// The worker was silent for `timeouts.response`.
     WorkerSilent,
+    /// The application raised an exception, before its answer or in it.
+    AppError,
+    /// The application ended the request without an answer.
+    AppCut,
+    /// The application's answer was shorter than it had announced.
+    ShortBody,
+    /// `limits.waiting` requests waited for a core of the worker already.
+    WorkerBusy,
     /// None of the above.
     Internal,
 }
@@ -113,7 +121,7 @@ impl Failure {
 
     /// Whether the client should simply ask again soon: the answer gets `Retry-After: 1`.
     pub(crate) fn is_passing(self) -> bool {
-        matches!(self, Self::NoWorker | Self::WorkersFull)
+        matches!(self, Self::NoWorker | Self::WorkersFull | Self::WorkerBusy)
     }
 
     /// The table: status, word, sentence.
@@ -142,7 +150,7 @@ impl Failure {
             Self::TrailersTooLarge => (431, "trailers-too-large", "The trailers of the request body are larger than this server accepts."),
             Self::Malformed => (400, "malformed", "The request is malformed."),
             Self::SlowHead => (408, "slow-head", "The request head took too long to arrive."),
-            Self::SlowBody => (408, "slow-body", "The request body stopped arriving."),
+            Self::SlowBody => (408, "slow-body", "The request body arrived too slowly, or stopped arriving."),
             Self::ClientGone => (499, "client-gone", "The client closed the connection."),
             Self::ClientStalled => (499, "client-stalled", "The client stopped reading the answer."),
             Self::NoWorker => (503, "no-worker", "No worker is ready at the moment. Please try again in a second."),
@@ -152,6 +160,10 @@ impl Failure {
             Self::WorkerGarbled => (502, "worker-garbled", "The worker's answer could not be understood."),
             Self::AnswerCut => (502, "answer-cut", "The worker ended in the middle of its answer."),
             Self::WorkerSilent => (504, "worker-silent", "The worker took too long to answer."),
+            Self::AppError => (500, "app-error", "The application failed."),
+            Self::AppCut => (502, "app-cut", "The application ended the request without an answer."),
+            Self::ShortBody => (502, "short-body", "The application's answer was shorter than it had announced."),
+            Self::WorkerBusy => (503, "worker-busy", "The worker has too much to do at the moment. Please try again in a second."),
             Self::Internal => (500, "internal", "The proxy failed to handle this request."),
         }
     }

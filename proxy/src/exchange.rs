@@ -7,8 +7,11 @@ use crate::forwarded::Origin;
 use crate::hop::{Progress, io_cause};
 use crate::retry::{Known, Mishap, Route, Verdict};
 use crate::stats::{Counted, Stats};
+use crate::target::Target;
+use crate::told::Told;
 use crate::workers::Seat;
 use http::{HeaderValue, Version};
+use pingora::http::RequestHeader;
 use pingora::proxy::Session;
 use pingora::{Error, ErrorType, Result};
 use std::io;
@@ -16,11 +19,16 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
+/// A shorter time than this is no wait for a worker: it is what asking for one takes.
+const LEAST_QUEUED: Duration = Duration::from_millis(1);
+
 /// One request and its answer.
 pub(crate) struct Exchange {
     pub(crate) started: Instant,
     pub(crate) client: Arc<Client>,
     pub(crate) id: HeaderValue,
+    /// What pingora does not know of the target.
+    pub(crate) target: Target,
     /// Set when the request has been normalized.
     pub(crate) origin: Option<Origin>,
     pub(crate) route: Route,
@@ -31,8 +39,11 @@ pub(crate) struct Exchange {
     /// Times it was given to a worker.
     pub(crate) tries: u32,
     pub(crate) progress: Progress,
-    /// What the worker said of the application.
+    /// Time in which it waited for a worker.
+    pub(crate) queued: Duration,
+    /// What the worker said of the application, and what else it told.
     pub(crate) app: Option<AppTime>,
+    pub(crate) told: Told,
     /// The end of the connection is the end of the answer (HTTP/1.0).
     pub(crate) until_close: bool,
     pub(crate) failure: Option<Failure>,
@@ -43,6 +54,11 @@ pub(crate) struct Exchange {
 }
 
 impl Exchange {
+    /// The target as the application is to see it.
+    pub(crate) fn target<'a>(&'a self, request: &'a RequestHeader) -> &'a [u8] {
+        self.target.sent.as_deref().unwrap_or_else(|| request.raw_path())
+    }
+
     /// Ends the request with `failure`; the error makes pingora stop.
     pub(crate) fn fail<T>(&mut self, failure: Failure) -> Result<T> {
         self.failure = Some(failure);
@@ -79,22 +95,25 @@ impl Exchange {
             .map(|answer| answer.status.as_u16())
             .or(self.failure.map(Failure::status))
             .unwrap_or(500);
-        if self.failure.is_some_and(|failure| failure.status() >= 500) {
+        let failure = self.failure.or(self.told.failure());
+        if failure.is_some_and(|failure| failure.status() >= 500) {
             stats.errors.fetch_add(1, Relaxed);
         }
         log.add(&Entry {
             client: self.origin.as_ref().map_or(&self.client.ip, |origin| &origin.ip).as_bytes(),
             method: request.method.as_str().as_bytes(),
-            path: request.raw_path(),
+            path: self.target(request),
             version: if request.version == Version::HTTP_10 { "HTTP/1.0" } else { "HTTP/1.1" },
             status,
             bytes: session.body_bytes_sent() as u64,
             took: self.took.unwrap_or_else(|| self.started.elapsed()),
+            queued: Some(self.queued).filter(|queued| *queued >= LEAST_QUEUED),
             app: self.app,
             worker: (self.worker > 0).then_some(self.worker),
             tries: self.tries,
             id: self.id.as_bytes(),
-            reason: self.failure.map(Failure::reason),
+            reason: failure.map(Failure::reason),
+            variables: &self.told.variables,
         });
     }
 }

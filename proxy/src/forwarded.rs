@@ -4,15 +4,13 @@
 use crate::client::{Client, Peer};
 use crate::strict::is_host;
 use appliance_config::settings::Network;
+use appliance_link::private;
 use http::header::{FORWARDED, HeaderMap, HeaderName, HeaderValue};
 use std::net::{IpAddr, SocketAddr};
 
 pub(crate) const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 pub(crate) const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 pub(crate) const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
-
-/// Prefix of the headers that only proxy and worker exchange.
-pub(crate) const PRIVATE: &str = "x-appliance-";
 
 /// The facts about one request's origin, ready to be sent on.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -102,7 +100,7 @@ fn last<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a [u8]> {
 pub(crate) fn is_forged(name: &HeaderName, trusted: bool) -> bool {
     let name = name.as_str();
     match name.as_bytes()[0] {
-        b'x' if name.starts_with(PRIVATE) => true,
+        b'x' if name.starts_with(private::PREFIX) => true,
         b'x' if name.starts_with("x-forwarded-") || name == "x-real-ip" => !trusted,
         b'f' if name == FORWARDED => !trusted,
         b'p' if name == "proxy" => true,

@@ -4,7 +4,9 @@ use crate::client::Client;
 use crate::forwarded::{Origin, X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PROTO};
 use crate::request_id::X_REQUEST_ID;
 use crate::strict::is_text;
+use crate::told::Told;
 use appliance_link::head::{self, RequestFacts, Response, ResponseFacts};
+use appliance_link::private::is_private;
 use bytes::Bytes;
 use http::header::{
     CONNECTION, CONTENT_LENGTH, HOST, HeaderName, HeaderValue, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
@@ -16,10 +18,11 @@ use pingora::{Error, ErrorType, OrErr, Result};
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 
-/// Writes the payload of a `Request` frame. `length`: the body's, if the client said it; `deadline_ms`: 0 for none.
+/// Writes the payload of a `Request` frame. `target`: as the client sent it; `deadline_ms`: 0 for none.
 pub(crate) fn put_request(
     out: &mut Vec<u8>,
     request: &RequestHeader,
+    target: &[u8],
     origin: &Origin,
     client: &Client,
     id: &HeaderValue,
@@ -31,7 +34,7 @@ pub(crate) fn put_request(
         length,
         deadline_ms,
         method: request.method.as_str().as_bytes(),
-        target: request.raw_path(),
+        target,
         scheme: origin.scheme.as_bytes(),
         peer: origin.address.as_bytes(),
         server: client.server.as_bytes(),
@@ -86,8 +89,9 @@ fn is_of_connection(name: &HeaderName) -> bool {
         || *name == PROXY_CONNECTION
 }
 
-/// The payload of a `Response` frame as pingora's header, without what says where the body ends. Names keep their case.
-pub(crate) fn read_response(payload: &Bytes) -> Result<(Box<ResponseHeader>, Facts)> {
+/// The payload of a `Response` frame as pingora's header, without what says where the body ends and what is not for the
+/// client. Names keep their case.
+pub(crate) fn read_response(payload: &Bytes) -> Result<(Box<ResponseHeader>, Facts, Told)> {
     let garbled = |violation| Error::because(ErrorType::InvalidHTTPHeader, "answer of a worker", violation);
     let read = Response::parse(payload).map_err(garbled)?;
     // Room for the fields that are added to every answer.
@@ -101,16 +105,21 @@ pub(crate) fn read_response(payload: &Bytes) -> Result<(Box<ResponseHeader>, Fac
         // pingora keeps it as text.
         answer.set_reason_phrase(Some(&String::from_utf8_lossy(read.facts.reason)))?;
     }
+    let mut told = Told::default();
     for field in read.fields {
         let (name, value) = field.map_err(garbled)?;
         if is_framing(name) {
+            continue;
+        }
+        if is_private(name) {
+            told.take(name, payload.slice_ref(value));
             continue;
         }
         let value = HeaderValue::from_maybe_shared(payload.slice_ref(value))
             .or_err(ErrorType::InvalidHTTPHeader, "answer of a worker")?;
         answer.append_header(payload.slice_ref(name), value)?;
     }
-    Ok((answer, Facts::from(read.facts)))
+    Ok((answer, Facts::from(read.facts), told))
 }
 
 /// Whether an answer can have a body (RFC 9112 section 6.3). Its head may then still tell the length of one.
@@ -151,6 +160,7 @@ fn is_framing(name: &[u8]) -> bool {
 mod tests {
     use super::*;
     use crate::client::Peer;
+    use crate::error::Failure;
     use appliance_link::head::Request;
 
     fn origin() -> Origin {
@@ -172,7 +182,8 @@ mod tests {
         }
         let client = Client::new(Peer::Unix, false, HeaderValue::from_static("10.0.0.1:80"));
         let mut payload = Vec::new();
-        put_request(&mut payload, &request, &origin(), &client, &HeaderValue::from_static("id-1"), 250);
+        let id = HeaderValue::from_static("id-1");
+        put_request(&mut payload, &request, b"/a?b", &origin(), &client, &id, 250);
         let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
         let fields = Request::parse(&payload).unwrap().fields;
         let fields =
@@ -236,7 +247,7 @@ mod tests {
         assert_eq!(values(&fields, "x-forwarded-host"), ["10.0.0.1:80"]);
     }
 
-    fn answer(reason: &[u8], fields: &[(&[u8], &[u8])]) -> Result<(Box<ResponseHeader>, Facts)> {
+    fn answer(reason: &[u8], fields: &[(&[u8], &[u8])]) -> Result<(Box<ResponseHeader>, Facts, Told)> {
         let mut payload = Vec::new();
         let facts = ResponseFacts { status: 200, core: 3, micros: 9, length: Some(5), reason };
         head::put_response(&mut payload, &facts);
@@ -246,17 +257,20 @@ mod tests {
 
     #[test]
     fn an_answer_keeps_its_fields_but_not_those_that_frame_it() {
-        let (header, facts) = answer(
+        let (header, facts, told) = answer(
             b"Fine",
             &[
                 (b"X-CaSe", b"\xff"),
                 (b"Content-Length", b"99"),
                 (b"transfer-encoding", b"chunked"),
                 (b"Connection", b"x"),
+                (b"X-Appliance-Cause", b"exception"),
+                (b"x-appliance-variable", b"a=\r\n"),
             ],
         )
         .unwrap();
         assert_eq!(facts, Facts { core: 3, micros: 9, length: Some(5) });
+        assert_eq!((told.failure(), told.variables.len()), (Some(Failure::AppError), 1));
         assert_eq!((header.headers.len(), header.get_reason_phrase()), (1, Some("Fine")));
         let mut wire = Vec::new();
         header.header_to_h1_wire(&mut wire);

@@ -2,6 +2,7 @@
 //! by `conn.rs`. The methods stand in the order in which a request meets them. It must never contain a rule of its own.
 use crate::access_log::AccessLog;
 use crate::client::{Client, Peer};
+use crate::conn::Arrival;
 use crate::drain::DrainWatch;
 use crate::error::Failure;
 use crate::exchange::{Exchange, client_failure};
@@ -12,7 +13,8 @@ use crate::relay;
 use crate::request_id::{self, RequestIds, X_REQUEST_ID};
 use crate::retry::{Known, Mishap, Route};
 use crate::stats::Stats;
-use crate::strict;
+use crate::target::Target;
+use crate::told::Told;
 use crate::workers::Workers;
 use appliance_config::Settings;
 use async_trait::async_trait;
@@ -25,11 +27,11 @@ use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::modules::http::HttpModules;
 use pingora::proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
 use pingora::upstreams::peer::HttpPeer;
-use pingora::{Error, ErrorSource, ErrorType, OrErr, Result};
+use pingora::{Error, ErrorSource, Result};
 use std::any::Any;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// What all threads of the proxy share.
 pub(crate) struct Shared {
@@ -78,12 +80,8 @@ impl Gateway {
         for name in &forged {
             request.remove_header(name);
         }
-        if let Some((authority, path)) = strict::absolute(request.raw_path()) {
-            let host = HeaderValue::from_bytes(authority)
-                .or_err(ErrorType::InvalidHTTPHeader, "host of the target")?;
-            let path = [if path.starts_with(b"/") { "".as_bytes() } else { b"/" }, path].concat();
+        if let Some(host) = exchange.target.host.take_if(|_| !request.headers.contains_key(HOST)) {
             request.insert_header(HOST, host)?;
-            request.set_raw_path(&path)?;
         }
         if let Some(host) = &origin.host {
             request.insert_header(HOST, host.clone())?;
@@ -136,13 +134,16 @@ impl ProxyHttp for Gateway {
             started: Instant::now(),
             client: self.nobody.clone(),
             id: self.shared.ids.make(),
+            target: Target::default(),
             origin: None,
             route: Route::default(),
             seat: None,
             worker: 0,
             tries: 0,
             progress: Progress::default(),
+            queued: Duration::ZERO,
             app: None,
+            told: Told::default(),
             until_close: false,
             failure: None,
             took: None,
@@ -158,10 +159,10 @@ impl ProxyHttp for Gateway {
         &self,
         _session: &mut Session,
         exchange: &mut Exchange,
-        client: Box<dyn Any + Send + Sync>,
+        arrival: Box<dyn Any + Send + Sync>,
     ) {
-        if let Ok(client) = client.downcast::<Arc<Client>>() {
-            exchange.client = *client;
+        if let Ok(arrival) = arrival.downcast::<Arrival>() {
+            (exchange.client, exchange.target) = (arrival.client, arrival.target);
             exchange.client.set_reached();
         }
     }
@@ -170,7 +171,8 @@ impl ProxyHttp for Gateway {
     /// connection of its own.
     async fn request_filter(&self, session: &mut Session, exchange: &mut Exchange) -> Result<bool> {
         let downstream = session.as_mut();
-        downstream.set_read_timeout(Some(self.shared.settings.timeouts.body));
+        // The stream keeps the time of a body, and better: pingora's would begin anew with each byte.
+        downstream.set_read_timeout(None);
         // HTTP/1.0 knows no interim answers (RFC 9110 section 15.2).
         downstream.set_ignore_info_resp(downstream.req_header().version == Version::HTTP_10);
         exchange.progress.has_body = !downstream.is_body_empty();
@@ -182,8 +184,8 @@ impl ProxyHttp for Gateway {
         Ok(true)
     }
 
-    async fn upstream_peer(&self, _session: &mut Session, exchange: &mut Exchange) -> Result<Box<HttpPeer>> {
-        match self.shared.workers.reserve(&mut exchange.route, |_| true).await {
+    async fn upstream_peer(&self, session: &mut Session, exchange: &mut Exchange) -> Result<Box<HttpPeer>> {
+        match relay::reserve(&self.shared.workers, session, exchange, |_| true).await {
             Ok(seat) => Ok(self.hop.peer(exchange.sit(seat))),
             Err(failure) => exchange.fail(failure),
         }
@@ -231,7 +233,7 @@ impl ProxyHttp for Gateway {
         answer: &mut ResponseHeader,
         exchange: &mut Exchange,
     ) -> Result<()> {
-        exchange.app = hop::take_facts(answer).or(exchange.app);
+        exchange.app = hop::take_facts(answer, &mut exchange.told).or(exchange.app);
         hop::check_answer(&session.req_header().method, answer).map_err(Error::into_up)?;
         exchange.progress.answer_begun =
             !answer.status.is_informational() || answer.status == StatusCode::SWITCHING_PROTOCOLS;
@@ -246,7 +248,6 @@ impl ProxyHttp for Gateway {
     ) -> Result<()> {
         if answer.status == StatusCode::SWITCHING_PROTOCOLS {
             exchange.client.set_upgraded();
-            session.set_read_timeout(None);
         } else if answer.status.is_informational() {
             return Ok(());
         }

@@ -5,13 +5,16 @@
 use crate::access_log::AppTime;
 use crate::client::Client;
 use crate::error::StartError;
-use crate::forwarded::{Origin, PRIVATE, X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PROTO};
+use crate::forwarded::{Origin, X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PROTO};
 use crate::framed;
 use crate::request_id::X_REQUEST_ID;
 use crate::retry::Mishap;
+use crate::told::Told;
 use crate::workers::Seat;
 use crate::{Upstreams, WorkerId};
 use appliance_config::settings::Timeouts;
+use appliance_link::private::PREFIX;
+use bytes::Bytes;
 use http::Method;
 use http::header::{CONTENT_LENGTH, HOST, HeaderName, HeaderValue, TRANSFER_ENCODING};
 use pingora::http::{RequestHeader, ResponseHeader};
@@ -85,10 +88,14 @@ pub(crate) fn put_facts(
     }
 }
 
-/// Takes the private headers out of an answer; what they said of the application.
-pub(crate) fn take_facts(answer: &mut ResponseHeader) -> Option<AppTime> {
+/// Takes the private headers out of an answer; what they said of the application. `told` gets the others.
+pub(crate) fn take_facts(answer: &mut ResponseHeader, told: &mut Told) -> Option<AppTime> {
     let app = answer.headers.get(&X_CORE).and_then(|value| app_time(value.to_str().ok()?));
-    while let Some(name) = answer.headers.keys().find(|name| name.as_str().starts_with(PRIVATE)).cloned() {
+    let is_private = |name: &&HeaderName| name.as_str().starts_with(PREFIX);
+    while let Some(name) = answer.headers.keys().find(is_private).cloned() {
+        for value in answer.headers.get_all(&name) {
+            told.take(name.as_str().as_bytes(), Bytes::copy_from_slice(value.as_bytes()));
+        }
         answer.remove_header(&name);
     }
     app
@@ -159,10 +166,18 @@ mod tests {
     #[test]
     fn private_answer_headers_are_taken_out() {
         let mut answer = ResponseHeader::build(200, None).unwrap();
-        for (name, value) in [("X-Appliance-Core", "17 1100"), ("x-appliance-other", "x"), ("x-app", "y")] {
+        for (name, value) in [
+            ("X-Appliance-Core", "17 1100"),
+            ("x-appliance-other", "x"),
+            ("x-appliance-variable", "a=1"),
+            ("x-appliance-variable", "b=2"),
+            ("x-app", "y"),
+        ] {
             answer.append_header(name, value).unwrap();
         }
-        assert_eq!(take_facts(&mut answer), Some(AppTime { core: 17, micros: 1100 }));
+        let mut told = Told::default();
+        assert_eq!(take_facts(&mut answer, &mut told), Some(AppTime { core: 17, micros: 1100 }));
+        assert_eq!(told.variables, ["a=1", "b=2"]);
         assert_eq!(answer.headers.keys().map(HeaderName::as_str).collect::<Vec<_>>(), ["x-app"]);
         assert_eq!(app_time("17"), None);
         assert_eq!(app_time("-1 5"), None);

@@ -27,6 +27,7 @@ mod hop;
 mod inbox;
 mod line;
 mod link;
+mod patience;
 mod relay;
 mod request_id;
 mod retry;
@@ -36,6 +37,8 @@ mod socket;
 mod stats;
 mod stream;
 mod strict;
+mod target;
+mod told;
 mod upload;
 mod workers;
 

@@ -1,6 +1,7 @@
 //! Carries one request over the link: picks a worker, sends head and body as the client and the windows allow, and passes the
 //! answer on; again at another worker where `retry.rs` allows it. Called from pingora's request filter: pingora has read the
 //! request and frames the answer. It must never hold more of a body than a window.
+use crate::WorkerId;
 use crate::access_log::AppTime;
 use crate::error::Failure;
 use crate::exchange::{Exchange, client_failure};
@@ -10,7 +11,9 @@ use crate::inbox::{End, Event};
 use crate::line::{Line, Refusal, Stream};
 use crate::request_id::X_REQUEST_ID;
 use crate::retry::Mishap;
+use crate::stream::ClientStream;
 use crate::upload::Upload;
+use crate::workers::{Seat, Workers};
 use appliance_link::{Reason, frame, head};
 use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, EXPECT, TRANSFER_ENCODING};
@@ -20,7 +23,7 @@ use pingora::proxy::Session;
 use pingora::{Error, Result};
 use std::future::poll_fn;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::time::timeout;
 
 /// What ends a try before the answer is complete.
@@ -39,6 +42,33 @@ impl From<Box<Error>> for Trouble {
     }
 }
 
+/// A place for the next try of a request, unless its client leaves while it waits for one.
+pub(crate) async fn reserve(
+    workers: &Arc<Workers>,
+    session: &Session,
+    exchange: &mut Exchange,
+    is_up: impl Fn(WorkerId) -> bool,
+) -> Result<Seat, Failure> {
+    let since = Instant::now();
+    let seat = tokio::select! {
+        biased;
+        seat = workers.reserve(&mut exchange.route, is_up) => seat,
+        () = gone(session) => Err(Failure::ClientGone),
+    };
+    exchange.queued += since.elapsed();
+    seat
+}
+
+/// Waits until the client has left.
+async fn gone(session: &Session) {
+    let connection = session.as_ref().as_http1().map(|http| http.stream().as_any());
+    match connection.and_then(|stream| stream.downcast_ref::<ClientStream>()) {
+        Some(stream) => stream.gone().await,
+        // `conn.rs` gives pingora nothing else.
+        None => std::future::pending().await,
+    }
+}
+
 /// Serves the request; an error means that it failed, and `exchange.failure` says how.
 pub(crate) async fn serve(gateway: &Gateway, session: &mut Session, exchange: &mut Exchange) -> Result<()> {
     let workers = &gateway.shared.workers;
@@ -46,7 +76,7 @@ pub(crate) async fn serve(gateway: &Gateway, session: &mut Session, exchange: &m
     let mut relay = Relay { gateway, session, exchange, upload, left: None };
     loop {
         let is_up = |worker| gateway.links.is_up(worker);
-        match workers.reserve(&mut relay.exchange.route, is_up).await {
+        match reserve(workers, relay.session, relay.exchange, is_up).await {
             Ok(seat) => relay.exchange.sit(seat),
             Err(failure) => return relay.exchange.fail(failure),
         };
@@ -65,6 +95,15 @@ pub(crate) async fn serve(gateway: &Gateway, session: &mut Session, exchange: &m
             }
         }
     }
+}
+
+/// What the client does next: it sends a piece of its body, if that is awaited, or leaves.
+async fn hear(session: &mut Session, is_awaited: bool) -> Result<Bytes, Trouble> {
+    if is_awaited {
+        return Ok(session.as_mut().read_request_body().await?.unwrap_or_default());
+    }
+    gone(session).await;
+    Err(Trouble::Request(Failure::ClientGone))
 }
 
 /// One request and what it travels with.
@@ -109,6 +148,12 @@ impl Relay<'_> {
                     stream.consume(count);
                 }
                 Event::Reset(Reason::Refused) => return Err(Trouble::Worker(Mishap::Unread)),
+                // These have been executed, whatever came of it.
+                Event::Reset(Reason::Raised) => return Err(Trouble::Request(Failure::AppError)),
+                Event::Reset(Reason::Cut) if self.exchange.progress.answer_begun => {
+                    return Err(Trouble::Request(Failure::ShortBody));
+                }
+                Event::Reset(Reason::Cut) => return Err(Trouble::Request(Failure::AppCut)),
                 Event::Reset(_) | Event::Lost(End::Closed) => {
                     let may_have_run = !announce || stream.has_entered();
                     return Err(self.failed(if may_have_run { Mishap::Died } else { Mishap::Unread }));
@@ -121,7 +166,13 @@ impl Relay<'_> {
     /// A stream to the worker at which the request has its seat, with the request's head on its way.
     async fn stream(&mut self, announce: bool) -> Result<Stream, Trouble> {
         loop {
-            let line = self.line().await.map_err(Trouble::Worker)?;
+            let since = Instant::now();
+            let line = tokio::select! {
+                biased;
+                line = self.line() => line.map_err(Trouble::Worker)?,
+                () = gone(self.session) => return Err(Trouble::Request(Failure::ClientGone)),
+            };
+            self.exchange.queued += since.elapsed();
             match self.open(&line, announce) {
                 Ok(stream) => return Ok(stream),
                 // It has ended meanwhile; there is another one soon.
@@ -164,8 +215,9 @@ impl Relay<'_> {
             limit.map_or(0, |limit| u32::try_from(limit.as_millis()).unwrap_or(u32::MAX).max(1));
         // A longer one would cost the whole link: a client must not be able to make it, say by a `Host` that is sent twice.
         let most = self.gateway.shared.settings.limits.header_bytes + head::REQUEST_ROOM;
+        let (client, id, target) = (&self.exchange.client, &self.exchange.id, self.exchange.target(request));
         line.open(flags, most, |out| {
-            framed::put_request(out, request, origin, &self.exchange.client, &self.exchange.id, deadline_ms);
+            framed::put_request(out, request, target, origin, client, id, deadline_ms);
         })
     }
 
@@ -193,22 +245,18 @@ impl Relay<'_> {
     /// Whatever comes first: an event, a piece of the body to send, or one to read. `None`: not an event.
     async fn step(&mut self, stream: &Stream) -> Result<Option<Event>, Trouble> {
         let Self { session, upload, .. } = self;
-        let session = session.as_mut();
         tokio::select! {
             biased;
             event = poll_fn(|cx| stream.poll_next(cx)) => return Ok(Some(event)),
             room = poll_fn(|cx| stream.poll_ready(cx)), if upload.has_next() => upload.send(stream, room),
-            read = session.read_body_or_idle(upload.is_complete()), if !upload.has_next() => {
-                let piece = read?.unwrap_or_default();
-                upload.take(piece, session.is_body_done());
-            }
+            piece = hear(session, upload.awaits_client()) => upload.take(piece?, session.as_mut().is_body_done()),
         }
         Ok(None)
     }
 
     /// Passes the head of an answer on; whether it is the final one.
     async fn begin_answer(&mut self, payload: &Bytes, end: bool, more: bool) -> Result<bool, Trouble> {
-        let Ok((mut answer, facts)) = framed::read_response(payload) else {
+        let Ok((mut answer, facts, told)) = framed::read_response(payload) else {
             return Err(Trouble::Worker(Mishap::Garbled));
         };
         if answer.status == StatusCode::SWITCHING_PROTOCOLS {
@@ -220,6 +268,7 @@ impl Relay<'_> {
             self.frame(&mut answer, facts.length, end)?;
             self.exchange.progress.answer_begun = true;
             self.exchange.app = Some(AppTime { core: facts.core, micros: facts.micros });
+            self.exchange.told = told;
             answer.insert_header(X_REQUEST_ID, self.exchange.id.clone())?;
             if self.exchange.until_close || self.gateway.drain.has_begun() {
                 self.session.as_mut().set_keepalive(None);

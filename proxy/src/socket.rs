@@ -3,7 +3,7 @@ use std::io;
 use std::os::fd::{AsRawFd, RawFd};
 use std::pin::Pin;
 use std::task::{Context, Poll};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
 #[derive(Debug)]
@@ -18,6 +18,19 @@ impl Socket {
         match self {
             Self::Tcp(tcp) => tcp.readable().await,
             Self::Unix(unix) => unix.readable().await,
+        }
+    }
+
+    /// Waits until the peer has closed its side, although bytes that it sent before may be unread. The kernel can only tell
+    /// when it has them all: not of a peer that sent more than it takes.
+    pub(crate) async fn closed(&self) {
+        // Nobody asks the kernel for urgent data, so of what stands for this interest only the end can come.
+        let ready = match self {
+            Self::Tcp(tcp) => tcp.ready(Interest::PRIORITY).await,
+            Self::Unix(unix) => unix.ready(Interest::PRIORITY).await,
+        };
+        if ready.is_ok_and(|ready| !ready.is_read_closed()) {
+            std::future::pending::<()>().await;
         }
     }
 

@@ -14,7 +14,8 @@ pub(crate) struct Stats {
     pub(crate) requests: AtomicU64,
     /// Further tries at another worker or connection.
     pub(crate) retries: AtomicU64,
-    /// Requests that the proxy answered with 5xx, or whose answer was cut.
+    /// Requests that failed: those that the proxy or a worker answered with 5xx instead of the application, also because of
+    /// its exception, and those whose answer was cut.
     pub(crate) errors: AtomicU64,
 }
 

@@ -3,7 +3,9 @@
 //! from it and lends it to pingora for one request at a time. It must never interpret a header.
 use crate::client::Client;
 use crate::framing::Body;
+use crate::patience::Patience;
 use crate::socket::Socket;
+use appliance_config::settings::Pace;
 use async_trait::async_trait;
 use bytes::{Buf, BytesMut};
 use pingora::protocols::raw_connect::ProxyDigest;
@@ -38,8 +40,9 @@ pub(crate) struct ClientStream {
     client: Arc<Client>,
     /// Received, but not part of the request that pingora is serving.
     inbound: BytesMut,
-    /// What is still to come of the body of that request.
+    /// What is still to come of the body of that request, and how long it is waited for.
     body: Body,
+    patience: Patience,
     /// Accepted from pingora; the first `sent` bytes have left.
     outbound: Vec<u8>,
     sent: usize,
@@ -55,14 +58,15 @@ struct Stall {
 }
 
 impl ClientStream {
-    /// `write_timeout`: longest time without progress while an answer leaves.
-    pub(crate) fn new(socket: Socket, client: Arc<Client>, write_timeout: Duration) -> Self {
+    /// `pace`: how slowly a body may come; `write_timeout`: longest time without progress while an answer leaves.
+    pub(crate) fn new(socket: Socket, client: Arc<Client>, pace: Pace, write_timeout: Duration) -> Self {
         let stall = Stall { limit: write_timeout, timer: None };
         Self {
             socket,
             client,
             inbound: BytesMut::new(),
             body: Body::NONE,
+            patience: Patience::new(pace),
             outbound: Vec::new(),
             sent: 0,
             stall,
@@ -104,12 +108,19 @@ impl ClientStream {
     pub(crate) fn begin(&mut self, head: usize, body: Body) -> Result<BytesMut, crate::error::Failure> {
         self.body = body;
         let of_body = self.body.take(&self.inbound[head..])?;
+        self.patience.begin(of_body as u64);
         let lent = self.inbound.split_to(head + of_body);
         if self.inbound.is_empty() {
             // Gives pingora the only handle on the memory: it can then append without a copy.
             self.inbound = BytesMut::new();
         }
         Ok(lent)
+    }
+
+    /// Waits until the client has left, also if it has sent more before. One that only closed its side counts, as it does
+    /// elsewhere (nginx's 499): nearly always it is a client that does not want the answer any more.
+    pub(crate) async fn gone(&self) {
+        self.socket.closed().await;
     }
 
     /// Whether the client may still be sending something that nobody will read.
@@ -219,7 +230,9 @@ impl AsyncRead for ClientStream {
             return this.poll_gone(cx);
         }
         let before = into.filled().len();
-        ready!(Pin::new(&mut this.socket).poll_read(cx, into))?;
+        let read = Pin::new(&mut this.socket).poll_read(cx, into);
+        let read = read.map_ok(|()| into.filled().len() - before);
+        ready!(this.patience.poll(cx, read))?;
         let fresh = &into.filled()[before..];
         let of_body = this.body.take(fresh).map_err(io::Error::other)?;
         this.inbound.extend_from_slice(&fresh[of_body..]);

@@ -54,11 +54,6 @@ impl Upload {
         self.kept.is_some()
     }
 
-    /// Whether the client has sent all of it.
-    pub(crate) fn is_complete(&self) -> bool {
-        self.is_complete
-    }
-
     /// Whether nothing has been read.
     pub(crate) fn is_untouched(&self) -> bool {
         self.kept.as_ref().is_some_and(Vec::is_empty)
@@ -167,7 +162,7 @@ mod tests {
         for _ in 0..2 {
             upload.rewind();
             assert_eq!(sent(&mut upload, 10), [(10, false), (5, false), (5, true)]);
-            assert!(upload.is_replayable() && upload.is_complete());
+            assert!(upload.is_replayable() && !upload.awaits_client());
         }
     }
 

@@ -7,6 +7,8 @@ use crate::http::encode;
 use crate::http::plan::{Answer as Facts, Body, Length, Plan};
 use crate::{CoreId, Request};
 use appliance_link::head::{self as link, MOST_RESPONSE, ResponseFacts};
+use appliance_link::private;
+pub use appliance_link::private::Cause;
 
 /// Bodies up to this size leave with their head in one piece.
 pub const TOGETHER: usize = 16 * 1024;
@@ -15,8 +17,9 @@ const CORE_HEADER: &[u8] = b"x-appliance-core";
 /// The private header by which the proxy names the client; its presence says that the proxy wants to know our side.
 pub const PEER_HEADER: &str = "x-appliance-peer";
 
-/// Room that the head of an answer must leave for what is added at its end: the date and the framing.
-const END_OF_HEAD: usize = 256;
+/// Room that the head of an answer must leave for what is added beside the application's headers: the date, the framing, and
+/// what the proxy is told.
+const END_OF_HEAD: usize = 8 * 1024;
 
 /// What an answer is written as.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,6 +34,8 @@ enum Wire {
 #[derive(Debug)]
 pub struct Opening {
     wire: Wire,
+    /// The proxy reads it, and takes out what is not for the client.
+    is_for_proxy: bool,
     out: Vec<u8>,
     status: u16,
     declared: Declared,
@@ -41,7 +46,9 @@ impl Opening {
     pub fn new(request: &Request, core: CoreId, status: &[u8]) -> Result<Opening, Invalid> {
         let code = declared::status(status)?;
         let mut out = Vec::with_capacity(512);
-        let wire = if request.received.head.facts().is_some() { Wire::Link } else { Wire::Http };
+        let head = &request.received.head;
+        let wire = if head.facts().is_some() { Wire::Link } else { Wire::Http };
+        let is_for_proxy = wire == Wire::Link || (request.peer.trusted && head.header(PEER_HEADER).is_some());
         match wire {
             Wire::Http => encode::status_line(&mut out, status),
             // Three digits and a space stand before the reason.
@@ -55,7 +62,7 @@ impl Opening {
                 link::put_response(&mut out, &facts);
             }
         }
-        Ok(Opening { wire, out, status: code, declared: Declared::default() })
+        Ok(Opening { wire, is_for_proxy, out, status: code, declared: Declared::default() })
     }
 
     /// Adds one of the application's headers.
@@ -67,6 +74,22 @@ impl Opening {
             return Err(Invalid::TooLarge(MOST_RESPONSE));
         }
         Ok(())
+    }
+
+    /// Tells the proxy why this answer is not the application's own.
+    pub fn cause(&mut self, cause: Cause) {
+        if self.is_for_proxy {
+            self.put(private::CAUSE.as_bytes(), cause.word().as_bytes());
+        }
+    }
+
+    /// Tells the proxy what the access log is to say of this request; only the first [`private::MOST_VARIABLES`] count.
+    pub fn variables<'a>(&mut self, variables: impl IntoIterator<Item = (&'a [u8], &'a [u8])>) {
+        if self.is_for_proxy {
+            for (key, value) in variables.into_iter().take(private::MOST_VARIABLES) {
+                self.put(private::VARIABLE.as_bytes(), &private::variable(key, value));
+            }
+        }
     }
 
     fn put(&mut self, name: &[u8], value: &[u8]) {
@@ -106,7 +129,7 @@ impl Opening {
         match self.wire {
             Wire::Http => {
                 encode::framing(&mut self.out, &plan);
-                if request.peer.trusted && head.header(PEER_HEADER).is_some() {
+                if self.is_for_proxy {
                     let time = format!("{} {}", core.index, micros());
                     encode::header(&mut self.out, CORE_HEADER, time.as_bytes());
                 }

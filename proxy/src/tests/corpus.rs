@@ -6,9 +6,6 @@ use appliance_config::settings::Limits;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 
-/// Valid requests that pingora cannot keep as they are.
-const REFUSED_HERE: [&str; 2] = ["013-browser-query", "021-absolute-case"];
-
 fn limits(limits: &mut Limits) {
     (limits.request_line, limits.header_bytes, limits.headers, limits.body) =
         (8 << 10, 64 << 10, 100, 16 << 20);
@@ -53,9 +50,6 @@ fn valid_requests_pass_and_end_where_the_worker_says() {
     let mut ours = crate::tests::harness::settings().limits;
     limits(&mut ours);
     for (name, bytes, expected) in cases("valid", "expect") {
-        if REFUSED_HERE.contains(&name.as_str()) {
-            continue;
-        }
         let (mut rest, mut requests) = (&bytes[..], 0);
         while !rest.is_empty() {
             let passed = HeadCheck::default().advance(rest, &ours);

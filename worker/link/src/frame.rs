@@ -57,10 +57,12 @@ pub enum Reason {
     Refused = 1,
     /// The client has left, or was too slow.
     Gone = 2,
-    /// The answer will never be complete.
+    /// The application ended its answer too early, or gave none.
     Cut = 3,
     /// Anything else.
     Failed = 4,
+    /// The application raised an exception, and its answer will never be complete.
+    Raised = 5,
 }
 
 /// The header of a frame that has arrived whole.
@@ -197,6 +199,7 @@ impl Reason {
             1 => Reason::Refused,
             2 => Reason::Gone,
             3 => Reason::Cut,
+            5 => Reason::Raised,
             _ => Reason::Failed,
         }
     }
@@ -318,6 +321,8 @@ mod tests {
     fn every_kind_comes_back_as_it_was_sent() {
         let mut reset = Vec::new();
         put_reset(&mut reset, 7, Reason::Refused);
+        let mut raised = Vec::new();
+        put_reset(&mut raised, 7, Reason::Raised);
         let mut window = Vec::new();
         put_window(&mut window, 7, 70_000);
         for (bytes, expected) in [
@@ -328,6 +333,7 @@ mod tests {
             (made(Kind::Response, 7, END, b"h"), Frame::Response { stream: 7, end: true, head: b"h" }),
             (made(Kind::Data, 7, 0, b"body"), Frame::Data { stream: 7, end: false, bytes: b"body" }),
             (reset, Frame::Reset { stream: 7, reason: Reason::Refused }),
+            (raised, Frame::Reset { stream: 7, reason: Reason::Raised }),
             (window, Frame::Window { stream: 7, credit: 70_000 }),
             (made(Kind::Ping, 0, ACK, b"12345678"), Frame::Ping { ack: true, token: *b"12345678" }),
             (made(Kind::GoAway, 0, 0, b""), Frame::GoAway),

@@ -14,6 +14,7 @@
 //! - [`head`]: the payloads of `Request` and `Response`.
 //! - [`stream`]: what may come and go on one stream, and how much: the states and the windows.
 //! - [`outbox`]: frames on their way out, gathered for one `writev`; small ones overtake bulk.
+//! - [`private`]: fields of an answer's head that only the two sides see.
 //! - [`hello`]: the first bytes of each side.
 //! - [`violation`]: what the other side did wrong. A violation ends the link, and only that link.
 #![forbid(unsafe_code)]
@@ -22,6 +23,7 @@ pub mod frame;
 pub mod head;
 pub mod hello;
 pub mod outbox;
+pub mod private;
 pub mod stream;
 pub mod violation;
 

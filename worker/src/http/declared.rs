@@ -3,6 +3,7 @@
 //! Nothing is repaired: a line break in a header is somebody's attempt to write a second answer.
 
 use super::grammar::{decimal, is_token, is_value, list};
+use appliance_link::private::is_private;
 use thiserror::Error;
 
 /// An answer that cannot be sent as the application gave it. The request ends with a 500, the sentence goes to the log.
@@ -23,6 +24,11 @@ pub enum Invalid {
     /// The header belongs to the server (RFC 9110 section 7.6.1).
     #[error("header \"{0}\" is about the connection, which is the server's business; leave it out")]
     HopByHop(String),
+    /// The name is one of those that tell the proxy something.
+    #[error(
+        "header \"{0}\": names that begin with \"X-Appliance-\" are the server's own; choose another one"
+    )]
+    Private(String),
     /// The length is not a number.
     #[error("header \"{0}\": the value is not a number of bytes in decimal digits")]
     Length(String),
@@ -60,6 +66,7 @@ impl Declared {
         }
         let is = |other: &[u8]| name.eq_ignore_ascii_case(other);
         match name.len() {
+            _ if is_private(name) => return Err(Invalid::Private(printable(name))),
             4 if is(b"date") => self.date = true,
             10 if is(b"connection") => {
                 self.take_connection(name, value)?;
@@ -176,6 +183,14 @@ mod tests {
             assert_eq!(take(name, "chunked"), Err(Invalid::HopByHop(name.into())));
         }
         assert_eq!(take("Connection", "Upgrade"), Err(Invalid::HopByHop("Connection".into())));
+    }
+
+    #[test]
+    fn what_the_proxy_is_told_is_not_the_application_s() {
+        for name in ["X-Appliance-Core", "x-appliance-cause", "X-APPLIANCE-X"] {
+            assert_eq!(take(name, "1"), Err(Invalid::Private(name.into())));
+        }
+        assert_eq!(take("X-Application", "1"), Ok(true));
     }
 
     #[test]

@@ -272,6 +272,7 @@ impl Call {
         let invalid = |error: Invalid| PyValueError::new_err(error.to_string());
         let status = raw::latin1_bytes(status)?;
         let mut opening = Opening::new(&self.request, self.core, &status).map_err(invalid)?;
+        self.put_variables(&mut opening);
         for item in headers {
             let wrong =
                 |_| PyTypeError::new_err("start_response(): a header is not a (str, str) tuple (PEP 3333)");
@@ -279,6 +280,11 @@ impl Call {
             opening.header(&raw::latin1_bytes(&name)?, &raw::latin1_bytes(&value)?).map_err(invalid)?;
         }
         Ok(opening)
+    }
+
+    /// What `uwsgi.set_logvar` has noted so far goes with the head of the answer.
+    pub(super) fn put_variables(&self, opening: &mut Opening) {
+        opening.variables(self.logvars.borrow().iter().map(|(key, value)| (&**key, &**value)));
     }
 
     /// Sends bytes, which may be the `last` of the answer; waits, and lets the others run, while the client is slower

@@ -6,7 +6,7 @@ use super::start::Spare;
 use crate::host::Worker;
 use crate::{disconnect, greenlet, log};
 use appliance_worker::Outcome;
-use appliance_worker::answer::{Answer, Opening};
+use appliance_worker::answer::{Answer, Cause, Opening};
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList, PyString, PyTuple};
@@ -214,6 +214,8 @@ fn fail(py: Python<'_>, worker: &Worker, call: &Call) -> Outcome {
     }
     let opened =
         Opening::new(&call.request, call.core, b"500 Internal Server Error").and_then(|mut opening| {
+            opening.cause(Cause::Exception);
+            call.put_variables(&mut opening);
             opening.header(b"Content-Type", b"text/plain; charset=utf-8")?;
             Ok(opening)
         });

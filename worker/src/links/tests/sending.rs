@@ -152,10 +152,14 @@ fn an_answer_that_is_cut_never_looks_complete() {
     assert_eq!(bench.link.send(1, core, &[b'x'; MOST_DATA], false), Sent::All);
     bench.link.abort(1, core);
     bench.link.finish(1, core, Outcome::Cut);
-    assert_eq!(bench.sent(), seen(&[(1, "200"), (1, "reset Cut")]));
+    assert_eq!(bench.sent(), seen(&[(1, "200"), (1, "reset Raised")]));
     let core = bench.serve(2);
     bench.link.finish(2, core, Outcome::Keep);
     assert_eq!(bench.sent(), seen(&[(2, "reset Cut")]), "no answer was begun");
+    let core = bench.serve(3);
+    bench.send_head(3, core);
+    bench.link.finish(3, core, Outcome::Cut);
+    assert_eq!(bench.sent(), seen(&[(3, "200"), (3, "reset Cut")]), "nothing failed, but it is too short");
 }
 
 #[test]
@@ -183,6 +187,8 @@ fn a_request_too_many_is_answered_by_the_server_itself() {
     let read = Response::parse(&bytes[HEADER..][..header.length]).unwrap();
     assert_eq!((read.facts.length, read.facts.reason), (Some(5), &b"Service Unavailable"[..]));
     assert!(read.fields.map(Result::unwrap).any(|field| field == (b"Retry-After", b"1")));
+    let told = Response::parse(&bytes[HEADER..][..header.length]).unwrap().fields.map(Result::unwrap).last();
+    assert_eq!(told, Some((&b"x-appliance-cause"[..], &b"busy"[..])));
     let expected = [
         (1, "503"),
         (1, "data 5 end"),
