@@ -8,6 +8,7 @@ mod harness;
 mod bodies;
 mod cli;
 mod deaths;
+mod django;
 mod examples;
 mod frameworks;
 mod leavers;
