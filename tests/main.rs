@@ -7,6 +7,7 @@ mod harness;
 
 mod bodies;
 mod cli;
+mod crowd;
 mod deaths;
 mod django;
 mod examples;
