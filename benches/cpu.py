@@ -1,4 +1,4 @@
-"""CPU time of process trees, from /proc. Used by measure.py and beside.py; never starts or ends a process.
+"""CPU time of process trees, from /proc. Used by measure.py, beside.py and idle.py; never starts or ends a process.
 
 utime and stime of /proc/PID/stat cover all threads of a process, ended ones too. The kernel derives them from its exact
 run time, so that their sum is right to one tick (10 ms); how it divides into user and system is an estimate.

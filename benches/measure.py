@@ -1,5 +1,5 @@
 """Measures what running servers spend on a request: their CPU time, from /proc, over a number of requests that the load
-client has counted. Used by compare.py, fronts.py and beside.py, which say what is compared and print the tables.
+client has counted. Used by compare.py, fronts.py, beside.py and idle.py, which say what is compared and print the tables.
 
 All servers run at the same time and are measured in turn, round by round, so that a disturbance of the machine meets all of
 them. What counts is user + system time of a server's whole process tree between two readings, divided by the number of

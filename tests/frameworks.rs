@@ -1,40 +1,163 @@
-//! Flask, Django and Tornado from PyPI as people write them, and the core of WSGI on every CPython of this machine.
-use crate::harness::{Setup, default_venv, free_ports, venvs};
+//! Flask, Bottle, Falcon, Tornado and a small Django as people write them, and the core of WSGI on every CPython of this
+//! machine. Django with its admin and a database is in `django`.
+use crate::bodies::{assert_same, pattern};
+use crate::harness::{Answer, Client, DOORS, Doors, Form, Setup, default_venv, free_ports, venvs};
 use serde_json::json;
+use std::fs;
 use std::time::Duration;
 
-#[test]
-fn flask_serves_pages_forms_streams_and_errors() {
-    let appliance = Setup::app("flask_site:app").start();
-    assert_eq!(appliance.get("/").text(), "hello 127.0.0.1 http://test/");
-    let mut client = appliance.client();
+/// Larger than every buffer, and no multiple of one.
+const FILE: usize = 3_000_001;
+
+/// An application of `tests/apps` that keeps files in the folder of the test, where `pattern.bin` lies.
+#[track_caller]
+fn with_files(target: &str) -> Doors {
+    let setup = Setup::app(target);
+    let folder = setup.dir().path().to_owned();
+    fs::write(folder.join("pattern.bin"), pattern(FILE)).unwrap();
+    Doors::open(setup.env("FILES", folder.display()))
+}
+
+/// Sends JSON, which comes back.
+#[track_caller]
+fn assert_json_comes_back(client: &mut Client) {
     let body = r#"{"text": "buy milk"}"#;
-    let head = format!(
-        "POST /json HTTP/1.1\r\nHost: test\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
+    client.send(format!(
+        "POST /json HTTP/1.1\r\nHost: test\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
         body.len()
-    );
-    client.send(head + body);
+    ));
     let answer = client.answer();
     assert_eq!((answer.status, answer.json()), (201, json!({"received": {"text": "buy milk"}})));
-    let file = "x".repeat(300_000);
-    let form = format!(
-        "--b\r\nContent-Disposition: form-data; name=\"name\"\r\n\r\nmilk\r\n--b\r\n\
-         Content-Disposition: form-data; name=\"file\"; filename=\"a.txt\"\r\n\r\n{file}\r\n--b--\r\n"
-    );
-    let head = format!(
-        "POST /form HTTP/1.1\r\nHost: test\r\nContent-Type: multipart/form-data; boundary=b\r\nContent-Length: {}\r\n\r\n",
-        form.len()
-    );
-    client.send(head + &form);
-    assert_eq!(client.answer().json(), json!({"name": "milk", "file": "a.txt", "size": 300_000}));
+}
+
+/// Sends a file by `PUT`, with and without its length, which is then in the folder of the test.
+#[track_caller]
+fn assert_puts_arrive(doors: &Doors, client: &mut Client) {
+    let content = pattern(FILE);
+    for name in ["with-length", "in-chunks"] {
+        let target = format!("/upload?name={name}");
+        if name == "with-length" {
+            client.send(format!("PUT {target} HTTP/1.1\r\nHost: test\r\nContent-Length: {FILE}\r\n\r\n"));
+            client.send(&content);
+        } else {
+            client.send(format!("PUT {target} HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: chunked\r\n\r\n"));
+            for chunk in content.chunks(100_003) {
+                client.send([format!("{:x}\r\n", chunk.len()).as_bytes(), chunk, b"\r\n"].concat());
+            }
+            client.send("0\r\n\r\n");
+        }
+        assert_eq!(client.answer().status / 100, 2);
+        assert_same(&fs::read(doors.appliance.dir().path().join(name)).unwrap(), &content, name);
+    }
+}
+
+/// Submits a form with a file, which is then in the folder of the test.
+#[track_caller]
+fn assert_form_arrives(doors: &Doors, client: &mut Client) {
+    let content = pattern(FILE);
+    let form = Form::default().field("title", "A kettle").file("file", "sent.bin", &content);
+    assert_eq!(form.submit(client, "/upload", "").json()["title"], "A kettle");
+    let saved = doors.appliance.dir().path().join("sent.bin");
+    assert_same(&fs::read(&saved).unwrap(), &content, "the file of the form");
+    fs::remove_file(saved).unwrap();
+}
+
+/// Downloads `pattern.bin`, whole and in part, and learns that it has not changed.
+#[track_caller]
+fn assert_file_is_served(client: &mut Client) {
+    let content = pattern(FILE);
+    let whole = client.get("/files/pattern.bin");
+    assert_same(&whole.body, &content, "the whole file");
+    let part = client.get_with("/files/pattern.bin", "Range: bytes=1000000-2000000\r\n");
+    assert_eq!((part.status, part.header("content-range")), (206, Some("bytes 1000000-2000000/3000001")));
+    assert_same(&part.body, &content[1_000_000..=2_000_000], "a part of the file");
+    let end = client.get_with("/files/pattern.bin", "Range: bytes=-5\r\n");
+    assert_same(&end.body, &content[FILE - 5..], "its end");
+    let beyond = client.get_with("/files/pattern.bin", "Range: bytes=4000000-\r\n");
+    assert_eq!(beyond.status, 416);
+    let changed = |answer: &Answer| answer.header("last-modified").unwrap().to_owned();
+    let since = format!("If-Modified-Since: {}\r\n", changed(&whole));
+    assert_eq!(client.get_with("/files/pattern.bin", &since).status, 304);
+    client.send("HEAD /files/pattern.bin HTTP/1.1\r\nHost: test\r\n\r\n");
+    assert_eq!(client.answer_to_head().header("content-length"), Some("3000001"));
+    assert_eq!(client.get("/files/none.bin").status, 404);
+}
+
+/// A stream arrives line by line, and an exception is a 500 after which the connection goes on.
+#[track_caller]
+fn assert_streams_and_fails(client: &mut Client) {
     assert_eq!(client.get("/stream").text(), "0 /stream\n1 /stream\n2 /stream\n");
-    assert_eq!(client.get("/wait").json(), json!([1, 2]));
-    let cookie = client.get("/session").header("set-cookie").unwrap().split(';').next().unwrap().to_owned();
-    assert_eq!(client.get_with("/session", &format!("Cookie: {cookie}\r\n")).text(), "2");
-    assert_eq!(client.get("/missing").status, 404);
     assert_eq!(client.get("/broken").status, 500);
-    appliance.log.wait_for("ValueError: a bug in a view");
-    assert_eq!(client.get("/").status, 200);
+    assert_eq!(client.get("/stream").status, 200);
+}
+
+#[test]
+fn flask_works_at_both_doors() {
+    let doors = with_files("flask_site:app");
+    for door in DOORS {
+        let mut client = doors.client(door);
+        assert!(client.get("/").text().starts_with("hello 127.0.0.1 http://test/"), "{door:?}");
+        assert_json_comes_back(&mut client);
+        let form = Form::default().field("name", "milk").file("file", "a.txt", &pattern(300_000));
+        let answer = form.submit(&mut client, "/form", "");
+        assert_eq!(answer.json(), json!({"name": "milk", "file": "a.txt", "size": 300_000}), "{door:?}");
+        assert_puts_arrive(&doors, &mut client);
+        assert_file_is_served(&mut client);
+        assert_streams_and_fails(&mut client);
+        assert_eq!(client.get("/wait").json(), json!([1, 2]), "{door:?}");
+        let cookie =
+            client.get("/session").header("set-cookie").unwrap().split(';').next().unwrap().to_owned();
+        assert_eq!(client.get_with("/session", &format!("Cookie: {cookie}\r\n")).text(), "2", "{door:?}");
+        assert_eq!(client.get("/missing").status, 404, "{door:?}");
+    }
+    doors.appliance.log.wait_for("ValueError: a bug in a view");
+}
+
+#[test]
+fn bottle_works_at_both_doors() {
+    let doors = with_files("bottle_site:application");
+    for door in DOORS {
+        let mut client = doors.client(door);
+        assert_json_comes_back(&mut client);
+        assert_form_arrives(&doors, &mut client);
+        assert_file_is_served(&mut client);
+        assert_streams_and_fails(&mut client);
+    }
+    doors.appliance.log.wait_for("ValueError: a bug in a view");
+}
+
+#[test]
+fn falcon_works_at_both_doors() {
+    let doors = with_files("falcon_site:application");
+    for door in DOORS {
+        let mut client = doors.client(door);
+        assert_json_comes_back(&mut client);
+        assert_puts_arrive(&doors, &mut client);
+        assert_form_arrives(&doors, &mut client);
+        assert_file_is_served(&mut client);
+        assert_streams_and_fails(&mut client);
+    }
+    doors.appliance.log.wait_for("ValueError: a bug in a view");
+}
+
+#[test]
+fn many_clients_of_both_doors_do_not_mix() {
+    for target in ["flask_site:app", "falcon_site:application"] {
+        let doors = with_files(target);
+        std::thread::scope(|scope| {
+            for number in 0..8 {
+                let mut client = doors.client(DOORS[number % DOORS.len()]);
+                scope.spawn(move || {
+                    let content = pattern(FILE);
+                    for _ in 0..3 {
+                        assert_json_comes_back(&mut client);
+                        assert_same(&client.get("/files/pattern.bin").body, &content, target);
+                        assert_eq!(client.get("/stream").text(), "0 /stream\n1 /stream\n2 /stream\n");
+                    }
+                });
+            }
+        });
+    }
 }
 
 #[test]

@@ -7,8 +7,10 @@ mod harness;
 
 mod bodies;
 mod cli;
+mod crowd;
 mod deaths;
 mod disconnect;
+mod django;
 mod examples;
 mod frameworks;
 mod leavers;

@@ -1,11 +1,22 @@
-"""A Flask application with the things that Flask applications do."""
+"""A Flask application with the things that Flask applications do. The blueprint serves the files of the folder `FILES`."""
 import asyncio
+import os
+import shutil
 
 import appliance
-from flask import Flask, abort, jsonify, request, session, stream_with_context
+from flask import Blueprint, Flask, abort, jsonify, request, send_from_directory, session, stream_with_context
 
 app = Flask(__name__)
 app.secret_key = "only for this test"
+files = Blueprint("files", __name__, url_prefix="/files")
+
+
+@files.get("/<name>")
+def file(name):
+    return send_from_directory(os.environ["FILES"], name)
+
+
+app.register_blueprint(files)
 
 
 @app.get("/")
@@ -23,6 +34,13 @@ def json():
 def form():
     file = request.files["file"]
     return jsonify(name=request.form["name"], file=file.filename, size=len(file.read()))
+
+
+@app.put("/upload")
+def upload():
+    with open(os.path.join(os.environ["FILES"], request.args["name"]), "wb") as saved:
+        shutil.copyfileobj(request.stream, saved)
+    return "", 204
 
 
 @app.get("/stream")

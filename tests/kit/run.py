@@ -1,12 +1,15 @@
 #!/usr/bin/env python3
 """Runs checks.py against the real `appliance` binary, which it starts once per group of checks.
 
-    run.py --binary target/debug/appliance --venv .venv [GROUP ...]
+    run.py --binary target/debug/appliance --venv .venv [--door proxy|native] [GROUP ...]
+
+The checks go through two doors, at the same time: the proxy, and the listener of the first worker's own, where the worker's
+HTTP parser reads what the clients send.
 
 Every server gets free ports, a directory of its own and the configuration that its group asks for; it is stopped by its
-process id, whatever happens. Checks that cannot pass yet stand in waivers.txt with a reason; a waived check that passes is a
-failure, so that the list never outlives its reasons. The last line is "N passed, N failed, N waived"; the exit status is 0
-if nothing failed. Never starts anything but the binary and checks.py, which must run under a Python that has `websockets`:
+process id, whatever happens. Checks that cannot pass yet stand in waivers.txt with a reason, and those that need a proxy by
+their nature in waivers-native.txt; a waived check that passes is a failure, so that no list outlives its reasons. The last
+line is "N passed, N failed, N waived"; the exit status is 0 if nothing failed. Never starts anything but the binary and checks.py, which must run under a Python that has `websockets`:
 the one that runs this file.
 """
 import argparse
@@ -21,6 +24,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,6 +33,7 @@ START_SECONDS = 60  # importing Tornado on a busy machine takes seconds, not ten
 STOP_SECONDS = 40  # more than timeouts.graceful, 30 s by default
 CHECKS_SECONDS = 300  # the longest group takes about one minute
 POLL_SECONDS = 0.02
+DOORS = ("proxy", "native")
 
 
 @dataclass(frozen=True)
@@ -38,7 +43,7 @@ class Group:
     module: str
     workers: int = 1
     cores: int = 100
-    native: bool = False  # the application listens on native base + worker id
+    native: bool = False  # the application listens by itself, on KIT_NATIVE_BASE + worker id
 
 
 GROUPS = {
@@ -70,12 +75,12 @@ def is_free(port):
     return True
 
 
-def free_ports(count):
-    """The first of `count` neighbouring ports that nobody listens on, below the range the kernel gives to clients."""
+def free_base(count):
+    """A port that is followed by `count` ports that nobody listens on, below the range the kernel gives to clients."""
     for _ in range(1000):
-        first = random.randrange(10000, 32000)
-        if all(is_free(port) for port in range(first, first + count)):
-            return first
+        base = random.randrange(10000, 32000)
+        if all(is_free(port) for port in range(base + 1, base + 1 + count)):
+            return base
     raise Broken(f"found no {count} free ports side by side")
 
 
@@ -92,15 +97,18 @@ def wait_for(condition, seconds, what):
 class Server:
     """One running appliance; use it as a context manager."""
 
-    def __init__(self, options, name, group, folder):
-        self.name, self.group = name, group
-        self.backend_port = free_ports(1)
-        self.native_base = free_ports(group.workers) - 1
-        self.log = folder / f"{name}.log"
+    def __init__(self, options, door, name, folder):
+        self.name, self.group, self.is_native_door = name, GROUPS[name], door == "native"
+        # Side by side: the application's own listeners, those of the engine, the backend.
+        workers = self.group.workers
+        self.native_base = free_base(2 * workers + 1)
+        self.door_base = self.native_base + workers
+        self.backend_port = self.door_base + workers + 1
+        self.log = folder / f"{name}-{door}.log"
         self.command = [
-            str(options.binary), "run", f"{group.module}:application",
+            str(options.binary), "run", f"{self.group.module}:application",
             "--listen", "127.0.0.1:0", "--log-format", "json",
-            "--workers", str(group.workers), "--cores", str(group.cores),
+            "--workers", str(workers), "--cores", str(self.group.cores),
         ]  # fmt: skip
         settings = {
             "app.chdir": str(HERE / "apps"),
@@ -109,6 +117,8 @@ class Server:
             "app.env.KIT_NATIVE_BASE": str(self.native_base),
             "app.env.KIT_SLEEP": str(options.sleep),
         }
+        if self.is_native_door:
+            settings["native.base_port"] = self.door_base
         for key, value in settings.items():
             self.command += ["--set", f"{key}={value}"]
 
@@ -123,7 +133,10 @@ class Server:
         try:
             self.url = wait_for(self.announced_url, START_SECONDS, "the start (a log line with a url)")
             if self.group.native:
-                wait_for(self.native_ports_answer, START_SECONDS, f"listening on ports from {self.native_base + 1} on")
+                self.wait_for_ports(self.native_base)
+            if self.is_native_door:
+                self.wait_for_ports(self.door_base)
+                self.url = f"http://127.0.0.1:{self.door_base + 1}"
         except BaseException:
             self.process.kill()
             self.process.wait()
@@ -143,13 +156,17 @@ class Server:
             raise Broken(f"the server ended with status {self.process.returncode} before it served")
         return None
 
-    def native_ports_answer(self):
-        """Whether every worker's own listener takes connections."""
-        for worker in range(1, self.group.workers + 1):
-            with socket.socket() as probe:
-                if probe.connect_ex(("127.0.0.1", self.native_base + worker)) != 0:
-                    return False
-        return True
+    def wait_for_ports(self, base):
+        """Waits until every worker takes connections on `base` + its id."""
+
+        def all_answer():
+            for worker in range(1, self.group.workers + 1):
+                with socket.socket() as probe:
+                    if probe.connect_ex(("127.0.0.1", base + worker)) != 0:
+                        return False
+            return True
+
+        wait_for(all_answer, START_SECONDS, f"listening on ports from {base + 1} on")
 
     def __exit__(self, *_):
         self.process.send_signal(signal.SIGTERM)
@@ -166,10 +183,14 @@ class Server:
 # ------------------------------------------------------------------ the checks
 
 
-def read_waivers(path):
-    """{check: reason} from lines `check: reason`; everything after # and empty lines do not count."""
+def known_checks():
+    """The names of all checks."""
     known = subprocess.run([sys.executable, HERE / "checks.py", "--list"], capture_output=True, text=True, check=True)
-    names = {line.split()[1] for line in known.stdout.splitlines()}
+    return {line.split()[1] for line in known.stdout.splitlines()}
+
+
+def read_waivers(path, names):
+    """{check: reason} from lines `check: reason`; everything after # and empty lines do not count."""
     waivers = {}
     for number, line in enumerate(path.read_text().splitlines(), 1):
         line = line.partition("#")[0].strip()
@@ -201,34 +222,44 @@ def run_checks(name, server, options):
         yield f"{name}.checks", f"checks.py ended with status {result.returncode}: {result.stderr[-600:]}"
 
 
-def judge(check, why, waivers, counts):
-    """Counts and prints one result."""
+def judge(check, why, waivers):
+    """The verdict on one result, and the line to print."""
     waiver = waivers.get(check)
     if why is None and waiver is None:
-        verdict, text = "passed", f"ok {check}"
-    elif why is None:
-        verdict, text = "failed", f"FAIL {check}: it passes; remove the waiver"
-    elif waiver is None:
-        verdict, text = "failed", f"FAIL {check}: {why}"
-    else:
-        verdict, text = "waived", f"waived {check}: {waiver}"
-    counts[verdict] += 1
-    print("  " + text, flush=True)
+        return "passed", f"ok {check}"
+    if why is None:
+        return "failed", f"FAIL {check}: it passes; remove the waiver"
+    if waiver is None:
+        return "failed", f"FAIL {check}: {why}"
+    return "waived", f"waived {check}: {waiver}"
 
 
-def run_group(name, options, folder, waivers, counts):
-    print(f"{name}:", flush=True)
-    failed_before = counts["failed"]
-    server = Server(options, name, GROUPS[name], folder)
+def run_group(door, name, options, folder, waivers):
+    """Prints the results of one group, all at once, and returns how many there were of each verdict."""
+    server = Server(options, door, name, folder)
+    results = []
     try:
         with server:
-            for check, why in run_checks(name, server, options):
-                judge(check, why, waivers, counts)
+            results += [judge(check, why, waivers) for check, why in run_checks(name, server, options)]
     except (Broken, subprocess.TimeoutExpired) as problem:
-        judge(f"{name}.server", str(problem), waivers, counts)
-    if counts["failed"] > failed_before and options.tail:
+        results.append(judge(f"{name}.server", str(problem), waivers))
+    counts = Counter(verdict for verdict, _ in results)
+    lines = [f"{name}, {door}:", *(f"  {line}" for _, line in results)]
+    if counts["failed"] and options.tail:
         tail = server.log.read_text(errors="replace").splitlines()[-options.tail :]
-        print(f"  the end of {server.log}:", *tail, sep="\n     ", flush=True)
+        lines += [f"  the end of {server.log}:", *(f"     {line}" for line in tail)]
+    print("\n".join(lines), flush=True)
+    return counts
+
+
+def run_door(door, options, folder):
+    """Runs all groups that are wanted through one door; how many results of each verdict there were."""
+    names = known_checks()
+    waivers = read_waivers(HERE / "waivers.txt", names)
+    if door == "native":
+        waivers |= read_waivers(HERE / "waivers-native.txt", names)
+    groups = options.groups or GROUPS
+    return sum((run_group(door, name, options, folder, waivers) for name in groups), Counter())
 
 
 def main():
@@ -236,6 +267,7 @@ def main():
     parser.add_argument("groups", nargs="*", metavar="GROUP", help="default: all of " + ", ".join(GROUPS))
     parser.add_argument("--binary", type=Path, required=True, help="the appliance to test")
     parser.add_argument("--venv", type=Path, required=True, help="virtual environment of the applications")
+    parser.add_argument("--door", choices=DOORS, help="where the checks ask (default: both)")
     parser.add_argument("--sleep", type=float, default=2, help="seconds that seed_sleeper waits (default: %(default)s)")
     parser.add_argument("--tail", type=int, default=15, help="log lines to show of a group that failed")
     options = parser.parse_args()
@@ -245,11 +277,10 @@ def main():
     if unknown := [name for name in options.groups if name not in GROUPS]:
         sys.exit(f"unknown group {unknown[0]}; the groups are {', '.join(GROUPS)}")
 
-    waivers = read_waivers(HERE / "waivers.txt")
-    counts = Counter()
     folder = Path(tempfile.mkdtemp(prefix="appliance-kit-"))
-    for name in options.groups or GROUPS:
-        run_group(name, options, folder, waivers, counts)
+    doors = [options.door] if options.door else DOORS
+    with ThreadPoolExecutor(len(doors)) as pool:
+        counts = sum(pool.map(lambda door: run_door(door, options, folder), doors), Counter())
     if counts["failed"]:
         print(f"logs in {folder}")
     else:
