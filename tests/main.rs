@@ -9,6 +9,7 @@ mod bodies;
 mod cli;
 mod deaths;
 mod examples;
+mod files;
 mod frameworks;
 mod leavers;
 mod link;
