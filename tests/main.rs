@@ -12,6 +12,7 @@ mod deaths;
 mod disconnect;
 mod django;
 mod examples;
+mod files;
 mod frameworks;
 mod leavers;
 mod link;

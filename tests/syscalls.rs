@@ -1,6 +1,6 @@
 //! What a request costs in system calls under load, when many requests can share each of them. Counts, unlike times, are the
 //! same on a busy machine.
-use crate::harness::{Appliance, DEADLINE, Log, Process, Setup, within};
+use crate::harness::{Appliance, Client, DEADLINE, Log, Process, Setup, free_ports, within};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::fs;
@@ -42,19 +42,18 @@ impl Counter {
         Counter { strace, report }
     }
 
-    /// Ends counting; the number of system calls since it began.
+    /// Ends counting; how often this system call was made since it began, or all of them together (`total`).
     #[track_caller]
-    fn calls(mut self) -> f64 {
+    fn calls(mut self, name: &str) -> f64 {
         kill(Pid::from_raw(self.strace.id() as i32), Signal::SIGINT).unwrap();
         let ended = within(DEADLINE, || self.strace.try_wait().unwrap());
         let report = fs::read_to_string(&self.report).unwrap_or_default();
         assert!(ended.is_some(), "strace does not end; it has written {report}");
         // "100.00    0.98    15    62717    343 total": the number of calls is the fourth column.
-        let total = report
-            .lines()
-            .find(|line| line.ends_with(" total"))
-            .and_then(|line| line.split_whitespace().nth(3));
-        total.and_then(|calls| calls.parse().ok()).unwrap_or_else(|| panic!("no total in {report:?}"))
+        assert!(report.contains(" total"), "no total in {report:?}");
+        let is_it = |line: &&str| line.split_whitespace().next_back() == Some(name);
+        let calls = report.lines().find(is_it).and_then(|line| line.split_whitespace().nth(3));
+        calls.map_or(0.0, |calls| calls.parse().unwrap())
     }
 }
 
@@ -86,9 +85,39 @@ fn requests_share_system_calls() {
     load(&appliance);
     let counters = ["proxy", "worker 1"].map(|role| Counter::attach(&appliance, &appliance.process(role)));
     load(&appliance);
-    let [proxy, worker] = counters.map(|counter| counter.calls() / f64::from(CLIENTS * REQUESTS_EACH));
+    let [proxy, worker] = counters.map(|counter| counter.calls("total") / f64::from(CLIENTS * REQUESTS_EACH));
     assert!(
         proxy < PROXY && worker < WORKER,
         "system calls for each request: proxy {proxy:.2} (allowed {PROXY}), worker {worker:.2} (allowed {WORKER})"
     );
+}
+
+#[test]
+fn a_file_is_sent_by_the_kernel_where_nothing_stands_between() {
+    const SIZE: usize = 5_000_000;
+    let setup = Setup::app("files:application");
+    fs::write(setup.dir().path().join("large"), vec![b'x'; SIZE]).unwrap();
+    let files = setup.dir().path().display().to_string();
+    let base = free_ports(2);
+    let appliance = setup.env("FILES", files).set("native.base_port", base).start();
+    let native = std::net::SocketAddr::from(([127, 0, 0, 1], base + 1));
+    let ask = |mut client: Client| {
+        for how in ["buffered", "sendfile/path"] {
+            assert_eq!(client.get(&format!("/{how}?name=large")).body.len(), SIZE);
+        }
+    };
+    ask(appliance.client());
+    for (client, is_direct) in [
+        (Client::tcp(native).unwrap(), true),
+        (appliance.worker_client(1), true),
+        (appliance.client(), false),
+    ] {
+        let counter = Counter::attach(&appliance, &appliance.process("worker 1"));
+        ask(client);
+        assert_eq!(
+            counter.calls("sendfile") >= 2.0,
+            is_direct,
+            "sendfile(2) on a direct connection: {is_direct}"
+        );
+    }
 }

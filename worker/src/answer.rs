@@ -23,11 +23,26 @@ const END_OF_HEAD: usize = 8 * 1024;
 
 /// What an answer is written as.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Wire {
+pub(crate) enum Wire {
     /// Text of HTTP/1.1.
     Http,
     /// Payloads of frames.
     Link,
+}
+
+impl Wire {
+    /// What the answer to this request is written as.
+    pub(crate) fn of(request: &Request) -> Wire {
+        if request.received.head.facts().is_some() { Wire::Link } else { Wire::Http }
+    }
+
+    /// Writes a header field.
+    pub(crate) fn put(self, out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
+        match self {
+            Wire::Http => encode::header(out, name, value),
+            Wire::Link => link::put_field(out, name, value),
+        }
+    }
 }
 
 /// A head that is being written into a buffer.
@@ -46,8 +61,8 @@ impl Opening {
     pub fn new(request: &Request, core: CoreId, status: &[u8]) -> Result<Opening, Invalid> {
         let code = declared::status(status)?;
         let mut out = Vec::with_capacity(512);
+        let wire = Wire::of(request);
         let head = &request.received.head;
-        let wire = if head.facts().is_some() { Wire::Link } else { Wire::Http };
         let is_for_proxy = wire == Wire::Link || (request.peer.trusted && head.header(PEER_HEADER).is_some());
         match wire {
             Wire::Http => encode::status_line(&mut out, status),
@@ -68,7 +83,7 @@ impl Opening {
     /// Adds one of the application's headers.
     pub fn header(&mut self, name: &[u8], value: &[u8]) -> Result<(), Invalid> {
         if self.declared.take(name, value)? {
-            self.put(name, value);
+            self.wire.put(&mut self.out, name, value);
         }
         if self.out.len() > MOST_RESPONSE - END_OF_HEAD {
             return Err(Invalid::TooLarge(MOST_RESPONSE));
@@ -79,7 +94,7 @@ impl Opening {
     /// Tells the proxy why this answer is not the application's own.
     pub fn cause(&mut self, cause: Cause) {
         if self.is_for_proxy {
-            self.put(private::CAUSE.as_bytes(), cause.word().as_bytes());
+            self.wire.put(&mut self.out, private::CAUSE.as_bytes(), cause.word().as_bytes());
         }
     }
 
@@ -87,15 +102,8 @@ impl Opening {
     pub fn variables<'a>(&mut self, variables: impl IntoIterator<Item = (&'a [u8], &'a [u8])>) {
         if self.is_for_proxy {
             for (key, value) in variables.into_iter().take(private::MOST_VARIABLES) {
-                self.put(private::VARIABLE.as_bytes(), &private::variable(key, value));
+                self.wire.put(&mut self.out, private::VARIABLE.as_bytes(), &private::variable(key, value));
             }
-        }
-    }
-
-    fn put(&mut self, name: &[u8], value: &[u8]) {
-        match self.wire {
-            Wire::Http => encode::header(&mut self.out, name, value),
-            Wire::Link => link::put_field(&mut self.out, name, value),
         }
     }
 
@@ -137,7 +145,7 @@ impl Opening {
             }
             Wire::Link => link::amend_response(&mut self.out, micros(), plan.length()),
         }
-        (Answer::new(self.wire, plan), self.out)
+        (Answer::new(self.wire, self.status, plan), self.out)
     }
 }
 
@@ -145,18 +153,20 @@ impl Opening {
 #[derive(Debug)]
 pub struct Answer {
     wire: Wire,
+    status: u16,
     plan: Plan,
     length: Option<Length>,
     dropped: u64,
 }
 
-/// A piece of body, as it goes on the wire: `before`, then the content, then `after`.
+/// A piece of body, as it goes on the wire: `before`, then the content, then `after`. Of a file the content is a number of
+/// bytes.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Piece<'a> {
+pub struct Piece<C> {
     /// The size of a chunk.
     pub before: Vec<u8>,
     /// As much of the content as may be sent.
-    pub content: &'a [u8],
+    pub content: C,
     /// The end of a chunk.
     pub after: &'static [u8],
     /// The body has come to its announced length with this piece.
@@ -164,31 +174,42 @@ pub struct Piece<'a> {
 }
 
 impl Answer {
-    fn new(wire: Wire, plan: Plan) -> Answer {
+    fn new(wire: Wire, status: u16, plan: Plan) -> Answer {
         let length = match plan.body {
             Body::Length(n) => Some(Length::new(n)),
             _ => None,
         };
-        Answer { wire, plan, length, dropped: 0 }
+        Answer { wire, status, plan, length, dropped: 0 }
+    }
+
+    /// The status code.
+    pub fn status(&self) -> u16 {
+        self.status
     }
 
     /// Frames a piece of the body. Content that the framing has no room for is dropped and counted.
-    pub fn piece<'a>(&mut self, content: &'a [u8]) -> Piece<'a> {
+    pub fn piece<'a>(&mut self, content: &'a [u8]) -> Piece<&'a [u8]> {
+        let Piece { before, content: allowed, after, last } = self.piece_of(content.len());
+        Piece { before, content: &content[..allowed], after, last }
+    }
+
+    /// The same for `count` bytes that are somewhere else.
+    pub fn piece_of(&mut self, count: usize) -> Piece<usize> {
         let mut before = Vec::new();
         let (allowed, after) = match (&mut self.length, self.plan.body) {
-            (Some(length), _) => (length.take(content.len()), &b""[..]),
+            (Some(length), _) => (length.take(count), &b""[..]),
             (None, Body::None { .. }) => (0, &b""[..]),
-            (None, Body::Chunked) if self.wire == Wire::Http && !content.is_empty() => {
-                encode::chunk_size(&mut before, content.len());
-                (content.len(), encode::CHUNK_END)
+            (None, Body::Chunked) if self.wire == Wire::Http && count > 0 => {
+                encode::chunk_size(&mut before, count);
+                (count, encode::CHUNK_END)
             }
-            (None, _) => (content.len(), &b""[..]),
+            (None, _) => (count, &b""[..]),
         };
         if self.length.is_some() {
-            self.dropped += (content.len() - allowed) as u64;
+            self.dropped += (count - allowed) as u64;
         }
         let last = self.length.is_some_and(|length| length.missing() == 0);
-        Piece { before, content: &content[..allowed], after, last }
+        Piece { before, content: allowed, after, last }
     }
 
     /// Whether no byte follows the head.
@@ -240,7 +261,7 @@ mod tests {
     fn on(wire: Wire, declared: Option<u64>, status: u16) -> Answer {
         let version = crate::http::Version::Http11;
         let facts = Facts { version, head_only: false, status, declared, whole: None, keep_alive: true };
-        Answer::new(wire, facts.plan())
+        Answer::new(wire, status, facts.plan())
     }
 
     #[test]
@@ -266,6 +287,15 @@ mod tests {
     }
 
     #[test]
+    fn bytes_of_a_file_are_framed_like_others() {
+        let piece = answer(None, 200).piece_of(1 << 20);
+        assert_eq!((&*piece.before, piece.content, piece.after), (&b"100000\r\n"[..], 1 << 20, &b"\r\n"[..]));
+        let mut answer = answer(Some(5), 200);
+        let piece = answer.piece_of(9);
+        assert_eq!((piece.content, piece.last, answer.dropped()), (5, true, 4));
+    }
+
+    #[test]
     fn an_answer_without_body_sends_none() {
         let mut answer = answer(Some(3), 304);
         assert_eq!(answer.piece(b"abc").content, b"");
@@ -276,7 +306,7 @@ mod tests {
     #[test]
     fn a_stream_needs_no_framing_but_knows_its_last_piece() {
         let mut answer = on(Wire::Link, None, 200);
-        let plain = |content, last| Piece { before: Vec::new(), content, after: b"", last };
+        let plain = |content: &'static [u8], last| Piece { before: Vec::new(), content, after: b"", last };
         assert_eq!(answer.piece(b"abc"), plain(b"abc", false));
         assert_eq!(answer.end(), b"");
         let mut answer = on(Wire::Link, Some(5), 200);

@@ -43,6 +43,8 @@ pub struct Request {
     pub peer: Rc<Peer>,
     /// When it was complete enough to run.
     pub arrived: Instant,
+    /// Number of the request among those that this worker has begun, from 1; 0 before.
+    pub number: u64,
     /// After this nobody waits for the answer any more, so it is not begun; `None`: no limit.
     pub deadline: Option<Instant>,
     pub(crate) place: crate::engine::Place,

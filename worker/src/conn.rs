@@ -19,7 +19,7 @@ mod exchange;
 mod receiving;
 mod terms;
 use arrival::Arrival;
-pub use terms::{BodyRead, Context, Outcome, Rules, Sent, Step, Stream};
+pub use terms::{BodyRead, Context, FileSent, Outcome, Rules, Sent, Step, Stream};
 
 /// How long a closed connection goes on discarding input, so that the kernel does not reset it before the peer has read
 /// our last words (nginx `lingering_timeout`).
@@ -140,7 +140,8 @@ impl<S: Stream> Conn<S> {
     pub fn on_writable(&mut self, cx: &mut Context<'_>) -> Step {
         let before = self.unsent();
         if before == 0 {
-            return Step::Wait;
+            // Whoever sends a file waits for room without anything of it in our buffer.
+            return if std::mem::take(&mut self.wants_room) { Step::Wake } else { Step::Wait };
         }
         self.flush();
         let left = self.unsent();

@@ -136,6 +136,8 @@ pub struct Engine {
     unsent: RefCell<Vec<ConnId>>,
     scratch: RefCell<Box<[u8]>>,
     generation: Cell<u32>,
+    /// Requests that applications have been entered with.
+    begun: Cell<u64>,
     /// When this turn began.
     now: Cell<Instant>,
     /// When a core last gave the loop back.
@@ -181,6 +183,7 @@ impl Engine {
             unsent: RefCell::default(),
             scratch: RefCell::new(vec![0; SCRATCH].into_boxed_slice()),
             generation: Cell::new(0),
+            begun: Cell::new(0),
             now: Cell::new(now),
             latest: Cell::new(now),
             flushed: Cell::new(now),

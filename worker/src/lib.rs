@@ -13,6 +13,7 @@ pub mod conn;
 pub mod cores;
 pub mod engine;
 pub mod error;
+pub mod hints;
 pub mod http;
 pub mod inbox;
 pub mod links;
@@ -23,7 +24,7 @@ pub mod timers;
 pub mod waits;
 
 pub use app::{Host, Next, Request};
-pub use conn::{BodyRead, Outcome, Sent};
+pub use conn::{BodyRead, FileSent, Outcome, Sent};
 pub use cores::CoreId;
 pub use engine::{Boot, Engine};
 pub use error::Error;

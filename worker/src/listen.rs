@@ -6,12 +6,14 @@ use crate::conn::Stream;
 use crate::reactor::{Reactor, Source};
 use mio::Interest;
 use mio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use nix::sys::sendfile::sendfile64;
 use nix::sys::socket::{
     self, AddressFamily, Backlog, SockFlag, SockType, SockaddrIn, SockaddrIn6, setsockopt, sockopt,
 };
+use std::fs::File;
 use std::io::{self, IoSlice, Read, Write};
 use std::net::SocketAddr;
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::rc::Rc;
 
 /// A connected stream of either kind.
@@ -42,12 +44,18 @@ impl Socket {
     }
 }
 
+impl AsFd for Socket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Socket::Tcp(stream) => stream.as_fd(),
+            Socket::Unix(stream) => stream.as_fd(),
+        }
+    }
+}
+
 impl AsRawFd for Socket {
     fn as_raw_fd(&self) -> RawFd {
-        match self {
-            Socket::Tcp(stream) => stream.as_raw_fd(),
-            Socket::Unix(stream) => stream.as_raw_fd(),
-        }
+        self.as_fd().as_raw_fd()
     }
 }
 
@@ -93,6 +101,11 @@ impl Stream for Socket {
             // Closing sends RST instead of FIN. If that fails, the missing framing still shows the cut to HTTP/1.1.
             let _ = setsockopt(stream, sockopt::Linger, &nix::libc::linger { l_onoff: 1, l_linger: 0 });
         }
+    }
+
+    fn send_file(&mut self, file: &File, offset: u64, count: usize) -> io::Result<usize> {
+        let mut offset = i64::try_from(offset).map_err(|_| io::ErrorKind::InvalidInput)?;
+        Ok(sendfile64(self.as_fd(), file, Some(&mut offset), count)?)
     }
 }
 

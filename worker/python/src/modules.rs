@@ -1,18 +1,19 @@
 //! The Python modules of our own: `appliance` for applications, `_appliance` for the event loop.
+use crate::wsgi::hints;
 use crate::{aio, disconnect, wait};
 use pyo3::prelude::*;
 
 /// `appliance`: what a WSGI application can do here that it could not do elsewhere.
 pub fn public(py: Python<'_>) -> PyResult<Bound<'_, PyModule>> {
     let module = PyModule::new(py, "appliance")?;
-    module.add(
-        "__doc__",
-        "Waiting without blocking: sleep(seconds), wait(awaitable, timeout=None), and ClientDisconnected.",
-    )?;
+    let about = "Waiting without blocking: sleep(seconds), wait(awaitable, timeout=None), and ClientDisconnected. \
+                 What a client may know before the answer: early_hints(headers).";
+    module.add("__doc__", about)?;
     module.add("ClientDisconnected", disconnect::class(py)?)?;
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
     module.add_function(wrap_pyfunction!(wait::sleep, &module)?)?;
     module.add_function(wrap_pyfunction!(wait::wait, &module)?)?;
+    module.add_function(wrap_pyfunction!(hints::early_hints, &module)?)?;
     Ok(module)
 }
 

@@ -1,6 +1,8 @@
-//! What the core that serves a connection may do with it: read on in the request's body, and send. And what it must hear:
-//! that it may go on, or that its client has left.
-use super::{BodyRead, Conn, Context, READ_AHEAD, Sent, Step, Stream};
+//! What the core that serves a connection may do with it: read on in the request's body, and send bytes or a file. And what
+//! it must hear: that it may go on, or that its client has left.
+use super::{BodyRead, Conn, Context, FileSent, READ_AHEAD, Sent, Step, Stream};
+use std::fs::File;
+use std::io::ErrorKind;
 
 impl<S: Stream> Conn<S> {
     /// Reads the request's body into `into`, at most `max` bytes. Only for the core that serves this connection.
@@ -56,14 +58,46 @@ impl<S: Stream> Conn<S> {
         let room = cx.rules.write_buffer.saturating_sub(self.unsent()).min(data.len() - taken);
         self.output.extend_from_slice(&data[taken..taken + room]);
         taken += room;
-        if self.deadline.is_none() {
-            self.deadline = Some(cx.now + cx.rules.write);
-        }
+        self.expect_progress(cx);
         if taken == data.len() {
             return Sent::All;
         }
         self.wants_room = true;
         Sent::Part(taken)
+    }
+
+    /// Sends up to `count` bytes of `file` from `offset` on, past our buffers, once what was sent before has left. Only for
+    /// the core that serves this connection.
+    pub fn send_file(&mut self, file: &File, offset: u64, count: usize, cx: &Context<'_>) -> FileSent {
+        self.flush();
+        while !self.gone && self.unsent() == 0 {
+            match self.stream.send_file(file, offset, count) {
+                Ok(0) => return FileSent::End,
+                Ok(n) => {
+                    self.bytes_out += n as u64;
+                    self.deadline = None;
+                    return FileSent::Part(n);
+                }
+                Err(error) => match error.kind() {
+                    ErrorKind::Interrupted => {}
+                    ErrorKind::WouldBlock => break,
+                    ErrorKind::BrokenPipe | ErrorKind::ConnectionReset => self.gone = true,
+                    // If it was the connection after all, what is sent next says so.
+                    _ => return FileSent::Unsupported,
+                },
+            }
+        }
+        if self.gone {
+            return FileSent::Gone;
+        }
+        self.expect_progress(cx);
+        self.wants_room = true;
+        FileSent::Wait
+    }
+
+    /// Something waits to leave: the peer has so long to take the first of it.
+    fn expect_progress(&mut self, cx: &Context<'_>) {
+        self.deadline.get_or_insert(cx.now + cx.rules.write);
     }
 
     /// Whether nobody waits for an answer any more. A peer that has closed only its own side might, but can hardly be told

@@ -2,6 +2,7 @@
 use crate::app::Received;
 use crate::http::Limits;
 use appliance_config::settings::Pace;
+use std::fs::File;
 use std::io::{self, Read, Write};
 use std::time::{Duration, Instant};
 
@@ -11,6 +12,11 @@ pub trait Stream: Read + Write {
     fn shutdown(&mut self) -> io::Result<()>;
     /// Makes the end of the stream look like a failure to the peer, where the kind of stream can.
     fn reset(&mut self);
+    /// Sends up to `count` bytes of a file from `offset` on, without moving its own position; how many, 0 at its end. A
+    /// stream that cannot do this without reading the file says so.
+    fn send_file(&mut self, _file: &File, _offset: u64, _count: usize) -> io::Result<usize> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
 }
 
 /// Limits and times that every connection of a listener shares.
@@ -106,6 +112,21 @@ pub enum Sent {
     All,
     /// Only this many bytes; park until [`Step::Wake`], then send the rest.
     Part(usize),
+    /// The peer has gone; nothing more can be sent.
+    Gone,
+}
+
+/// What became of a piece of a file that a core wanted to send.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FileSent {
+    /// So many bytes, at least one, are on their way.
+    Part(usize),
+    /// None yet: park until [`Step::Wake`], then try again.
+    Wait,
+    /// The file has no more bytes than those before.
+    End,
+    /// Not this file, or not on this connection: read it, and send what was read.
+    Unsupported,
     /// The peer has gone; nothing more can be sent.
     Gone,
 }

@@ -4,6 +4,7 @@ use crate::app::Received;
 use crate::http::Limits;
 use appliance_config::settings::Pace;
 use std::collections::VecDeque;
+use std::fs::File;
 use std::io::{self, Read, Write};
 
 mod idle;
@@ -60,7 +61,15 @@ impl Stream for Wire {
     }
 
     fn reset(&mut self) {}
+
+    fn send_file(&mut self, file: &File, offset: u64, count: usize) -> io::Result<usize> {
+        let mut bytes = vec![0; count];
+        let n = std::os::unix::fs::FileExt::read_at(file, &mut bytes, offset)?;
+        if n == 0 { Ok(0) } else { self.write(&bytes[..n]) }
+    }
 }
+
+mod files;
 
 /// A connection with everything it needs, at a time that the test sets.
 struct Bench {

@@ -53,7 +53,7 @@ impl Engine {
         let arrived = self.now.get();
         let limit = received.head.facts().map(|facts| facts.deadline_ms).filter(|millis| *millis > 0);
         let deadline = limit.map(|millis| arrived + Duration::from_millis(millis.into()));
-        let request = Request { received, peer, arrived, deadline, place, announce };
+        let request = Request { received, peer, arrived, number: 0, deadline, place, announce };
         let mut cores = self.cores.borrow_mut();
         if cores.waiting() == 0
             && let Some(core) = cores.claim()
@@ -197,7 +197,9 @@ impl Engine {
         self.enter_claimed(host);
     }
 
-    fn enter(&self, host: &dyn Host, core: CoreId, request: Request) {
+    fn enter(&self, host: &dyn Host, core: CoreId, mut request: Request) {
+        request.number = self.begun.get() + 1;
+        self.begun.set(request.number);
         let place = request.place;
         let is_there = match entry(&mut self.conns.borrow_mut(), place.conn).map(|entry| &mut entry.way) {
             Some(Way::Http(http)) => {

@@ -1,15 +1,17 @@
 //! What an application on a core may ask of the engine, and what a host may: all of it short, none of it calls back.
 use super::{Due, Engine, Place, WHOLE};
 use crate::board;
-use crate::conn::{BodyRead, Outcome, Sent};
+use crate::conn::{BodyRead, FileSent, Outcome, Sent};
 use crate::cores::CoreId;
 use crate::inbox::Remote;
 use crate::reactor;
 use crate::timers::TimerId;
 use crate::waits::WaitId;
 use std::cell::Ref;
+use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
+use std::sync::Arc;
 use std::time::Instant;
 
 impl Engine {
@@ -27,6 +29,27 @@ impl Engine {
         }
         self.on_link(conn, |link| link.send_head(stream, core, &head, end));
         Vec::new()
+    }
+
+    /// Sends an interim answer at once, or gives it back: on an HTTP/1.1 connection it is sent like other bytes. Only
+    /// before the head of the answer.
+    pub fn send_interim(&self, core: CoreId, head: Vec<u8>) -> Vec<u8> {
+        let Some(Place { conn, stream }) = self.place_of(core) else { return head };
+        if stream == WHOLE {
+            return head;
+        }
+        self.on_link(conn, |link| link.send_interim(stream, core, &head));
+        Vec::new()
+    }
+
+    /// Sends up to `count` bytes of a file from `offset` on, as they are, without reading them (`sendfile(2)`). Only what
+    /// speaks HTTP/1.1 can.
+    pub fn send_file(&self, core: CoreId, file: Arc<File>, offset: u64, count: usize) -> FileSent {
+        let Some(Place { conn, stream }) = self.place_of(core) else { return FileSent::Gone };
+        if stream != WHOLE {
+            return FileSent::Unsupported;
+        }
+        self.tell(conn, |http, cx| http.conn.send_file(&file, offset, count, cx)).unwrap_or(FileSent::Gone)
     }
 
     /// Sends response bytes, as they go on the wire. `last`: they end the answer, if it is on a link. `Gone` also for a

@@ -35,6 +35,11 @@ pub enum Invalid {
     /// The length is given again.
     #[error("header \"{0}\" is given twice")]
     Twice(String),
+    /// The length or the fate of a connection, in an interim answer.
+    #[error(
+        "header \"{0}\" is about the answer that follows; give it to start_response() and leave it out of the hints"
+    )]
+    NoHint(String),
     /// Status and headers together are larger than anybody takes.
     #[error("the headers take more than {0} bytes; put into the body what is so large")]
     TooLarge(usize),
@@ -99,6 +104,14 @@ impl Declared {
             }
         }
         Ok(())
+    }
+}
+
+/// Checks a header of an interim answer: as any other, and nothing that decides how the final one is framed.
+pub fn hint(name: &[u8], value: &[u8]) -> Result<(), Invalid> {
+    match Declared::default().take(name, value)? {
+        true => Ok(()),
+        false => Err(Invalid::NoHint(printable(name))),
     }
 }
 
@@ -191,6 +204,16 @@ mod tests {
             assert_eq!(take(name, "1"), Err(Invalid::Private(name.into())));
         }
         assert_eq!(take("X-Application", "1"), Ok(true));
+    }
+
+    #[test]
+    fn a_hint_is_a_header_that_decides_nothing() {
+        assert_eq!(hint(b"Link", b"</a.css>; rel=preload"), Ok(()));
+        assert_eq!(hint(b"Content-Length", b"5"), Err(Invalid::NoHint("Content-Length".into())));
+        assert_eq!(hint(b"connection", b"close"), Err(Invalid::NoHint("connection".into())));
+        assert_eq!(hint(b"TE", b"x"), Err(Invalid::HopByHop("TE".into())));
+        assert_eq!(hint(b"Link", b"a\r\nX: b"), Err(Invalid::Value("Link".into())));
+        assert_eq!(hint(b"Li nk", b"a"), Err(Invalid::Name("Li nk".into())));
     }
 
     #[test]

@@ -67,7 +67,8 @@ impl Answer {
             (100..=199 | 204, _) => Body::None { announced: None },
             // What was counted is not what a GET would have got: the application may have left the body out.
             (304, _) => Body::None { announced: self.declared },
-            _ if self.head_only => Body::None { announced: self.declared },
+            // The same holds for an empty body. One that is not empty is what a GET would have got.
+            _ if self.head_only => Body::None { announced: self.declared.or(self.whole.filter(|n| *n > 0)) },
             (_, Some(n)) => Body::Length(n),
             (_, None) if self.version == Version::Http11 => Body::Chunked,
             (_, None) => Body::UntilClose,
@@ -155,6 +156,7 @@ mod tests {
         assert_eq!(decided(Answer { status: 304, whole: Some(0), ..ANSWER }), none(None));
         assert_eq!(decided(Answer { head_only: true, declared: Some(9), ..ANSWER }), none(Some(9)));
         assert_eq!(decided(Answer { head_only: true, whole: Some(0), ..ANSWER }), none(None));
+        assert_eq!(decided(Answer { head_only: true, whole: Some(7), ..ANSWER }), none(Some(7)));
         assert_eq!(decided(Answer { head_only: true, version: Http10, ..ANSWER }), none(None));
         assert_eq!(decided(Answer { status: 101, keep_alive: false, ..ANSWER }), none(None));
     }

@@ -98,6 +98,15 @@ impl<S: Read + Write> Link<S> {
         }
     }
 
+    /// Sends the head of an interim answer, the payload of a `Response` frame, without waiting for the end of the turn: the
+    /// application may not give the loop back soon. After the head of the answer it is dropped.
+    pub fn send_interim(&mut self, id: StreamId, core: CoreId, payload: &[u8]) {
+        if self.served(id, core).is_some_and(|exchange| !exchange.stream.has_sent_head()) {
+            frame::put(self.outbox.front(), Kind::Response, id, 0, payload);
+            self.flush();
+        }
+    }
+
     /// Sends a piece of the answer's body; `last`: there is no more.
     pub fn send(&mut self, id: StreamId, core: CoreId, data: &[u8], last: bool) -> Sent {
         let mut taken = 0;

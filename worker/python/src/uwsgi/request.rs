@@ -1,10 +1,11 @@
 //! What an application may ask about its own request and connection, and do with them.
 use crate::wait;
 use crate::wsgi::files::FileWrapper;
+use appliance_worker::reactor;
 use pyo3::exceptions::PyOSError;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
-use std::os::fd::RawFd;
+use std::os::fd::{IntoRawFd, RawFd};
 
 #[pyfunction]
 pub fn async_id(py: Python<'_>) -> PyResult<u32> {
@@ -60,21 +61,29 @@ pub fn sendfile(
     size: u64,
 ) -> PyResult<Option<bool>> {
     let (_, call) = wait::current(py, "uwsgi.sendfile()")?;
-    let file = if file.hasattr("read")? {
-        file
-    } else {
-        match py.import("io")?.call_method1("open", (file, "rb")) {
-            Ok(file) => file,
-            Err(error) if error.is_instance_of::<PyOSError>(py) => return Ok(None),
-            Err(error) => return Err(error),
-        }
+    let file = match opened(&file) {
+        Ok(file) => file,
+        Err(error) if error.is_instance_of::<PyOSError>(py) => return Ok(None),
+        Err(error) => return Err(error),
     };
     if pos > 0 {
         file.call_method1("seek", (pos,))?;
     }
     let part = FileWrapper::part(file.unbind(), chunk, (size > 0).then_some(size));
-    call.sendfile.replace(Some(Bound::new(py, part)?.into_any().unbind()));
+    call.sendfile.replace(Some(Py::new(py, part)?));
     Ok(Some(true))
+}
+
+/// The file that somebody means by a path, a file-like object or a descriptor. The descriptor stays the caller's.
+fn opened<'py>(file: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+    if file.hasattr("read")? {
+        return Ok(file.clone());
+    }
+    let open = file.py().import("io")?.getattr("open")?;
+    match file.extract::<RawFd>() {
+        Ok(fd) => open.call1((reactor::duplicate(fd)?.into_raw_fd(), "rb")),
+        Err(_) => open.call1((file, "rb")),
+    }
 }
 
 /// Bytes of a str (as UTF-8) or of a bytes-like argument.

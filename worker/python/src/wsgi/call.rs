@@ -1,6 +1,7 @@
 //! A request that has a core, as Python hosting sees it: where it runs, what it waits for, and its answer on the way out.
 //! `run.rs` carries it through; `write()`, `uwsgi` and the loop reach it from anywhere.
 use crate::host::Worker;
+use crate::wsgi::files::FileWrapper;
 use crate::wsgi::input::Input;
 use crate::wsgi::start::Spare;
 use crate::{disconnect, greenlet, raw, wait};
@@ -27,7 +28,7 @@ pub struct Call {
     pub ready_fd: Cell<i32>,
     pub(super) input: RefCell<Option<Py<Input>>>,
     /// A file that `uwsgi.sendfile` has promised as the body.
-    pub sendfile: RefCell<Option<Py<PyAny>>>,
+    pub sendfile: RefCell<Option<Py<FileWrapper>>>,
     pub(super) body: RefCell<Vec<u8>>,
     greenlet: Cell<usize>,
     suspended: RefCell<Option<Py<PyWeakrefReference>>>,
@@ -212,14 +213,20 @@ impl Call {
         content: &[u8],
         whole: Option<u64>,
     ) -> Result<(), Trouble> {
-        let mut head = Vec::new();
-        if self.answer.borrow().is_none() {
-            if content.is_empty() && whole.is_none() {
-                return Ok(());
-            }
-            head = self.begin(worker, self.open(py, worker, whole)?);
+        if content.is_empty() && whole.is_none() && self.answer.borrow().is_none() {
+            return Ok(());
         }
+        let head = self.head(py, worker, whole)?;
         self.send_behind(py, worker, head, content)
+    }
+
+    /// Opens the answer if that has not been done; what of its head must leave with the first piece of the body. `whole`:
+    /// how long the body is, if that is known.
+    pub(super) fn head(&self, py: Python<'_>, worker: &Worker, whole: Option<u64>) -> PyResult<Vec<u8>> {
+        if self.answer.borrow().is_some() {
+            return Ok(Vec::new());
+        }
+        Ok(self.begin(worker, self.open(py, worker, whole)?))
     }
 
     /// The answer has a head now; what of it must leave with the first piece of the body.
@@ -299,13 +306,21 @@ impl Call {
         while !data.is_empty() {
             match worker.engine.send(self.core, data, last) {
                 Sent::All => break,
-                Sent::Part(n) if !self.ending.get() => {
+                Sent::Part(n) => {
                     data = &data[n..];
-                    wait::park(py, worker, self)?;
+                    self.wait_for_room(py, worker)?;
                 }
-                Sent::Part(_) | Sent::Gone => return Err(Trouble::Gone),
+                Sent::Gone => return Err(Trouble::Gone),
             }
         }
         Ok(())
+    }
+
+    /// Waits until the client has taken some of what was sent. A request that was told to end does not wait.
+    pub(super) fn wait_for_room(&self, py: Python<'_>, worker: &Worker) -> Result<(), Trouble> {
+        if self.ending.get() {
+            return Err(Trouble::Gone);
+        }
+        Ok(wait::park(py, worker, self)?)
     }
 }

@@ -3,6 +3,7 @@
 pub mod call;
 pub mod environ;
 pub mod files;
+pub mod hints;
 pub mod input;
 pub mod run;
 pub mod start;

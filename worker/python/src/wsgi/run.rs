@@ -1,6 +1,7 @@
 //! One call of a WSGI application: enters it, sends what it returns, and ends the request exactly once, whatever happens.
 //! Runs in the greenlet of the request's core.
 use super::call::{Call, Trouble};
+use super::files::{self, FileWrapper};
 use super::input::Input;
 use super::start::Spare;
 use crate::host::Worker;
@@ -61,9 +62,9 @@ fn run(py: Python<'_>, worker: &Worker, call: &Rc<Call>) -> Result<(), Trouble> 
     match call.sendfile.take() {
         Some(file) => {
             let file = file.into_bound(py);
-            let streamed = stream(py, worker, call, &file);
+            let sent = files::send(py, worker, call, &file);
             let closed = close(py, &file).and(close(py, &result));
-            streamed?;
+            sent?;
             closed?;
         }
         None => respond(py, worker, call, result)?,
@@ -90,9 +91,12 @@ fn respond(py: Python<'_>, worker: &Worker, call: &Call, result: Bound<'_, PyAny
     if let Ok(tuple) = result.cast_exact::<PyTuple>() {
         return whole(py, worker, call, tuple.iter().collect());
     }
-    let streamed = stream(py, worker, call, &result);
+    let sent = match result.cast_exact::<FileWrapper>() {
+        Ok(file) => files::send(py, worker, call, file),
+        Err(_) => stream(py, worker, call, &result),
+    };
     let closed = close(py, &result);
-    streamed?;
+    sent?;
     Ok(closed?)
 }
 
@@ -117,7 +121,12 @@ fn whole(py: Python<'_>, worker: &Worker, call: &Call, chunks: Vec<Bound<'_, PyA
 }
 
 /// Any other iterable. After each chunk the loop has its turn, and `again` brings us back.
-fn stream(py: Python<'_>, worker: &Worker, call: &Call, result: &Bound<'_, PyAny>) -> Result<(), Trouble> {
+pub(super) fn stream(
+    py: Python<'_>,
+    worker: &Worker,
+    call: &Call,
+    result: &Bound<'_, PyAny>,
+) -> Result<(), Trouble> {
     for chunk in result.try_iter().map_err(|_| not_iterable(result))? {
         let chunk = chunk?;
         call.send_piece(py, worker, bytes_of(&chunk)?.as_bytes(), None)?;
