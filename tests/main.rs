@@ -14,6 +14,7 @@ mod django;
 mod examples;
 mod files;
 mod frameworks;
+mod idle;
 mod leavers;
 mod link;
 mod loop_;

@@ -2,7 +2,9 @@
 mod corpus;
 mod harness;
 mod hostile;
+mod leavers;
 mod link;
+mod order;
 
 use harness::{Client, Handler, Proxy, echo, eventually, header, says};
 use std::io::{ErrorKind, Read, Write};

@@ -133,6 +133,24 @@ fn what_was_sent_before_a_cut_arrives() {
 }
 
 #[test]
+fn what_an_application_has_executed_is_not_sent_elsewhere() {
+    use appliance_link::Reason;
+    for (reason, status) in [(Reason::Raised, "500"), (Reason::Cut, "502")] {
+        let gives_up = move || {
+            sends(move |id| {
+                let mut reset = Vec::new();
+                frame::put_reset(&mut reset, id, reason);
+                vec![reset]
+            })
+        };
+        let proxy = Proxy::start(vec![gives_up(), gives_up()]);
+        let answer = proxy.ask(LAST_GET);
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{answer}");
+        assert_eq!(proxy.requests(1) + proxy.requests(2), 1, "{reason:?}");
+    }
+}
+
+#[test]
 fn a_client_that_pauses_in_its_body_is_not_the_worker_s_silence() {
     let reads: Handler = Arc::new(|_, stream| {
         let mut body = [0; 4];
