@@ -8,7 +8,7 @@
 #![no_main]
 
 use appliance_link::frame::{self, HEADER, Kind};
-use appliance_link::{Frame, Header, Hello, Stream, StreamId, Violation, head};
+use appliance_link::{Frame, Header, Hello, Stream, StreamId, Violation, head, private};
 use libfuzzer_sys::fuzz_target;
 use std::collections::HashMap;
 
@@ -119,9 +119,18 @@ fn read_fields(fields: head::Fields<'_>, mut written: Vec<u8>, payload: &[u8]) -
     for field in fields {
         let (name, value) = field?;
         head::put_field(&mut written, name, value);
+        read_variable(value);
     }
     assert_eq!(written, payload, "a head was written other than it was read");
     Ok(())
+}
+
+/// What is made of any key and value can be split again, and is made no different by another turn.
+fn read_variable(field: &[u8]) {
+    let (key, value) = private::split_variable(field).unwrap_or((field, field));
+    let made = private::variable(key, value);
+    let (key, value) = private::split_variable(&made).expect("a variable can be split");
+    assert_eq!(private::variable(key, value), made);
 }
 
 /// Every prefix of a frame is incomplete, and the frame is written as it was read.
