@@ -5,6 +5,9 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+/// Cases of requests that are cut behind a good one.
+const BEHIND_A_GOOD_ONE: [&str; 2] = ["019-second-head", "020-after-close"];
+
 struct Doors {
     appliance: Appliance,
     native: u16,
@@ -167,10 +170,9 @@ fn what_is_cut_never_reaches_the_application() {
             answered += String::from_utf8_lossy(&received).matches("HTTP/1.1 200").count();
         }
     }
-    // Before one of them there is a good request, which may be seen on each door. The proxy need not answer it: its client
-    // has left.
-    let seen = doors.seen();
-    assert!((answered..=2).contains(&seen), "{seen} requests were seen, {answered} answered");
+    // The proxy need not answer a good request either: its client has left.
+    let (seen, most) = (doors.seen(), 2 * BEHIND_A_GOOD_ONE.len());
+    assert!((answered..=most).contains(&seen), "{seen} requests were seen, {answered} answered");
 }
 
 #[test]
