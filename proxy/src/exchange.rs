@@ -126,7 +126,6 @@ pub(crate) fn client_failure(error: &Error) -> Failure {
     }
     let is_stalled = cause.is_some_and(|cause| cause.kind() == io::ErrorKind::TimedOut);
     match error.etype() {
-        ErrorType::ReadTimedout => Failure::SlowBody,
         ErrorType::WriteTimedout => Failure::ClientStalled,
         ErrorType::WriteError if is_stalled => Failure::ClientStalled,
         ErrorType::InvalidHTTPHeader => Failure::Malformed,

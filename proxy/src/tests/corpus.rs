@@ -50,17 +50,19 @@ fn valid_requests_pass_and_end_where_the_worker_says() {
     let mut ours = crate::tests::harness::settings().limits;
     limits(&mut ours);
     for (name, bytes, expected) in cases("valid", "expect") {
-        let (mut rest, mut requests) = (&bytes[..], 0);
-        while !rest.is_empty() {
+        let mut rest = &bytes[..];
+        let requests: Vec<_> = expected.trim().split("\n\n").collect();
+        for _ in &requests {
             let passed = HeadCheck::default().advance(rest, &ours);
             let Ok(Some(passed)) = passed else { panic!("{name}: {passed:?}") };
             let mut body = passed.body;
             let taken = body.take(&rest[passed.size..]).unwrap_or_else(|failure| panic!("{name}: {failure}"));
             assert!(body.is_complete(), "{name}");
             rest = &rest[passed.size + taken..];
-            requests += 1;
         }
-        assert_eq!(requests, expected.trim().split("\n\n").count(), "{name}");
+        // What stands behind the last request of a connection is nobody's.
+        let is_last = requests.last().is_some_and(|request| request.lines().any(|line| line == "close"));
+        assert!(rest.is_empty() || is_last, "{name}");
     }
 }
 
