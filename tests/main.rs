@@ -31,6 +31,7 @@ mod slow_peers;
 mod start;
 mod syscalls;
 mod timeouts;
+mod validated;
 mod wsgi;
 mod wsgi_input;
 mod wsgi_mistakes;
