@@ -174,6 +174,7 @@ fn disconnect_sends_what_was_said_and_cuts_what_was_not() {
     client.send("GET /leaves_unstarted HTTP/1.1\r\nHost: test\r\n\r\n");
     assert_eq!(client.rest(), b"");
     assert_eq!(appliance.get("/leaves_unstarted").status, 502);
+    appliance.log.wait_for("FileNotFoundError: after the answer");
     let ran = || appliance.get("/ran").text();
     for (word, count) in [("unsaid", 2), ("generating", 2), ("unstarted", 2), ("never", 0)] {
         until(word, || ran().matches(word).count() >= count);

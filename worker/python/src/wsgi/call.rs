@@ -214,6 +214,11 @@ impl Call {
         Ok(())
     }
 
+    /// Whether the application has ended its response before its request.
+    pub(super) fn has_disconnected(&self) -> bool {
+        self.disconnected.get()
+    }
+
     /// Ends a request that never got a greenlet.
     pub fn abandon(&self, worker: &Worker) {
         worker.engine.abort(self.core);

@@ -197,7 +197,8 @@ fn check_length(call: &Call) {
 fn raised(py: Python<'_>, worker: &Worker, call: &Call, trouble: Trouble) -> Option<PyErr> {
     match trouble {
         Trouble::Raised(error) => {
-            let is_connected = worker.engine.is_connected(call.core);
+            // An application that has ended its response itself runs on without a client.
+            let is_connected = call.has_disconnected() || worker.engine.is_connected(call.core);
             (!disconnect::is_meant_by(py, &error, is_connected)).then_some(error)
         }
         Trouble::Gone => None,
