@@ -88,13 +88,19 @@ fn a_request_that_asks_for_a_line_has_one() {
     }
 }
 
-/// Sends a body in small pieces, some of which come together.
-fn in_pieces(mut client: Client, target: &str) -> String {
+/// Sends a body in pieces, each when the application has read the one before.
+fn in_pieces(appliance: &Appliance, mut client: Client, target: &str) -> String {
     client.send(format!("POST {target} HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: chunked\r\n\r\n"));
     // More than is read before the application is called.
     client.send([b"1388\r\n", &*b"x".repeat(5000), b"\r\n"].concat());
-    for piece in ["5\r\nhello\r\n", "1\r\n,", "\r\n1\r\n \r", "\n5\r\nworld\r\n", "0\r\n\r\n"] {
-        std::thread::sleep(std::time::Duration::from_millis(15));
+    for (read, piece) in [
+        (5000, "5\r\nhello\r\n"),
+        (5005, "1\r\n,"),
+        (5006, "\r\n1\r\n \r"),
+        (5007, "\n5\r\nworld\r\n"),
+        (5012, "0\r\n\r\n"),
+    ] {
+        until("the piece before is read", || appliance.get("/arrived").text() == read.to_string());
         client.send(piece);
     }
     client.answer().text().replace(&"x".repeat(5000), "…")
@@ -111,7 +117,7 @@ fn a_body_can_be_read_as_it_comes() {
         ("inner/pieces", "(b'…hello, world', b'', b'')"),
     ] {
         for client in doors(&appliance) {
-            assert_eq!(in_pieces(client, &format!("/{name}")), expected, "{name}");
+            assert_eq!(in_pieces(&appliance, client, &format!("/{name}")), expected, "{name}");
         }
     }
     for mut client in doors(&appliance) {

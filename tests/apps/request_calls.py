@@ -9,6 +9,7 @@ import uwsgi
 
 PLAIN = [("Content-Type", "text/plain")]
 ran_on = []
+arrived = bytearray()  # what the last reader of a body has got so far
 
 
 def raised(call, *arguments):
@@ -82,34 +83,35 @@ def logged(environ):
 
 def pieces(environ):
     """The body, piece by piece, and what follows its end."""
-    read = []
+    arrived.clear()
     while piece := uwsgi.chunked_read(5):
-        read.append(piece)
-    return b"".join(read), uwsgi.chunked_read(), uwsgi.chunked_read_nb()
+        arrived.extend(piece)
+    return bytes(arrived), uwsgi.chunked_read(), uwsgi.chunked_read_nb()
 
 
 def polled(environ):
     """The same without waiting inside of the call."""
-    read, empty = [], 0
+    arrived.clear()
+    empty = 0
     while (piece := uwsgi.chunked_read_nb()) != b"":
         if piece is None:
             empty += 1
             appliance.sleep(0.005)
         else:
-            read.append(piece)
-    return b"".join(read), empty > 0
+            arrived.extend(piece)
+    return bytes(arrived), empty > 0
 
 
 def waited(environ):
     """And with uWSGI's way to wait, on the descriptor that it names."""
-    read = []
+    arrived.clear()
     while (piece := uwsgi.chunked_read_nb()) != b"":
         if piece is None:
             uwsgi.wait_fd_read(uwsgi.connection_fd(), 5)
             uwsgi.suspend()
         else:
-            read.append(piece)
-    return b"".join(read)
+            arrived.extend(piece)
+    return bytes(arrived)
 
 
 def late(environ):
@@ -188,6 +190,7 @@ SAYS = {
     "polled": polled,
     "waited": waited,
     "late": late,
+    "arrived": lambda environ: len(arrived),
     "cl": lambda environ: uwsgi.cl(),
     "request_id": lambda environ: uwsgi.request_id(),
 }
