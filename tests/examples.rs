@@ -80,7 +80,7 @@ fn the_seed_s_generator_and_postfork_answer() {
 }
 
 /// What `examples/seed/backend.py` does, unless somebody does it already.
-fn play_the_service() {
+pub fn play_the_service() {
     let Ok(listener) = TcpListener::bind("127.0.0.1:9191") else { return };
     std::thread::spawn(move || {
         for mut stream in listener.incoming().flatten() {

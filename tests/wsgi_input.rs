@@ -1,5 +1,5 @@
 //! `wsgi.input`: every way to read, with a length and in chunks, smaller and larger than what is read ahead.
-use crate::harness::{Appliance, Setup, until};
+use crate::harness::{Appliance, Client, Setup, until};
 
 const LINES: &str = "one\ntwo two\n\nfour";
 
@@ -117,4 +117,69 @@ fn a_body_that_grows_over_the_limit_while_it_is_read_is_an_error() {
     let answer = appliance.worker_client(1).post_chunks("/length", &[&[b'x'; 800], &[b'x'; 400]]);
     assert_ne!(answer.status, 200);
     appliance.output.wait_for("OSError: the request body is too large");
+}
+
+/// Numbers that look like chance and are the same each time (xorshift).
+struct Lot(u64);
+
+impl Lot {
+    fn below(&mut self, most: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 % most as u64) as usize
+    }
+
+    /// Lines of any length, of which some end with the body and some do not.
+    fn body(&mut self) -> Vec<u8> {
+        let mut body = Vec::new();
+        for _ in 0..self.below(80) {
+            let length = [3, 80, 1500][self.below(3)];
+            body.extend((0..self.below(length)).map(|at| b'a' + (at % 26) as u8));
+            body.extend_from_slice([&b"\n"[..], b"\n\n", b"\r\n", b""][self.below(4)]);
+        }
+        body
+    }
+
+    /// Sends bytes in pieces of any size.
+    fn send(&mut self, client: &mut Client, mut bytes: &[u8]) {
+        while !bytes.is_empty() {
+            let most = [1, 50, 5000, 100_000][self.below(4)];
+            let (piece, rest) = bytes.split_at((self.below(most) + 1).min(bytes.len()));
+            client.send(piece);
+            bytes = rest;
+        }
+    }
+}
+
+/// The same body framed with its length, or in chunks of any size.
+fn framed(lot: &mut Lot, seed: u64, body: &[u8]) -> Vec<u8> {
+    let head = format!("POST /?{seed} HTTP/1.1\r\nHost: test\r\n");
+    if seed % 2 == 0 {
+        return [format!("{head}Content-Length: {}\r\n\r\n", body.len()).as_bytes(), body].concat();
+    }
+    let mut out = format!("{head}Transfer-Encoding: chunked\r\n\r\n").into_bytes();
+    let mut rest = body;
+    while !rest.is_empty() {
+        let (chunk, after) = rest.split_at((lot.below(3000) + 1).min(rest.len()));
+        out.extend([format!("{:x}\r\n", chunk.len()).as_bytes(), chunk, b"\r\n"].concat());
+        rest = after;
+    }
+    [out, b"0\r\n\r\n".to_vec()].concat()
+}
+
+#[test]
+fn whatever_is_read_in_whatever_order_is_what_bytesio_would_give() {
+    let appliance = Setup::app("oracle:application").set("limits.body_buffer", "4KiB").start();
+    for mut client in [appliance.client(), appliance.worker_client(1)] {
+        for seed in 1..=60_u64 {
+            let mut lot = Lot(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+            let body = lot.body();
+            let request = framed(&mut lot, seed, &body);
+            lot.send(&mut client, &request);
+            let answer = client.answer();
+            assert_eq!(answer.status, 200, "seed {seed}");
+            assert!(answer.body == body, "seed {seed}: another body");
+        }
+    }
 }

@@ -1,8 +1,8 @@
 //! Applications that break the rules: their request gets a 500, the log the reason, and nobody else notices.
-use crate::harness::{Appliance, Client, Setup};
+use crate::harness::{Appliance, Client, Setup, until};
 
 /// The mistakes of `tests/apps/mistakes.py`, and what the log must say about each.
-const MISTAKES: [(&str, &str); 23] = [
+const MISTAKES: [(&str, &str); 29] = [
     ("raises", "ValueError: a secret of the application"),
     ("raises_after_start", "ValueError: a secret"),
     ("raises_in_first_piece", "ValueError: a secret"),
@@ -22,6 +22,12 @@ const MISTAKES: [(&str, &str); 23] = [
     ("status_injects", "status"),
     ("value_injects", "header"),
     ("name_injects", "header"),
+    ("value_has_nul", "control character"),
+    ("value_ends_line", "control character"),
+    ("hop_by_hop", "about the connection"),
+    ("upgrades", "about the connection"),
+    ("interim", "interim"),
+    ("writes_str", "must be bytes"),
     ("value_is_int", "not a (str, str) tuple"),
     ("headers_of_tuple", "must be a list"),
     ("header_beyond_latin1", "UnicodeEncodeError"),
@@ -78,4 +84,16 @@ fn others_are_served_while_one_fails() {
     let (answers, _) = appliance.get_all(&targets);
     let statuses: Vec<u16> = answers.iter().map(|answer| answer.status).collect();
     assert_eq!(statuses, (0..40).map(|n| if n % 2 == 0 { 500 } else { 200 }).collect::<Vec<_>>());
+}
+
+#[test]
+fn text_in_an_answer_that_has_begun_is_seen_to_be_cut() {
+    let appliance = Setup::app("mistakes:application").start();
+    for (count, mistake) in (1..).zip(["yields_str_late", "writes_str_late", "returns_str_with_length"]) {
+        for mut client in [appliance.client(), appliance.worker_client(1)] {
+            client.send(format!("GET /{mistake} HTTP/1.1\r\nHost: test\r\n\r\n"));
+            client.try_answer().expect_err("an answer that was cut looks complete");
+        }
+        until("both are logged", || appliance.log.text().matches("must be bytes").count() == 2 * count);
+    }
 }

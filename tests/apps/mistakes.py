@@ -98,6 +98,36 @@ def name_injects(environ, start_response):
     return [b"body"]
 
 
+def value_has_nul(environ, start_response):
+    start_response("200 OK", [("X-Value", "a\0b")])
+    return [b"body"]
+
+
+def value_ends_line(environ, start_response):
+    start_response("200 OK", [("X-Value", "a\n")])
+    return [b"body"]
+
+
+def hop_by_hop(environ, start_response):
+    start_response("200 OK", [("Transfer-Encoding", "chunked")])
+    return [b"4\r\nbody\r\n0\r\n\r\n"]
+
+
+def upgrades(environ, start_response):
+    start_response("200 OK", [("Connection", "Upgrade")])
+    return [b"body"]
+
+
+def interim(environ, start_response):
+    start_response("103 Early Hints", [("Link", "</a.css>")])
+    return [b"body"]
+
+
+def writes_str(environ, start_response):
+    start_response("200 OK", PLAIN)("text")
+    return [b"body"]
+
+
 def value_is_int(environ, start_response):
     start_response("200 OK", [("X-Value", 1)])
     return [b"body"]
@@ -116,6 +146,24 @@ def header_beyond_latin1(environ, start_response):
 def length_is_no_number(environ, start_response):
     start_response("200 OK", [("Content-Length", "many")])
     return [b"body"]
+
+
+def yields_str_late(environ, start_response):
+    start_response("200 OK", PLAIN)
+    yield b"begun"
+    yield "text"
+
+
+def writes_str_late(environ, start_response):
+    write = start_response("200 OK", PLAIN)
+    write(b"begun")
+    write("text")
+    return []
+
+
+def returns_str_with_length(environ, start_response):
+    start_response("200 OK", PLAIN + [("Content-Length", "9")])
+    return iter([b"begun", "text"])
 
 
 def application(environ, start_response):

@@ -11,6 +11,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 mod request;
 mod waiting;
+pub use request::log_if_asked;
 pub use waiting::{Pending, forget_pending, wait_pending};
 
 /// Interface version that we say we are: the uWSGI whose module this one follows.
@@ -130,6 +131,7 @@ pub fn run_postfork(py: Python<'_>) -> PyResult<()> {
 pub fn install(py: Python<'_>, loaded: &crate::load::Facts) -> PyResult<()> {
     let module = PyModule::new(py, "uwsgi")?;
     add_functions(&module)?;
+    request::set_access_log(loaded.settings.log.access);
     let (major, minor, patch) = VERSION;
     module.add("version", PyBytes::new(py, format!("{major}.{minor}.{patch}").as_bytes()))?;
     module.add("version_info", (major, minor, patch, 0, ""))?;
@@ -175,7 +177,12 @@ fn add_functions(module: &Bound<'_, PyModule>) -> PyResult<()> {
         request::sendfile,
         request::set_logvar,
         request::get_logvar,
+        request::add_var,
+        request::log_this_request,
+        request::request_id,
+        request::send,
         request::cl,
+        request::__getattr__,
     );
     module.add("green_schedule", module.getattr("suspend")?)
 }

@@ -1,11 +1,37 @@
-//! What an application may ask about its own request and connection, and do with them.
+//! What an application may ask about its own request and connection, and do with them. Everything is about the request of
+//! the running greenlet, also after a suspension; nothing here can reach the connection of another one.
 use crate::wait;
+use crate::wsgi::call::Call;
 use crate::wsgi::files::FileWrapper;
+use appliance_worker::answer::PEER_HEADER;
 use appliance_worker::reactor;
-use pyo3::exceptions::PyOSError;
+use pyo3::exceptions::{PyAttributeError, PyOSError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::PyBytes;
+use pyo3::types::{PyByteArray, PyBytes, PyString};
 use std::os::fd::{IntoRawFd, RawFd};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+
+/// Whether the proxy writes a line for each request; the template sets it for its workers.
+static ACCESS_LOG: AtomicBool = AtomicBool::new(false);
+
+/// Notes whether `log.access` is on.
+pub fn set_access_log(is_on: bool) {
+    ACCESS_LOG.store(is_on, Relaxed);
+}
+
+/// Attributes of the module that are another one for each request.
+#[pyfunction]
+pub fn __getattr__(py: Python<'_>, name: &str) -> PyResult<Py<PyAny>> {
+    let arguments = match name {
+        "env" | "start_response" => wait::current(py, "uwsgi").ok().and_then(|(_, call)| call.arguments(py)),
+        _ => return Err(PyAttributeError::new_err(format!("module 'uwsgi' has no attribute '{name}'"))),
+    };
+    match arguments {
+        Some((environ, _)) if name == "env" => Ok(environ.into_any()),
+        Some((_, start)) => Ok(start),
+        None => Err(PyAttributeError::new_err(format!("uwsgi.{name} exists only inside a request"))),
+    }
+}
 
 #[pyfunction]
 pub fn async_id(py: Python<'_>) -> PyResult<u32> {
@@ -30,8 +56,37 @@ pub fn is_connected(py: Python<'_>, fd: RawFd) -> PyResult<bool> {
 #[pyfunction]
 pub fn disconnect(py: Python<'_>) -> PyResult<()> {
     let (worker, call) = wait::current(py, "uwsgi.disconnect()")?;
-    call.end_response(py, &worker);
-    Ok(())
+    call.end_response(py, &worker)
+}
+
+/// Sends a piece of the body at once, the head before it if that has not left: `write()` by another name. Bytes that are no
+/// part of an answer cannot be sent. `None` if the client has left. `send(fd, data)` for the request's own descriptor only.
+#[pyfunction]
+#[pyo3(signature = (first, second = None, /))]
+pub fn send(
+    py: Python<'_>,
+    first: Bound<'_, PyAny>,
+    second: Option<Bound<'_, PyAny>>,
+) -> PyResult<Option<bool>> {
+    let (worker, call) = wait::current(py, "uwsgi.send()")?;
+    let data = match second {
+        None => first,
+        Some(data) if worker.engine.connection_fd(call.core) == Some(first.extract::<RawFd>()?) => data,
+        Some(_) => {
+            return Err(PyValueError::new_err(
+                "uwsgi.send(fd, data) sends only on the request's own connection; use the socket module for others",
+            ));
+        }
+    };
+    let Ok(data) = data.cast::<PyBytes>() else {
+        return Err(PyTypeError::new_err("uwsgi.send(): the data must be bytes"));
+    };
+    if !call.is_started(py) {
+        return Err(PyValueError::new_err(
+            "uwsgi.send() sends a part of the body: call start_response() before",
+        ));
+    }
+    Ok(call.write(py, &worker, data)?.then_some(true))
 }
 
 /// The next piece of the request's body, empty at its end. A timeout in seconds raises `OSError`.
@@ -86,23 +141,41 @@ fn opened<'py>(file: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
     }
 }
 
-/// Bytes of a str (as UTF-8) or of a bytes-like argument.
+/// Bytes of a str (as UTF-8) or of bytes.
 fn bytes(value: &Bound<'_, PyAny>) -> PyResult<Vec<u8>> {
-    match value.extract::<&str>() {
-        Ok(text) => Ok(text.as_bytes().to_vec()),
-        Err(_) => value.extract(),
+    if let Ok(text) = value.cast::<PyString>() {
+        Ok(text.to_str()?.as_bytes().to_vec())
+    } else if let Ok(bytes) = value.cast::<PyBytes>() {
+        Ok(bytes.as_bytes().to_vec())
+    } else if let Ok(bytes) = value.cast::<PyByteArray>() {
+        Ok(bytes.to_vec())
+    } else {
+        let kind = value.get_type().name()?;
+        Err(PyTypeError::new_err(format!("the argument must be str or bytes, not {kind}")))
     }
+}
+
+fn set_variable(call: &Call, key: &Bound<'_, PyAny>, value: &Bound<'_, PyAny>) -> PyResult<()> {
+    let (key, value) = (bytes(key)?, bytes(value)?);
+    let mut variables = call.logvars.borrow_mut();
+    variables.retain(|(name, _)| *name != key);
+    variables.push((key, value));
+    Ok(())
 }
 
 #[pyfunction]
 #[pyo3(signature = (key, value, /))]
 pub fn set_logvar(py: Python<'_>, key: Bound<'_, PyAny>, value: Bound<'_, PyAny>) -> PyResult<()> {
     let (_, call) = wait::current(py, "uwsgi.set_logvar()")?;
-    let (key, value) = (bytes(&key)?, bytes(&value)?);
-    let mut variables = call.logvars.borrow_mut();
-    variables.retain(|(name, _)| *name != key);
-    variables.push((key, value));
-    Ok(())
+    set_variable(&call, &key, &value)
+}
+
+/// uWSGI's request variables are seen by nobody but its log formats, so they are log variables here.
+#[pyfunction]
+#[pyo3(signature = (key, value, /))]
+pub fn add_var(py: Python<'_>, key: Bound<'_, PyAny>, value: Bound<'_, PyAny>) -> PyResult<bool> {
+    let (_, call) = wait::current(py, "uwsgi.add_var()")?;
+    set_variable(&call, &key, &value).map(|()| true)
 }
 
 #[pyfunction]
@@ -122,4 +195,41 @@ pub fn cl(py: Python<'_>) -> PyResult<u64> {
         appliance_worker::http::Framing::Length(n) => n,
         _ => 0,
     })
+}
+
+/// Number of the request among those of this worker, from 1.
+#[pyfunction]
+pub fn request_id(py: Python<'_>) -> PyResult<u64> {
+    Ok(wait::current(py, "uwsgi.request_id()")?.1.request.number)
+}
+
+/// There will be a log line for this request, also where there would be none.
+#[pyfunction]
+pub fn log_this_request(py: Python<'_>) -> PyResult<()> {
+    wait::current(py, "uwsgi.log_this_request()")?.1.wants_line.set(true);
+    Ok(())
+}
+
+/// At the end of a request: the line that its application has asked for, unless the proxy writes one.
+pub fn log_if_asked(call: &Call) {
+    let (head, peer) = (&call.request.received.head, &call.request.peer);
+    let is_proxied = head.facts().is_some() || (peer.trusted && head.header(PEER_HEADER).is_some());
+    if !call.wants_line.get() || (is_proxied && ACCESS_LOG.load(Relaxed)) {
+        return;
+    }
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let variables = call.logvars.borrow();
+    let variables: Vec<String> =
+        variables.iter().map(|(key, value)| format!("{}={}", text(key), text(value))).collect();
+    tracing::info!(
+        kind = "request",
+        client = call.request.peer.address,
+        method = head.method(),
+        path = text(head.target()),
+        status = call.status().unwrap_or_default(),
+        ms = call.request.arrived.elapsed().as_secs_f64() * 1000.0,
+        core = call.core.index,
+        vars = variables.join(" "),
+        "a request that asked for a log line"
+    );
 }

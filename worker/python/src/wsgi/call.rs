@@ -8,9 +8,9 @@ use crate::{disconnect, greenlet, raw, wait};
 use appliance_worker::answer::{Answer, Opening, TOGETHER};
 use appliance_worker::http::declared::Invalid;
 use appliance_worker::{CoreId, Outcome, Request, Sent};
-use pyo3::exceptions::{PyOSError, PyTypeError, PyValueError};
+use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyList, PyString, PyWeakrefMethods, PyWeakrefReference};
+use pyo3::types::{PyBytes, PyDict, PyList, PyString, PyWeakrefMethods, PyWeakrefReference};
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
@@ -24,8 +24,12 @@ pub struct Call {
     pub pending: RefCell<Vec<crate::uwsgi::Pending>>,
     /// uWSGI's log variables.
     pub logvars: RefCell<Vec<(Vec<u8>, Vec<u8>)>>,
+    /// `uwsgi.log_this_request` was called.
+    pub wants_line: Cell<bool>,
     /// The descriptor that ended the last wait (`uwsgi.ready_fd`).
     pub ready_fd: Cell<i32>,
+    /// What the application was called with.
+    pub(super) environ: RefCell<Option<Py<PyDict>>>,
     pub(super) input: RefCell<Option<Py<Input>>>,
     /// A file that `uwsgi.sendfile` has promised as the body.
     pub sendfile: RefCell<Option<Py<FileWrapper>>>,
@@ -37,6 +41,8 @@ pub struct Call {
     pub(super) start: RefCell<Option<Rc<Spare>>>,
     pub(super) answer: RefCell<Option<Answer>>,
     ending: Cell<bool>,
+    /// The application has ended its response and runs on.
+    disconnected: Cell<bool>,
 }
 
 /// Why a request could not be answered as the application wanted.
@@ -62,7 +68,9 @@ impl Call {
             request,
             pending: RefCell::default(),
             logvars: RefCell::default(),
+            wants_line: Cell::new(false),
             ready_fd: Cell::new(-1),
+            environ: RefCell::default(),
             input: RefCell::default(),
             sendfile: RefCell::default(),
             body: RefCell::new(body),
@@ -73,6 +81,7 @@ impl Call {
             start: RefCell::default(),
             answer: RefCell::default(),
             ending: Cell::new(false),
+            disconnected: Cell::new(false),
         }
     }
 
@@ -171,11 +180,43 @@ impl Call {
             .ok_or_else(|| PyValueError::new_err("the request has no body yet"))
     }
 
-    /// Ends the response while the request goes on (uWSGI `disconnect`).
-    pub fn end_response(&self, py: Python<'_>, worker: &Worker) {
-        let end = self.answer.borrow().as_ref().map_or(&b""[..], Answer::end);
-        let _ = self.send(py, worker, end, false);
+    /// The application's `environ` and its `start_response`, while it has a request.
+    pub fn arguments(&self, py: Python<'_>) -> Option<(Py<PyDict>, Py<PyAny>)> {
+        let environ = self.environ.borrow().as_ref()?.clone_ref(py);
+        let start = self.start.borrow().as_ref()?.callable.clone_ref(py);
+        Some((environ, start))
+    }
+
+    /// The status of the answer, once it has begun.
+    pub fn status(&self) -> Option<u16> {
+        self.answer.borrow().as_ref().map(Answer::status)
+    }
+
+    /// Whether there is a status and headers for the answer, sent or not.
+    pub fn is_started(&self, py: Python<'_>) -> bool {
+        self.start.borrow().as_ref().is_some_and(|start| start.started(py).is_some())
+    }
+
+    /// Ends the response while the request goes on (uWSGI `disconnect`). A head that waits for a body gets none.
+    pub fn end_response(&self, py: Python<'_>, worker: &Worker) -> PyResult<()> {
+        // The borrow ends before anything can switch.
+        let end = self.answer.borrow().as_ref().map(Answer::end);
+        let ended = match end {
+            Some(end) => self.send(py, worker, end, false),
+            None if self.is_started(py) => self.send_piece(py, worker, b"", Some(0)),
+            None => Ok(()),
+        };
+        if let Err(Trouble::Raised(error)) = ended {
+            return Err(error);
+        }
+        self.disconnected.set(true);
         worker.engine.disconnect(self.core, self.outcome());
+        Ok(())
+    }
+
+    /// Whether the application has ended its response before its request.
+    pub(super) fn has_disconnected(&self) -> bool {
+        self.disconnected.get()
     }
 
     /// Ends a request that never got a greenlet.
@@ -195,12 +236,12 @@ impl Call {
         }
     }
 
-    /// Sends data through `write()`.
-    pub fn write(&self, py: Python<'_>, worker: &Worker, data: &Bound<'_, PyBytes>) -> PyResult<()> {
+    /// Sends a piece of the body now; false if the client has left.
+    pub fn write(&self, py: Python<'_>, worker: &Worker, data: &Bound<'_, PyBytes>) -> PyResult<bool> {
         match self.send_piece(py, worker, data.as_bytes(), None) {
-            Ok(()) => Ok(()),
+            Ok(()) => Ok(true),
             Err(Trouble::Raised(error)) => Err(error),
-            Err(Trouble::Gone) => Err(PyOSError::new_err("write(): the client has left")),
+            Err(Trouble::Gone) => Ok(false),
         }
     }
 
@@ -215,6 +256,9 @@ impl Call {
     ) -> Result<(), Trouble> {
         if content.is_empty() && whole.is_none() && self.answer.borrow().is_none() {
             return Ok(());
+        }
+        if self.disconnected.get() && !content.is_empty() {
+            return Err(Trouble::Gone);
         }
         let head = self.head(py, worker, whole)?;
         self.send_behind(py, worker, head, content)

@@ -40,6 +40,7 @@ pub fn serve(py: Python<'_>, worker: &Worker, call: &Rc<Call>) {
         log::exception(py, &error, "exception in a greenlet that waited when its request ended");
     }
     crate::uwsgi::forget_pending(worker, call);
+    crate::uwsgi::log_if_asked(call);
     if let Some(start) = call.start.take().and_then(Rc::into_inner) {
         start.give_back(py, worker);
     }
@@ -55,6 +56,7 @@ fn run(py: Python<'_>, worker: &Worker, call: &Rc<Call>) -> Result<(), Trouble> 
     let environ =
         worker.template.environ(py, &call.request, (input.clone().into_any(), length), call.core.index)?;
     call.input.replace(Some(input.unbind()));
+    call.environ.replace(Some(environ.clone().unbind()));
     let start = Rc::new(Spare::take(py, worker, call.core)?);
     call.start.replace(Some(Rc::clone(&start)));
     let result = worker.app.bind(py).call1((environ, start.callable.bind(py)))?;
@@ -195,7 +197,8 @@ fn check_length(call: &Call) {
 fn raised(py: Python<'_>, worker: &Worker, call: &Call, trouble: Trouble) -> Option<PyErr> {
     match trouble {
         Trouble::Raised(error) => {
-            let is_connected = worker.engine.is_connected(call.core);
+            // An application that has ended its response itself runs on without a client.
+            let is_connected = call.has_disconnected() || worker.engine.is_connected(call.core);
             (!disconnect::is_meant_by(py, &error, is_connected)).then_some(error)
         }
         Trouble::Gone => None,

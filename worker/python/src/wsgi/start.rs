@@ -3,7 +3,7 @@
 use crate::host::Worker;
 use crate::raw;
 use appliance_worker::CoreId;
-use pyo3::exceptions::{PyAssertionError, PyTypeError};
+use pyo3::exceptions::{PyAssertionError, PyOSError, PyTypeError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList, PyString};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -136,7 +136,8 @@ impl StartResponse {
         let core = self.state().core;
         let call = core.and_then(|core| worker.call_on(core));
         match call {
-            Some(call) => call.write(py, &worker, &data),
+            Some(call) if call.write(py, &worker, &data)? => Ok(()),
+            Some(_) => Err(PyOSError::new_err("write(): the client has left")),
             None => Err(PyAssertionError::new_err("write() was called after its request had ended")),
         }
     }

@@ -20,6 +20,24 @@ fn the_answers_of_a_turn_leave_together() {
 }
 
 #[test]
+fn an_interim_answer_leaves_at_once_and_only_before_the_head() {
+    let mut bench = Bench::new();
+    let core = bench.serve(1);
+    let mut payload = Vec::new();
+    head::put_response(&mut payload, &ResponseFacts { status: 103, ..Default::default() });
+    bench.link.send_interim(1, core, &payload);
+    assert!(!bench.link.socket().received.is_empty(), "nobody has flushed");
+    assert_eq!(bench.sent(), seen(&[(1, "103")]));
+    bench.send_head(1, core);
+    bench.link.send_interim(1, core, &payload);
+    bench.link.finish(1, core, Outcome::Keep);
+    bench.link.flush();
+    assert_eq!(bench.sent(), seen(&[(1, "200"), (1, "data 0 end")]));
+    bench.link.send_interim(1, core, &payload);
+    assert!(!bench.link.is_to_be_scheduled(), "the request is over");
+}
+
+#[test]
 fn frames_are_whole_however_little_the_kernel_takes() {
     for size in (1..40).chain([5000, MOST_DATA, MOST_DATA + HEADER + 1]) {
         let mut bench = Bench::new();
