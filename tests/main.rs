@@ -11,6 +11,7 @@ mod crowd;
 mod deaths;
 mod disconnect;
 mod django;
+mod doors;
 mod examples;
 mod files;
 mod frameworks;

@@ -9,9 +9,10 @@ use appliance_link::head::{self, RequestFacts, Response, ResponseFacts};
 use appliance_link::private::is_private;
 use bytes::Bytes;
 use http::header::{
-    CONNECTION, CONTENT_LENGTH, HOST, HeaderName, HeaderValue, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
+    CONNECTION, CONTENT_LENGTH, GetAll, HOST, HeaderName, HeaderValue, TE, TRAILER, TRANSFER_ENCODING,
+    UPGRADE,
 };
-use http::{Method, StatusCode};
+use http::{Method, StatusCode, Version};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::{Error, ErrorType, OrErr, Result};
 
@@ -42,15 +43,12 @@ pub(crate) fn put_request(
     };
     head::put_request(out, &facts);
     let listed = headers.get_all(CONNECTION);
-    let is_listed = |name: &HeaderName| {
-        let options = listed.iter().flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
-        options.map(<[u8]>::trim_ascii).any(|option| option.eq_ignore_ascii_case(name.as_str().as_bytes()))
-    };
     let has_list = headers.contains_key(CONNECTION);
     for (name, value) in headers {
         // `Host` and the length are what the application must see, whatever a client lists.
         let is_ours = is_rewritten(name) || is_of_connection(name);
-        if !is_ours && (!has_list || name == HOST || name == CONTENT_LENGTH || !is_listed(name)) {
+        if !is_ours && (!has_list || name == HOST || name == CONTENT_LENGTH || !lists(&listed, name.as_str()))
+        {
             head::put_field(out, name.as_str().as_bytes(), value.as_bytes());
         }
     }
@@ -77,6 +75,18 @@ fn is_rewritten(name: &HeaderName) -> bool {
             || *name == X_FORWARDED_PROTO
             || *name == X_FORWARDED_HOST
             || *name == X_REQUEST_ID)
+}
+
+/// Whether the client may want another request on its connection (RFC 9112 section 9.3).
+pub(crate) fn is_kept_alive(request: &RequestHeader) -> bool {
+    let listed = request.headers.get_all(CONNECTION);
+    !lists(&listed, "close") && (request.version != Version::HTTP_10 || lists(&listed, "keep-alive"))
+}
+
+/// Whether one of the `Connection` fields lists this option or name.
+fn lists(connection: &GetAll<'_, HeaderValue>, name: &str) -> bool {
+    let mut options = connection.iter().flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
+    options.any(|option| option.trim_ascii().eq_ignore_ascii_case(name.as_bytes()))
 }
 
 /// Fields about one connection only. `Transfer-Encoding` is one, but applications ask it whether there is a body.

@@ -7,6 +7,7 @@ use crate::drain::DrainWatch;
 use crate::error::Failure;
 use crate::exchange::{Exchange, client_failure};
 use crate::forwarded;
+use crate::framed;
 use crate::hop::{self, Hop, Progress};
 use crate::link::Links;
 use crate::relay;
@@ -175,6 +176,8 @@ impl ProxyHttp for Gateway {
         downstream.set_read_timeout(None);
         // HTTP/1.0 knows no interim answers (RFC 9110 section 15.2).
         downstream.set_ignore_info_resp(downstream.req_header().version == Version::HTTP_10);
+        // pingora looks at the first `Connection` field only, and not at every kind of list in it.
+        downstream.set_keepalive(framed::is_kept_alive(downstream.req_header()).then_some(0));
         exchange.progress.has_body = !downstream.is_body_empty();
         self.normalize(downstream.req_header_mut(), exchange)?;
         if session.is_upgrade_req() {

@@ -95,6 +95,8 @@ fn line_of(head: &head::Head) -> Vec<u8> {
 struct Running {
     keep_alive: bool,
     is_complete: bool,
+    /// The body will never be complete.
+    is_cut: bool,
     body: Vec<u8>,
     answer: Vec<u8>,
 }
@@ -178,14 +180,14 @@ impl<'a> World<'a> {
         self.begun += 1;
         let keep_alive = received.head.keep_alive();
         let (body, is_complete) = (received.body, received.complete);
-        self.running = Some(Running { keep_alive, is_complete, body, answer: Vec::new() });
+        self.running = Some(Running { keep_alive, is_complete, is_cut: false, body, answer: Vec::new() });
         self.is_parked = false;
     }
 
     /// Gives the application its turn: it reads on if `reads`, and answers otherwise.
     fn run(&mut self, reads: bool, most: usize) {
         let Some(mut running) = self.running.take_if(|_| !self.is_parked) else { return };
-        if running.answer.is_empty() && reads && !running.is_complete {
+        if running.answer.is_empty() && reads && !running.is_complete && !running.is_cut {
             let expected = &self.expected[self.begun - 1];
             match self.tell(|conn, cx| conn.read_body(&mut running.body, most, cx)) {
                 BodyRead::Data => {}
@@ -197,7 +199,7 @@ impl<'a> World<'a> {
                     );
                     running.is_complete = true;
                 }
-                BodyRead::Cut(_) => running.keep_alive = false,
+                BodyRead::Cut(_) => (running.is_cut, running.keep_alive) = (true, false),
             }
             assert!(expected.body.starts_with(&running.body), "not the body that was sent");
             self.running = Some(running);

@@ -153,7 +153,7 @@ impl Decoder {
                 Err(Refusal::bad("a chunk size is followed by neither CRLF nor an extension"))
             }
             (Extension { size }, b'\r') => Ok(SizeEnd { size }),
-            (Extension { .. }, b) if b.is_ascii_control() => {
+            (Extension { .. }, b) if !is_value_byte(b) => {
                 Err(Refusal::bad("a chunk extension contains a control character"))
             }
             (Extension { size }, _) => self.extension().map(|()| Extension { size }),

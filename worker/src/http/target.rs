@@ -5,6 +5,7 @@
 use super::grammar::decimal;
 use super::refusal::Refusal;
 use memchr::memchr;
+use std::net::Ipv6Addr;
 
 /// The parts of a request target.
 #[derive(Debug, PartialEq, Eq)]
@@ -75,8 +76,8 @@ pub(super) fn is_host(host: &[u8]) -> bool {
 fn is_name(name: &[u8]) -> bool {
     match name {
         [b'[', address @ .., b']'] => {
-            address.contains(&b':')
-                && address.iter().all(|b| matches!(b, b':' | b'.') || b.is_ascii_hexdigit())
+            let text = std::str::from_utf8(address);
+            text.is_ok_and(|address| address.parse::<Ipv6Addr>().is_ok())
         }
         _ => {
             let fine = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_' | b'~');
@@ -150,7 +151,7 @@ mod tests {
         ] {
             assert!(is_host(good.as_bytes()), "{good}");
         }
-        let bad = "|a b|a,b|u@a|a/b|a:b|a:65536|a:80:80|[::1|::1|[]|[a]|[::1]x|[::1]]|a%41|:80|\u{e4}|a\tb|a?|a#|[fe80::1%25eth0]";
+        let bad = "|a b|a,b|u@a|a/b|a:b|a:65536|a:80:80|[::1|::1|[]|[a]|[::1]x|[a:b]|[::1.2.3]|[:::]|[::1]]|a%41|:80|\u{e4}|a\tb|a?|a#|[fe80::1%25eth0]";
         for bad in bad.split('|') {
             assert!(!is_host(bad.as_bytes()), "{bad}");
         }
