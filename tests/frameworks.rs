@@ -142,7 +142,7 @@ fn falcon_works_at_both_doors() {
 
 #[test]
 fn many_clients_of_both_doors_do_not_mix() {
-    for target in ["flask_site:app", "falcon_site:application"] {
+    for target in ["flask_site:app", "bottle_site:application", "falcon_site:application"] {
         let doors = with_files(target);
         std::thread::scope(|scope| {
             for number in 0..8 {
@@ -220,6 +220,7 @@ fn every_python_serves() {
             ("/wait_fd_read", "(True, b'x')"),
             ("/async_sleep", "True"),
             ("/context?v=a", "('unset', 'a', 'a')"),
+            ("/thread_local?v=a", "('unset', 'a', 'unset')"),
             ("/inner_greenlet", "'inner'"),
         ] {
             assert_eq!(waits.get(target).text(), expected, "{target} on {runtime}");

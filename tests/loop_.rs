@@ -102,6 +102,16 @@ fn every_request_has_its_own_context() {
 }
 
 #[test]
+fn every_request_has_its_own_thread_local_storage() {
+    let appliance = Setup::app("waits:application").start();
+    let (answers, _) = appliance.get_all(&["/thread_local?v=a", "/thread_local?v=b", "/thread_local?v=c"]);
+    let texts: Vec<String> = answers.iter().map(|answer| answer.text()).collect();
+    assert_eq!(texts, ["('unset', 'a', 'unset')", "('unset', 'b', 'unset')", "('unset', 'c', 'unset')"]);
+    let after = appliance.get("/thread_local?v=d").text();
+    assert_eq!(after, "('unset', 'd', 'unset')", "a core that was used before");
+}
+
+#[test]
 fn an_exception_thrown_from_a_callback_ends_that_request_only() {
     let appliance = start();
     let (answers, _) = appliance.get_all(&["/pause?s=0.3", "/thrown_and_not_caught", "/pause?s=0.3"]);

@@ -2,6 +2,7 @@
 import asyncio
 import contextvars
 import os
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import parse_qsl
@@ -13,6 +14,7 @@ import uwsgi
 LOOP_AT_IMPORT = asyncio.get_event_loop()
 pool = ThreadPoolExecutor(4)
 setting = contextvars.ContextVar("setting", default="unset")
+kept = threading.local()
 most = {"now": 0, "ever": 0}
 
 
@@ -205,6 +207,13 @@ def context(query):
     setting.set(query["v"])
     appliance.sleep(0.1)
     return before, setting.get(), appliance.wait(context_of_task())
+
+
+def thread_local(query):
+    before = getattr(kept, "value", "unset")
+    kept.value = query["v"]
+    appliance.sleep(0.05)
+    return before, kept.value, appliance.wait(pool.submit(getattr, kept, "value", "unset"))
 
 
 async def context_of_task():

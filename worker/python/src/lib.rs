@@ -15,6 +15,7 @@ mod greenlet;
 mod host;
 mod interpreter;
 mod load;
+mod locals;
 mod log;
 mod modules;
 mod raw;

@@ -1,6 +1,7 @@
 //! In the template: starts Python, puts our modules in place, imports the application, and gets ready to be forked.
-use crate::{aio, greenlet, interpreter, log, uwsgi};
+use crate::{aio, greenlet, interpreter, locals, log, uwsgi};
 use appliance_config::Settings;
+use appliance_config::settings::Suspend;
 use appliance_worker::abi::{EXIT_FAILED, EXIT_USAGE};
 use pyo3::exceptions::{PyModuleNotFoundError, PySystemExit};
 use pyo3::prelude::*;
@@ -78,6 +79,9 @@ pub fn load(facts: Facts) -> Result<String, Failure> {
         })?;
         prepare(py, &facts).map_err(internal)?;
         let event_loop = aio::make(py).map_err(internal)?;
+        if facts.settings.app.suspend == Suspend::Greenlet {
+            locals::install(py).map_err(internal)?;
+        }
         let app = import_app(py, &facts.settings.app.module)?;
         freeze(py).map_err(internal)?;
         let line = describe(py).map_err(internal)?;
