@@ -28,6 +28,7 @@ mod slow_bodies;
 mod slow_peers;
 mod start;
 mod syscalls;
+mod threads;
 mod timeouts;
 mod wsgi;
 mod wsgi_input;
