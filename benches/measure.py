@@ -108,7 +108,7 @@ def run(makers, module, is_wanted, loads, options, check=None):
     is called first with each route. Ends the program with a sentence if anything fails."""
     folder = Path(tempfile.mkdtemp(prefix="appliance-bench-"))
     place = servers.Place(folder, options.binary and options.binary.absolute(), module)
-    contenders = [make(place) for make in makers if options.binary or make is not servers.appliance]
+    contenders = [make(place) for make in makers if options.binary or make not in (servers.appliance, servers.appliance_threads)]
     for contender in contenders:
         contender.routes = [route for route in contender.routes if is_wanted(route)]
     contenders = [contender for contender in contenders if contender.routes]

@@ -121,21 +121,30 @@ class Place:
         return f"unix:{self.folder / name}.sock"
 
 
-def appliance(place):
-    front, native_port, run_dir = place.tcp(), place.port(), place.folder / "appliance"
+def appliance_with(place, name, suspend):
+    front, native_port, run_dir = place.tcp(), place.port(), place.folder / suspend
     command = [
         place.binary, "run", place.application, "--listen", front, "--workers", 1, "--cores", 100,
         "--native-base-port", native_port - 1, "--venv", HERE / ".venv", "--log-level", "warn",
         "--set", f"app.chdir={HERE}", "--set", f"admin.run_dir={run_dir}", "--set", "log.access=false",
+        "--set", f"app.suspend={suspend}",
     ]  # fmt: skip
     return Contender(
         [command],
         [
-            Route("appliance, native listener", ALONE, f"127.0.0.1:{native_port}"),
-            Route("appliance, worker's unix socket", ALONE, f"unix:{run_dir}/worker-1.sock"),
-            Route("appliance, through its proxy", FRONTED, front),
+            Route(f"{name}, native listener", ALONE, f"127.0.0.1:{native_port}"),
+            Route(f"{name}, worker's unix socket", ALONE, f"unix:{run_dir}/worker-1.sock"),
+            Route(f"{name}, through its proxy", FRONTED, front),
         ],
     )
+
+
+def appliance(place):
+    return appliance_with(place, "appliance", "greenlet")
+
+
+def appliance_threads(place):
+    return appliance_with(place, "appliance with threads", "thread")
 
 
 def bjoern(place):
@@ -295,6 +304,6 @@ def nginx_uwsgi_tornado(place):
 
 # Of compare.py, in the order of its table; the first of each group is what the others are compared with.
 CONTENDERS = [
-    appliance, bjoern, bjoern_unix, granian, gunicorn_sync, gunicorn_gthread, uwsgi, uwsgi_tornado,
+    appliance, appliance_threads, bjoern, bjoern_unix, granian, gunicorn_sync, gunicorn_gthread, uwsgi, uwsgi_tornado,
     nginx_uwsgi, nginx_granian, nginx_uwsgi_tornado,
 ]  # fmt: skip

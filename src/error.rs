@@ -96,7 +96,10 @@ pub enum Error {
         version: String,
     },
     /// greenlet cannot be imported.
-    #[error("{python}: greenlet is missing ({why}); install it with `{python} -m pip install greenlet`")]
+    #[error(
+        "{python}: greenlet is missing ({why}); install it with `{python} -m pip install greenlet`, \
+             or let requests run on threads: app.suspend = \"thread\""
+    )]
     NoGreenlet {
         /// Path of the interpreter.
         python: String,

@@ -2,7 +2,7 @@
 //! sentence what cannot host applications. Called by the template before anything of Python is in its memory. Nothing
 //! is loaded here.
 use crate::error::Error;
-use appliance_config::settings::App;
+use appliance_config::settings::{App, Suspend};
 use serde::Deserialize;
 use std::ffi::{OsStr, OsString};
 use std::io;
@@ -61,7 +61,7 @@ pub fn find(app: &App) -> Result<Python, Error> {
         None => app.python.clone().into(),
     };
     let answer = ask(&program)?;
-    judge(&answer, &program, Path::is_file)
+    judge(&answer, &program, app.suspend, Path::is_file)
 }
 
 fn venv_python(venv: &Path) -> Result<OsString, Error> {
@@ -97,7 +97,12 @@ fn not_startable(error: &io::Error) -> String {
 }
 
 /// Whether this interpreter will do, and where its library is. `is_file` looks into the file system.
-fn judge(answer: &Answer, asked: &OsStr, is_file: impl Fn(&Path) -> bool) -> Result<Python, Error> {
+fn judge(
+    answer: &Answer,
+    asked: &OsStr,
+    suspend: Suspend,
+    is_file: impl Fn(&Path) -> bool,
+) -> Result<Python, Error> {
     // What was asked, if it is a path: the user knows it by that name.
     let asked = asked.to_string_lossy();
     let python = if asked.contains('/') { asked.into_owned() } else { answer.executable.clone() };
@@ -116,7 +121,7 @@ fn judge(answer: &Answer, asked: &OsStr, is_file: impl Fn(&Path) -> bool) -> Res
         let version = format!("{major}.{minor}");
         return Err(Error::NoLibpython { python, library: format!("libpython{version}.so"), version });
     };
-    if answer.greenlet.is_none() {
+    if suspend == Suspend::Greenlet && answer.greenlet.is_none() {
         return Err(Error::NoGreenlet { python, why: answer.greenlet_error.clone() });
     }
     let bin = Path::new(&answer.executable).parent().unwrap_or(Path::new("/usr/bin")).to_owned();
@@ -157,7 +162,9 @@ mod tests {
     }
 
     fn judged(answer: &Answer, files: &[&str]) -> Result<Python, Error> {
-        judge(answer, OsStr::new("python3"), |path| files.iter().any(|file| path == Path::new(file)))
+        judge(answer, OsStr::new("python3"), Suspend::Greenlet, |path| {
+            files.iter().any(|file| path == Path::new(file))
+        })
     }
 
     fn refusal(answer: &Answer) -> String {
@@ -201,12 +208,13 @@ mod tests {
         let bare = Answer { greenlet: None, greenlet_error: "No module named 'greenlet'".into(), ..answer() };
         let text = refusal(&bare);
         assert!(text.contains("`/opt/py/bin/python3.11 -m pip install greenlet`"), "{text}");
+        assert!(judge(&bare, OsStr::new("python3"), Suspend::Thread, |_| true).is_ok(), "threads need none");
     }
 
     #[test]
     fn the_user_reads_the_path_that_he_configured() {
         let old = Answer { version: (3, 8, 0), ..answer() };
-        let error = judge(&old, OsStr::new("/srv/venv/bin/python"), |_| true).unwrap_err();
+        let error = judge(&old, OsStr::new("/srv/venv/bin/python"), Suspend::Greenlet, |_| true).unwrap_err();
         assert!(error.to_string().starts_with("/srv/venv/bin/python: is Python 3.8.0"), "{error}");
     }
 

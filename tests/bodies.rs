@@ -33,7 +33,11 @@ pub fn assert_same(got: &[u8], expected: &[u8], what: &str) {
 
 #[test]
 fn bodies_come_back_as_they_were_sent() {
-    let appliance = start();
+    assert_they_come_back(&start());
+}
+
+/// Sends bodies of all sizes, and compares what comes back in all forms.
+pub fn assert_they_come_back(appliance: &Appliance) {
     let mut client = appliance.client();
     for size in SIZES {
         let body = pattern(size);

@@ -2,19 +2,20 @@
 //! listener. The application in `apps/leavers.py` notes what becomes of each.
 use crate::harness::{Appliance, Client, Setup, free_ports, until};
 
-struct Site {
-    appliance: Appliance,
+pub struct Site {
+    pub appliance: Appliance,
     native: u16,
 }
 
 impl Site {
-    fn start(setup: Setup) -> Site {
+    pub fn start(setup: Setup) -> Site {
         let native = free_ports(1);
         let appliance = setup.set("native.base_port", native - 1).start();
         Site { appliance, native }
     }
 
-    fn doors(&self) -> [Client; 3] {
+    /// A client at each door.
+    pub fn doors(&self) -> [Client; 3] {
         let native = Client::tcp(([127, 0, 0, 1], self.native).into()).unwrap();
         [self.appliance.client(), self.appliance.worker_client(1), native]
     }
@@ -26,7 +27,7 @@ impl Site {
 
     /// Waits until it has noted so many lines, and gives them.
     #[track_caller]
-    fn noted(&self, count: usize) -> Vec<String> {
+    pub fn noted(&self, count: usize) -> Vec<String> {
         let mut lines = Vec::new();
         until("the application has noted it", || {
             lines.extend(self.log());
@@ -38,7 +39,7 @@ impl Site {
 
     /// Leaves a request that has begun, at each door, and sees that the application notes this.
     #[track_caller]
-    fn leave(&self, request: &str, expected: &[&str]) {
+    pub fn leave(&self, request: &str, expected: &[&str]) {
         for mut client in self.doors() {
             client.send(request);
             let name = request.split(['/', ' ']).nth(2).unwrap();
@@ -54,7 +55,7 @@ fn site() -> Site {
     Site::start(Setup::app("leavers:application").set("workers.cores", 2))
 }
 
-fn get(target: &str) -> String {
+pub fn get(target: &str) -> String {
     format!("GET {target} HTTP/1.1\r\nHost: test\r\n\r\n")
 }
 

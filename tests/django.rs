@@ -8,7 +8,7 @@ use std::fs;
 use std::process::Command;
 
 const UPLOAD: usize = 20_000_000;
-const STREAMED: usize = 10_000;
+pub const STREAMED: usize = 10_000;
 
 /// What its owner does before the first start, by `manage.py shell`.
 const PREPARE: &str = "
@@ -29,7 +29,7 @@ fn shop() -> Setup {
 
 /// The shop with a database that has the user `boss` and so many articles.
 #[track_caller]
-fn shop_with(articles: usize) -> Setup {
+pub fn shop_with(articles: usize) -> Setup {
     let setup = shop();
     let output = Command::new(default_venv().join("bin/python"))
         .args(["-m", "django", "shell", "-c", &PREPARE.replace("ARTICLES", &articles.to_string())])
@@ -95,9 +95,14 @@ impl Browser {
 
 #[test]
 fn the_admin_works() {
-    let shop = Doors::open(shop_with(0));
+    use_the_admin(&Doors::open(shop_with(0)));
+}
+
+/// Does what somebody does who looks after the shop.
+#[track_caller]
+pub fn use_the_admin(shop: &Doors) {
     for door in DOORS {
-        let mut boss = Browser::at(&shop, door);
+        let mut boss = Browser::at(shop, door);
         let sent_away = boss.get("/admin/shop/article/");
         assert_eq!(sent_away.header("location"), Some("/admin/login/?next=/admin/shop/article/"), "{door:?}");
         let form = |form: Form| form.field("username", "boss").field("password", "secret");
@@ -165,7 +170,12 @@ fn uploads_of_twenty_megabytes_arrive() {
 
 #[test]
 fn rows_are_streamed_while_others_use_the_database() {
-    let shop = Doors::open(shop_with(STREAMED));
+    stream_rows(&Doors::open(shop_with(STREAMED)));
+}
+
+/// Reads rows slowly, and others of the same database meanwhile.
+#[track_caller]
+pub fn stream_rows(shop: &Doors) {
     let expected: String = (0..STREAMED).map(|number| format!("article {number}\n")).collect();
     for door in DOORS {
         let mut streams: Vec<Client> = (0..3).map(|_| shop.client(door)).collect();

@@ -11,8 +11,7 @@ const FILE: usize = 3_000_001;
 
 /// An application of `tests/apps` that keeps files in the folder of the test, where `pattern.bin` lies.
 #[track_caller]
-fn with_files(target: &str) -> Doors {
-    let setup = Setup::app(target);
+pub fn with_files(setup: Setup) -> Doors {
     let folder = setup.dir().path().to_owned();
     fs::write(folder.join("pattern.bin"), pattern(FILE)).unwrap();
     Doors::open(setup.env("FILES", folder.display()))
@@ -93,7 +92,12 @@ fn assert_streams_and_fails(client: &mut Client) {
 
 #[test]
 fn flask_works_at_both_doors() {
-    let doors = with_files("flask_site:app");
+    use_flask(&with_files(Setup::app("flask_site:app")));
+}
+
+/// Does what visitors of the Flask site do.
+#[track_caller]
+pub fn use_flask(doors: &Doors) {
     for door in DOORS {
         let mut client = doors.client(door);
         assert!(client.get("/").text().starts_with("hello 127.0.0.1 http://test/"), "{door:?}");
@@ -101,7 +105,7 @@ fn flask_works_at_both_doors() {
         let form = Form::default().field("name", "milk").file("file", "a.txt", &pattern(300_000));
         let answer = form.submit(&mut client, "/form", "");
         assert_eq!(answer.json(), json!({"name": "milk", "file": "a.txt", "size": 300_000}), "{door:?}");
-        assert_puts_arrive(&doors, &mut client);
+        assert_puts_arrive(doors, &mut client);
         assert_file_is_served(&mut client);
         assert_streams_and_fails(&mut client);
         assert_eq!(client.get("/wait").json(), json!([1, 2]), "{door:?}");
@@ -115,7 +119,7 @@ fn flask_works_at_both_doors() {
 
 #[test]
 fn bottle_works_at_both_doors() {
-    let doors = with_files("bottle_site:application");
+    let doors = with_files(Setup::app("bottle_site:application"));
     for door in DOORS {
         let mut client = doors.client(door);
         assert_json_comes_back(&mut client);
@@ -128,7 +132,7 @@ fn bottle_works_at_both_doors() {
 
 #[test]
 fn falcon_works_at_both_doors() {
-    let doors = with_files("falcon_site:application");
+    let doors = with_files(Setup::app("falcon_site:application"));
     for door in DOORS {
         let mut client = doors.client(door);
         assert_json_comes_back(&mut client);
@@ -143,7 +147,7 @@ fn falcon_works_at_both_doors() {
 #[test]
 fn many_clients_of_both_doors_do_not_mix() {
     for target in ["flask_site:app", "bottle_site:application", "falcon_site:application"] {
-        let doors = with_files(target);
+        let doors = with_files(Setup::app(target));
         std::thread::scope(|scope| {
             for number in 0..8 {
                 let mut client = doors.client(DOORS[number % DOORS.len()]);

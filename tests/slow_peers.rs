@@ -59,15 +59,19 @@ fn assert_others_are_served(appliance: &Appliance) {
 
 #[test]
 fn readers_that_are_slow_hold_up_only_themselves() {
-    let appliance = start();
-    let memory = Memory::of(&appliance);
+    read_slowly(&start());
+}
+
+/// Large answers to clients that pause, beside others that do not.
+pub fn read_slowly(appliance: &Appliance) {
+    let memory = Memory::of(appliance);
     let forms = ["pieces", "announced-pieces", "whole", "announced"];
     let mut slow: Vec<Client> = forms.iter().map(|_| appliance.client()).collect();
     for (client, form) in slow.iter_mut().zip(forms) {
         client.send(format!("GET /give/{form}?size={LARGE} HTTP/1.1\r\nHost: test\r\n\r\n"));
         until("the answer has begun", || !client.arrived_within(Duration::from_millis(100)).is_empty());
     }
-    assert_others_are_served(&appliance);
+    assert_others_are_served(appliance);
     memory.assert_bounded();
     for (client, form) in slow.iter_mut().zip(forms) {
         assert_same(&client.answer().body, &pattern(LARGE), form);
@@ -95,8 +99,12 @@ fn a_generator_is_not_asked_for_more_than_its_client_takes() {
 
 #[test]
 fn uploaders_that_are_slow_hold_up_only_themselves() {
-    let appliance = start();
-    let memory = Memory::of(&appliance);
+    upload_slowly(&start());
+}
+
+/// Large uploads of clients that pause, beside others that do not.
+pub fn upload_slowly(appliance: &Appliance) {
+    let memory = Memory::of(appliance);
     let body = pattern(LARGE);
     // The first stops before a request is given to a core, the others while the application reads.
     let begun = [1_000, 100_000, 5_000_000];
@@ -105,7 +113,7 @@ fn uploaders_that_are_slow_hold_up_only_themselves() {
         client.send(format!("POST /echo/whole HTTP/1.1\r\nHost: test\r\nContent-Length: {LARGE}\r\n\r\n"));
         client.send(&body[..begun]);
     }
-    assert_others_are_served(&appliance);
+    assert_others_are_served(appliance);
     memory.assert_bounded();
     for (mut client, begun) in slow.into_iter().zip(begun) {
         client.send(&body[begun..]);

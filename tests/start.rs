@@ -113,7 +113,7 @@ fn a_virtual_environment_without_greenlet() {
 }
 
 /// The interpreter that the default environment was made from.
-fn base_python() -> PathBuf {
+pub fn base_python() -> PathBuf {
     let code = "import os, sys; print(os.path.realpath(sys.executable))";
     let output = Command::new(default_venv().join("bin/python")).args(["-c", code]).output().unwrap();
     String::from_utf8(output.stdout).unwrap().trim().into()

@@ -34,7 +34,8 @@ const MISTAKES: [(&str, &str); 29] = [
     ("length_is_no_number", "Content-Length"),
 ];
 
-fn make_all(appliance: &Appliance, connect: impl Fn() -> Client) {
+/// Makes all of them, and asks for something good after each.
+pub fn make_all(appliance: &Appliance, connect: impl Fn() -> Client) {
     for (mistake, logged) in MISTAKES {
         let answer = connect().get(&format!("/{mistake}"));
         assert_eq!(answer.status, 500, "{mistake}: {answer:?}");

@@ -21,6 +21,30 @@ pub const PEER_HEADER: &str = "x-appliance-peer";
 /// what the proxy is told.
 const END_OF_HEAD: usize = 8 * 1024;
 
+/// What the end of a head depends on beside the request: the engine, or what stands for it on another thread.
+pub trait Moment {
+    /// The value of a `Date` header field.
+    fn date(&self) -> Vec<u8>;
+    /// Whether the worker has been told to stop.
+    fn is_draining(&self) -> bool;
+    /// Whether all of this request's body has arrived, read or not.
+    fn is_body_complete(&self, core: CoreId) -> bool;
+}
+
+impl Moment for Engine {
+    fn date(&self) -> Vec<u8> {
+        Engine::date(self).clone()
+    }
+
+    fn is_draining(&self) -> bool {
+        Engine::is_draining(self)
+    }
+
+    fn is_body_complete(&self, core: CoreId) -> bool {
+        Engine::is_body_complete(self, core)
+    }
+}
+
 /// What an answer is written as.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Wire {
@@ -110,7 +134,7 @@ impl Opening {
     /// Plans the answer and completes its head. `whole` is the length of the body if all of it is there.
     pub fn finish(
         mut self,
-        engine: &Engine,
+        engine: &impl Moment,
         core: CoreId,
         request: &Request,
         whole: Option<u64>,

@@ -4,7 +4,7 @@
 use crate::cores::CoreId;
 use crate::http::head::Head;
 use std::os::fd::RawFd;
-use std::rc::Rc;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// Where a connection came from and whom it may speak for.
@@ -40,7 +40,7 @@ pub struct Request {
     /// What was received.
     pub received: Received,
     /// Who sent it.
-    pub peer: Rc<Peer>,
+    pub peer: Arc<Peer>,
     /// When it was complete enough to run.
     pub arrived: Instant,
     /// Number of the request among those that this worker has begun, from 1; 0 before.

@@ -6,6 +6,7 @@ use crate::board::{self, Board, Slot, State};
 use crate::conn::{Conn, Rules};
 use crate::cores::{CoreId, Cores};
 use crate::error::Error;
+use crate::http::encode;
 use crate::inbox::Inbox;
 use crate::links::Link;
 use crate::listen::{Listener, Socket};
@@ -18,6 +19,7 @@ use std::cell::{Cell, RefCell};
 use std::io;
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
@@ -59,7 +61,7 @@ const WHOLE: StreamId = 0;
 #[derive(Debug)]
 struct Entry {
     way: Way,
-    peer: Rc<Peer>,
+    peer: Arc<Peer>,
     generation: u32,
 }
 
@@ -109,7 +111,7 @@ pub struct Boot {
     /// What holds for every connection.
     pub rules: Rules,
     /// Where to publish.
-    pub board: Board,
+    pub board: Arc<Board>,
 }
 
 /// Header fields that our proxy adds to a request, and the bytes they may take: what it lets through must pass here too.
@@ -208,7 +210,7 @@ impl Engine {
     }
 
     /// The board that all workers share.
-    pub fn board(&self) -> &Board {
+    pub fn board(&self) -> &Arc<Board> {
         &self.boot.board
     }
 
@@ -376,7 +378,7 @@ impl Engine {
     }
 
     fn refresh_date(&self) {
-        *self.date.borrow_mut() = httpdate::fmt_http_date(std::time::SystemTime::now()).into_bytes();
+        *self.date.borrow_mut() = encode::date(std::time::SystemTime::now());
     }
 }
 

@@ -14,7 +14,7 @@ use std::fs::File;
 use std::io::{self, IoSlice, Read, Write};
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
-use std::rc::Rc;
+use std::sync::Arc;
 
 /// A connected stream of either kind.
 #[derive(Debug)]
@@ -119,9 +119,9 @@ pub enum Listener {
         /// The socket that the master bound.
         socket: UnixListener,
         /// For connections of our own user or of root.
-        proxy: Rc<Peer>,
+        proxy: Arc<Peer>,
         /// For any other.
-        stranger: Rc<Peer>,
+        stranger: Arc<Peer>,
     },
 }
 
@@ -131,7 +131,7 @@ impl Listener {
         let socket = std::os::unix::net::UnixListener::from(socket);
         socket.set_nonblocking(true)?;
         let peer = |trusted| {
-            Rc::new(Peer {
+            Arc::new(Peer {
                 address: String::new(),
                 port: String::new(),
                 server_address: "localhost".into(),
@@ -179,7 +179,7 @@ impl Listener {
     }
 
     /// The next connection that waits; `WouldBlock` when there is none.
-    pub fn accept(&self) -> io::Result<(Socket, Rc<Peer>)> {
+    pub fn accept(&self) -> io::Result<(Socket, Arc<Peer>)> {
         match self {
             Listener::Native(listener) => {
                 let (stream, client) = listener.accept()?;
@@ -192,12 +192,12 @@ impl Listener {
                     server_port: server.port().to_string(),
                     trusted: false,
                 };
-                Ok((Socket::Tcp(stream), Rc::new(peer)))
+                Ok((Socket::Tcp(stream), Arc::new(peer)))
             }
             Listener::Worker { socket, proxy, stranger } => {
                 let (stream, _) = socket.accept()?;
                 let peer = if is_proxy(&stream) { proxy } else { stranger };
-                Ok((Socket::Unix(stream), Rc::clone(peer)))
+                Ok((Socket::Unix(stream), Arc::clone(peer)))
             }
         }
     }

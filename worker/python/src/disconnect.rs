@@ -2,7 +2,7 @@
 //! waits, and ends it like greenlet's own order to end: no `except Exception` stops it, every `finally` runs. `host.rs`
 //! throws it; this file only makes it and tells it from other exceptions.
 use crate::greenlet;
-use pyo3::exceptions::PyOSError;
+use pyo3::exceptions::{PyBaseException, PyOSError};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::PyType;
@@ -15,7 +15,11 @@ static CLASS: PyOnceLock<Py<PyType>> = PyOnceLock::new();
 /// The class, as applications see it.
 pub fn class(py: Python<'_>) -> PyResult<&Bound<'_, PyType>> {
     let make = || {
-        let (name, base) = (c"appliance.ClientDisconnected", greenlet::exit(py).cast_into::<PyType>()?);
+        let name = c"appliance.ClientDisconnected";
+        let base = match greenlet::exit(py) {
+            Some(exit) => exit.cast_into::<PyType>()?,
+            None => py.get_type::<PyBaseException>(),
+        };
         PyErr::new_type(py, name, Some(MEANS), Some(&base), None)
     };
     CLASS.get_or_try_init(py, make).map(|class| class.bind(py))

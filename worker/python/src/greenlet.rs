@@ -111,13 +111,14 @@ pub fn throw<'py>(
     }
 }
 
-/// The class of the exceptions that end a greenlet.
-pub fn exit(py: Python<'_>) -> Bound<'_, PyAny> {
+/// The class of the exceptions that end a greenlet; `None` where greenlet is not used.
+pub fn exit(py: Python<'_>) -> Option<Bound<'_, PyAny>> {
+    let table = TABLE.get()?;
     // SAFETY: the exception type lives as long as the greenlet module, which is never unloaded.
-    unsafe { Bound::from_borrowed_ptr(py, table().exit as *mut ffi::PyObject) }
+    Some(unsafe { Bound::from_borrowed_ptr(py, table.exit as *mut ffi::PyObject) })
 }
 
 /// Whether an exception is greenlet's order to end.
 pub fn is_exit(py: Python<'_>, error: &PyErr) -> bool {
-    error.matches(py, exit(py)).unwrap_or(false)
+    exit(py).is_some_and(|exit| error.matches(py, exit).unwrap_or(false))
 }

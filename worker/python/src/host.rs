@@ -1,16 +1,18 @@
 //! Python as a [`Host`] of the engine: which request is on which core, entering and leaving greenlets, and one turn of
-//! asyncio. One [`Worker`] a process, on the loop's thread only.
+//! asyncio. One [`Worker`] for each thread that serves: the loop's, or those of a pool (`threads`), which have no greenlets.
 use crate::aio::Aio;
+use crate::reach::Reach;
 use crate::wsgi::call::Call;
 use crate::wsgi::environ::Template;
 use crate::wsgi::run;
 use crate::{greenlet, interpreter};
-use appliance_worker::{CoreId, Engine, Host, Next, Request};
+use appliance_worker::{CoreId, Host, Next, Request};
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use std::cell::{Cell, OnceCell, RefCell};
 use std::os::fd::RawFd;
 use std::rc::Rc;
+use std::sync::Arc;
 
 thread_local! {
     static WORKER: OnceCell<Rc<Worker>> = const { OnceCell::new() };
@@ -19,36 +21,39 @@ thread_local! {
 /// What a worker needs to serve Python.
 pub struct Worker {
     /// The loop.
-    pub engine: Rc<Engine>,
+    pub engine: Reach,
     /// The WSGI callable.
     pub app: Py<PyAny>,
     /// What every `environ` starts from.
-    pub template: Template,
+    pub template: Arc<Template>,
     /// asyncio on the same loop.
     pub aio: Aio,
-    hub: Py<PyAny>,
+    /// The loop's greenlet, which the others go to when they wait; none where requests run on threads.
+    hub: Option<Py<PyAny>>,
     run_core: Py<PyAny>,
     calls: RefCell<Vec<Option<Rc<Call>>>>,
-    next: Cell<Option<Rc<Call>>>,
+    /// The request that is about to be entered.
+    pub next: Cell<Option<Rc<Call>>>,
     /// Start-response callables that nobody else holds any more.
     pub spare: RefCell<Vec<crate::wsgi::start::Spare>>,
 }
 
 impl Worker {
-    /// Makes this thread the one that serves; the current greenlet becomes the hub.
+    /// Makes this thread one that serves; requests run in greenlets if there is a hub for them.
     pub fn install(
         py: Python<'_>,
-        engine: Rc<Engine>,
+        engine: Reach,
         app: Py<PyAny>,
-        template: Template,
+        template: Arc<Template>,
         aio: Aio,
+        hub: Option<Py<PyAny>>,
     ) -> PyResult<Rc<Worker>> {
         let worker = Rc::new(Worker {
             engine,
             app,
             template,
             aio,
-            hub: greenlet::current(py)?.unbind(),
+            hub,
             run_core: wrap_pyfunction!(run_core, py)?.into_any().unbind(),
             calls: RefCell::default(),
             next: Cell::new(None),
@@ -68,13 +73,16 @@ impl Worker {
         })
     }
 
-    /// The hub's greenlet.
-    pub fn hub<'py>(&self, py: Python<'py>) -> Bound<'py, PyAny> {
-        self.hub.bind(py).clone()
+    /// The hub's greenlet; none where requests run on threads.
+    pub fn hub<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyAny>> {
+        self.hub.as_ref().map(|hub| hub.bind(py).clone())
     }
 
-    /// The request that the running greenlet, or one of its parents, serves.
+    /// The request that the running greenlet, or one of its parents, serves; on a thread of a pool the thread's only one.
     pub fn current_call(&self, py: Python<'_>) -> PyResult<Option<Rc<Call>>> {
+        if self.hub.is_none() {
+            return Ok(self.calls.borrow().iter().flatten().next().cloned());
+        }
         let mut greenlet = greenlet::current(py)?;
         let calls = self.calls.borrow();
         loop {
@@ -97,7 +105,8 @@ impl Worker {
         }
     }
 
-    fn remember(&self, call: &Rc<Call>) {
+    /// A request that runs from now on.
+    pub fn remember(&self, call: &Rc<Call>) {
         let mut calls = self.calls.borrow_mut();
         let index = call.core.index as usize;
         if calls.len() <= index {

@@ -6,7 +6,7 @@
 //! request), `wait` (how it waits), `aio` (asyncio on the same loop).
 //!
 //! The rules for greenlets stand in `greenlet`. For the GIL there is one: the loop's thread holds it always, but for the
-//! moment in which it waits for events.
+//! moment in which it waits for events. Where requests run on threads instead (`threads`), it holds it only for asyncio.
 #![expect(unsafe_code, reason = "the C interface to the binary")]
 
 mod aio;
@@ -19,7 +19,9 @@ mod locals;
 mod log;
 mod modules;
 mod raw;
+mod reach;
 mod serve;
+mod threads;
 mod uwsgi;
 mod wait;
 mod wsgi;

@@ -71,12 +71,15 @@ pub fn load(facts: Facts) -> Result<String, Failure> {
     Python::attach(|py| {
         let internal = |error: PyErr| Failure::failed(log::traceback(py, &error));
         check_version(py)?;
-        greenlet::import(py).map_err(|error| {
-            Failure::usage(format!(
-                "greenlet cannot be imported: {error}; install it with: {} -m pip install greenlet",
-                executable(py)
-            ))
-        })?;
+        if facts.settings.app.suspend == Suspend::Greenlet {
+            greenlet::import(py).map_err(|error| {
+                Failure::usage(format!(
+                    "greenlet cannot be imported: {error}; install it with: {} -m pip install greenlet, or let requests \
+                     run on threads: app.suspend = \"thread\"",
+                    executable(py)
+                ))
+            })?;
+        }
         prepare(py, &facts).map_err(internal)?;
         let event_loop = aio::make(py).map_err(internal)?;
         if facts.settings.app.suspend == Suspend::Greenlet {
@@ -84,7 +87,7 @@ pub fn load(facts: Facts) -> Result<String, Failure> {
         }
         let app = import_app(py, &facts.settings.app.module)?;
         freeze(py).map_err(internal)?;
-        let line = describe(py).map_err(internal)?;
+        let line = describe(py, &facts.settings).map_err(internal)?;
         let loaded = Loaded { settings: facts.settings, app, event_loop };
         LOADED
             .set(loaded)
@@ -117,9 +120,12 @@ fn prepare(py: Python<'_>, facts: &Facts) -> PyResult<()> {
         path.call_method1("insert", (0, directory.as_os_str()))?;
     }
     sys.setattr("argv", ["appliance"])?;
-    // A request runs on a thread that has a running loop, as Django's ORM finds out and refuses to work. It may: no
-    // coroutine is interrupted by it.
-    py.import("os")?.getattr("environ")?.call_method1("setdefault", ("DJANGO_ALLOW_ASYNC_UNSAFE", "true"))?;
+    if app.suspend == Suspend::Greenlet {
+        // A request runs on a thread that has a running loop, as Django's ORM finds out and refuses to work. It may: no
+        // coroutine is interrupted by it.
+        let environ = py.import("os")?.getattr("environ")?;
+        environ.call_method1("setdefault", ("DJANGO_ALLOW_ASYNC_UNSAFE", "true"))?;
+    }
     for stream in ["stdout", "stderr"] {
         // print() must reach the log when it is called, not when a buffer of 8 KiB is full.
         let keywords = pyo3::types::PyDict::new(py);
@@ -236,8 +242,14 @@ fn freeze(py: Python<'_>) -> PyResult<()> {
     gc.call_method0("freeze").map(drop)
 }
 
-fn describe(py: Python<'_>) -> PyResult<String> {
+fn describe(py: Python<'_>, settings: &Settings) -> PyResult<String> {
     let version = py.version_info();
-    let greenlet: String = py.import("greenlet")?.getattr("__version__")?.extract()?;
-    Ok(format!("CPython {}.{}.{}, greenlet {greenlet}", version.major, version.minor, version.patch))
+    let engine = match settings.app.suspend {
+        Suspend::Greenlet => {
+            let greenlet: String = py.import("greenlet")?.getattr("__version__")?.extract()?;
+            format!("greenlet {greenlet}")
+        }
+        Suspend::Thread => format!("up to {} threads a worker", settings.workers.cores),
+    };
+    Ok(format!("CPython {}.{}.{}, {engine}", version.major, version.minor, version.patch))
 }

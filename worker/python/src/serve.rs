@@ -2,10 +2,13 @@
 use crate::aio::Aio;
 use crate::host::Worker;
 use crate::load::Loaded;
+use crate::reach::Reach;
+use crate::threads::Threads;
 use crate::wsgi::environ::Template;
 use crate::wsgi::files::FileWrapper;
-use crate::{log, uwsgi};
+use crate::{greenlet, log, uwsgi};
 use appliance_config::Settings;
+use appliance_config::settings::Suspend;
 use appliance_worker::abi::{EXIT_BOOT, EXIT_DONE, EXIT_FAILED, RunArgs};
 use appliance_worker::board::Board;
 use appliance_worker::listen::Listener;
@@ -13,6 +16,8 @@ use appliance_worker::{Boot, Engine, Error, reactor};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
 
 /// Serves until told to stop; the exit code of the process.
 pub fn serve(args: &RunArgs) -> i32 {
@@ -44,25 +49,52 @@ fn run(args: &RunArgs, loaded: &Loaded) -> Result<(), Error> {
         waiting: settings.limits.waiting,
         cancel_on_disconnect: settings.app.cancel_on_disconnect,
         rules: settings.into(),
-        board: board.map_err(Error::io("map the board"))?,
+        board: Arc::new(board.map_err(Error::io("map the board"))?),
     })?;
-    Python::attach(|py| {
-        let internal = |error: PyErr| Error::Io {
-            what: format!("prepare Python in the worker:\n{}", log::traceback(py, &error)),
-            source: std::io::ErrorKind::Other.into(),
-        };
-        let aio = Aio::new(py, loaded.event_loop.clone_ref(py)).map_err(internal)?;
-        let template = template(py, settings).map_err(internal)?;
-        let worker =
-            Worker::install(py, engine, loaded.app.clone_ref(py), template, aio).map_err(internal)?;
-        worker.aio.adopt(py).map_err(internal)?;
-        uwsgi::run_postfork(py).map_err(internal)?;
-        worker.aio.serve(py).map_err(internal)?;
-        let listeners = listeners(args, settings)?;
-        let served = worker.engine.run(&*worker, listeners, || (args.ready)());
-        finish(py);
-        served
-    })
+    match settings.app.suspend {
+        Suspend::Greenlet => Python::attach(|py| {
+            let worker = prepare(py, &engine, loaded).map_err(internal(py))?;
+            let served = engine.run(&*worker, listeners(args, settings)?, || (args.ready)());
+            finish(py);
+            served
+        }),
+        // The loop's thread has the GIL only before and after.
+        Suspend::Thread => {
+            let threads = Python::attach(|py| {
+                let worker = prepare(py, &engine, loaded).map_err(internal(py))?;
+                Threads::start(py, &engine, &worker, settings).map_err(internal(py))
+            })?;
+            let served = engine.run(&threads, listeners(args, settings)?, || (args.ready)());
+            Python::attach(|py| {
+                threads.stop(py);
+                finish(py);
+            });
+            served
+        }
+    }
+}
+
+fn internal(py: Python<'_>) -> impl Fn(PyErr) -> Error {
+    move |error| Error::Io {
+        what: format!("prepare Python in the worker:\n{}", log::traceback(py, &error)),
+        source: std::io::ErrorKind::Other.into(),
+    }
+}
+
+/// Makes this thread the loop's, for Python too, and runs what the application wants to be run before it serves.
+fn prepare(py: Python<'_>, engine: &Rc<Engine>, loaded: &Loaded) -> PyResult<Rc<Worker>> {
+    let hub = match loaded.settings.app.suspend {
+        Suspend::Greenlet => Some(greenlet::current(py)?.unbind()),
+        Suspend::Thread => None,
+    };
+    let aio = Aio::new(py, loaded.event_loop.clone_ref(py))?;
+    let template = Arc::new(template(py, &loaded.settings)?);
+    let reach = Reach::Here(Rc::clone(engine));
+    let worker = Worker::install(py, reach, loaded.app.clone_ref(py), template, aio, hub)?;
+    worker.aio.adopt(py)?;
+    uwsgi::run_postfork(py)?;
+    worker.aio.serve(py)?;
+    Ok(worker)
 }
 
 fn listeners(args: &RunArgs, settings: &Settings) -> Result<Vec<Listener>, Error> {
@@ -83,7 +115,7 @@ fn template(py: Python<'_>, settings: &Settings) -> PyResult<Template> {
     let fixed = PyDict::new(py);
     fixed.set_item("wsgi.version", (1, 0))?;
     fixed.set_item("wsgi.errors", Bound::new(py, log::ErrorLog::new())?)?;
-    fixed.set_item("wsgi.multithread", false)?;
+    fixed.set_item("wsgi.multithread", settings.app.suspend == Suspend::Thread)?;
     fixed.set_item("wsgi.multiprocess", settings.workers.count > 1)?;
     fixed.set_item("wsgi.run_once", false)?;
     fixed.set_item("wsgi.input_terminated", true)?;

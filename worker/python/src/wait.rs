@@ -1,9 +1,11 @@
 //! How a request waits: its greenlet goes to the hub, and the engine brings it back. Every wait looks again at what it
 //! waits for when it comes back, because anybody may switch to a greenlet at any time.
-use crate::greenlet;
 use crate::host::Worker;
+use crate::reach::{Bell, Reach};
+use crate::threads::There;
 use crate::wsgi::call::Call;
-use appliance_worker::{BodyRead, CoreId, Remote};
+use crate::{disconnect, greenlet};
+use appliance_worker::{BodyRead, CoreId, Engine};
 use pyo3::exceptions::{PyRuntimeError, PyTimeoutError, PyValueError};
 use pyo3::prelude::*;
 use std::rc::Rc;
@@ -27,28 +29,50 @@ pub fn current(py: Python<'_>, what: &str) -> PyResult<(Rc<Worker>, Rc<Call>)> {
 /// Gives the loop back until the engine, or anybody else, comes back to this greenlet. An exception that is thrown in
 /// here ends the wait.
 pub fn park(py: Python<'_>, worker: &Worker, call: &Call) -> PyResult<()> {
-    leave(py, worker, call, || worker.engine.park(call.core))
+    match &worker.engine {
+        Reach::Here(engine) => leave(py, worker, call, engine, || engine.park(call.core)),
+        Reach::There(there) => {
+            there.park(call.core);
+            call.set_resumed();
+            heed_leaving(py, there, call)
+        }
+    }
 }
 
 /// Gives the loop back for one turn (uWSGI `schedule_fix`).
 pub fn again(py: Python<'_>, worker: &Worker, call: &Call) -> PyResult<()> {
-    leave(py, worker, call, || worker.engine.again(call.core))
+    match &worker.engine {
+        Reach::Here(engine) => leave(py, worker, call, engine, || engine.again(call.core)),
+        Reach::There(there) => {
+            // The loop is not ours to give: it has been going on all the time.
+            there.post();
+            heed_leaving(py, there, call)
+        }
+    }
 }
 
-fn leave(py: Python<'_>, worker: &Worker, call: &Call, park: impl FnOnce()) -> PyResult<()> {
-    let me = greenlet::current(py)?;
-    let hub = worker.hub(py);
-    if me.is(&hub) {
-        return Err(PyRuntimeError::new_err("the loop itself cannot wait; do this inside a request"));
+/// Nobody can interrupt a thread, so a request on one finds out here that its client has left.
+fn heed_leaving(py: Python<'_>, there: &There, call: &Call) -> PyResult<()> {
+    if !there.take_left(call.core) || call.is_answered() {
+        return Ok(());
     }
+    call.set_ending();
+    Err(PyErr::from_value(disconnect::exception(py)?))
+}
+
+fn leave(py: Python<'_>, worker: &Worker, call: &Call, engine: &Engine, park: impl FnOnce()) -> PyResult<()> {
+    let me = greenlet::current(py)?;
+    let Some(hub) = worker.hub(py).filter(|hub| !me.is(hub)) else {
+        return Err(PyRuntimeError::new_err("the loop itself cannot wait; do this inside a request"));
+    };
     call.add_parked(&me);
     park();
     let back = greenlet::switch(py, &hub);
     call.remove_parked(&me);
-    worker.engine.run_again(call.core);
+    engine.run_again(call.core);
     if call.has_parked() {
         // Another greenlet of this request still waits, and must hear of the next wake-up.
-        worker.engine.park(call.core);
+        engine.park(call.core);
     }
     if let Err(error) = &back
         && greenlet::is_exit(py, error)
@@ -85,7 +109,7 @@ pub fn for_body(
 ) -> PyResult<BodyRead> {
     let worker = Worker::current()?;
     loop {
-        match worker.engine.read_body(core, into, most) {
+        match worker.engine.read_body(core, into, most, deadline) {
             BodyRead::Wait => {
                 if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
                     return Err(PyTimeoutError::new_err(
@@ -138,10 +162,15 @@ pub fn wait<'py>(
 ) -> PyResult<Bound<'py, PyAny>> {
     let (worker, call) = current(py, "appliance.wait()")?;
     let deadline = timeout.map(seconds).transpose()?.map(|pause| Instant::now() + pause);
-    let future = worker.aio.future(py, awaitable)?;
+    let future = match &worker.engine {
+        Reach::Here(_) => worker.aio.future(py, awaitable)?,
+        Reach::There(_) => worker.aio.submitted(py, awaitable)?,
+    };
     let is_done = || future.call_method0(pyo3::intern!(py, "done"))?.is_truthy();
     if !is_done()? {
-        let waker = Bound::new(py, Waker { core: call.core, remote: worker.engine.remote() })?;
+        let bell =
+            worker.engine.bell(call.core).ok_or_else(|| PyRuntimeError::new_err("the request has ended"))?;
+        let waker = Bound::new(py, Waker { core: call.core, bell })?;
         future.call_method1(pyo3::intern!(py, "add_done_callback"), (&waker,))?;
         let is_late = || deadline.is_some_and(|deadline| Instant::now() >= deadline);
         let parked = with_timer(&worker, &call, deadline, || {
@@ -169,15 +198,16 @@ pub fn wait<'py>(
 #[pyclass(frozen, module = "appliance")]
 struct Waker {
     core: CoreId,
-    remote: Remote,
+    bell: Bell,
 }
 
 #[pymethods]
 impl Waker {
     fn __call__(&self, _future: Bound<'_, PyAny>) -> PyResult<()> {
-        match Worker::current() {
-            Ok(worker) => worker.engine.wake(self.core),
-            Err(_) => self.remote.wake(self.core)?,
+        match (&self.bell, Worker::current()) {
+            (Bell::There(desk), _) => desk.wake(),
+            (Bell::Here(_), Ok(worker)) => worker.engine.here()?.wake(self.core),
+            (Bell::Here(remote), Err(_)) => remote.wake(self.core)?,
         }
         Ok(())
     }

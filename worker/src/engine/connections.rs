@@ -9,7 +9,7 @@ use crate::conn::{Conn, Context, Step};
 use crate::listen::Socket;
 use crate::reactor::{Event, Source};
 use std::io::{self, ErrorKind};
-use std::rc::Rc;
+use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
@@ -46,7 +46,7 @@ impl Engine {
         }
     }
 
-    fn add_conn(&self, host: &dyn Host, socket: Socket, peer: Rc<Peer>) {
+    fn add_conn(&self, host: &dyn Host, socket: Socket, peer: Arc<Peer>) {
         let generation = Source::generation(self.generation.get().wrapping_add(1));
         self.generation.set(generation);
         let mut conn = Conn::new(socket, &self.boot.rules, self.now.get());

@@ -5,7 +5,7 @@ use super::{Engine, Place, Serving, WHOLE, Way, entry};
 use crate::app::{Host, Received, Request};
 use crate::cores::CoreId;
 use std::collections::VecDeque;
-use std::rc::Rc;
+use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
@@ -47,7 +47,7 @@ impl Engine {
     /// A request is complete enough to run: it claims a core, waits for one, or is told that there are too many.
     pub(super) fn dispatch(&self, place: Place, received: Received, announce: bool) {
         let peer = match entry(&mut self.conns.borrow_mut(), place.conn) {
-            Some(entry) => Rc::clone(&entry.peer),
+            Some(entry) => Arc::clone(&entry.peer),
             None => return,
         };
         let arrived = self.now.get();

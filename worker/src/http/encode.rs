@@ -4,6 +4,7 @@
 //! An answer is: `status_line`, any number of `header`s, `framing`, `end_of_head`, then the body as planned.
 
 use super::plan::{Body, Plan};
+use std::time::SystemTime;
 
 /// Asks a client that waits with `Expect: 100-continue` for the body.
 pub const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
@@ -26,6 +27,11 @@ pub fn header(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
     out.extend_from_slice(b": ");
     out.extend_from_slice(value);
     out.extend_from_slice(b"\r\n");
+}
+
+/// The value of a `Date` header field (RFC 9110 section 6.6.1).
+pub fn date(now: SystemTime) -> Vec<u8> {
+    httpdate::fmt_http_date(now).into_bytes()
 }
 
 /// The header lines that tell the client what was planned.

@@ -5,6 +5,8 @@ asyncio's. Made in the template before the application is imported, so that a lo
 adopt() then moves it into a worker after the fork.
 """
 import asyncio
+import concurrent.futures
+import inspect
 import selectors
 import sys
 import threading
@@ -100,12 +102,39 @@ class Loop(asyncio.SelectorEventLoop):
         events._set_running_loop(self)
         sys.set_asyncgen_hooks(firstiter=self._asyncgen_firstiter_hook, finalizer=self._asyncgen_finalizer_hook)
 
+    def submit(self, awaitable):
+        """A concurrent future for anything that can be awaited; for other threads than the loop's."""
+        if isinstance(awaitable, concurrent.futures.Future):
+            return awaitable
+        if not inspect.isawaitable(awaitable):
+            raise TypeError(f"a coroutine or a future is needed, not {type(awaitable).__name__}")
+        return _Submitted(asyncio.run_coroutine_threadsafe(_result_of(awaitable), self))
+
     def stop(self):
         """Ends run_until_complete() at import time and in @postfork hooks; later there is nothing to end."""
         if not self._serves:
             return super().stop()
         raise RuntimeError("this loop serves requests and is not the application's to stop; "
                            "to end the worker use uwsgi.reload() or stop the appliance")
+
+
+async def _result_of(awaitable):
+    return await awaitable
+
+
+class _Submitted:
+    """A concurrent future that raises what `await` would raise when the awaitable was cancelled."""
+
+    def __init__(self, future):
+        self._future = future
+        self.done, self.cancel = future.done, future.cancel
+        self.add_done_callback = future.add_done_callback
+
+    def result(self):
+        try:
+            return self._future.result()
+        except concurrent.futures.CancelledError:
+            raise asyncio.CancelledError from None
 
 
 def make():

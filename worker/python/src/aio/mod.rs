@@ -62,9 +62,28 @@ impl Aio {
         py.import("asyncio")?.call_method("ensure_future", (awaitable,), Some(&keywords))
     }
 
+    /// The loop object.
+    pub fn event_loop(&self, py: Python<'_>) -> Py<PyAny> {
+        self.event_loop.clone_ref(py)
+    }
+
+    /// The same for a thread that is not the loop's: a future of `concurrent.futures`.
+    pub fn submitted<'py>(
+        &self,
+        py: Python<'py>,
+        awaitable: Bound<'py, PyAny>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        self.event_loop.bind(py).call_method1("submit", (awaitable,))
+    }
+
+    /// Whether a descriptor is ready of which asyncio has not heard.
+    pub fn has_events(&self) -> bool {
+        !self.events.borrow().is_empty()
+    }
+
     /// When asyncio wants its turn.
     pub fn next(&self, py: Python<'_>) -> Next {
-        if !self.events.borrow().is_empty() || self.has_ready(py) {
+        if self.has_events() || self.has_ready(py) {
             return Next::Now;
         }
         match self.first_timer(py) {
@@ -128,21 +147,24 @@ fn wants(events: i32) -> (bool, bool) {
 #[pyfunction]
 pub fn watch(fd: RawFd, events: i32) -> PyResult<()> {
     let ((readable, writable), worker) = (wants(events), Worker::current()?);
-    Ok(appliance_worker::reactor::with_fd(fd, |fd| worker.engine.host_watch(fd, readable, writable))?)
+    let engine = worker.engine.here()?;
+    Ok(appliance_worker::reactor::with_fd(fd, |fd| engine.host_watch(fd, readable, writable))?)
 }
 
 /// Changes what is watched.
 #[pyfunction]
 pub fn change(fd: RawFd, events: i32) -> PyResult<()> {
     let ((readable, writable), worker) = (wants(events), Worker::current()?);
-    Ok(appliance_worker::reactor::with_fd(fd, |fd| worker.engine.host_change(fd, readable, writable))?)
+    let engine = worker.engine.here()?;
+    Ok(appliance_worker::reactor::with_fd(fd, |fd| engine.host_change(fd, readable, writable))?)
 }
 
 /// Stops to watch. A descriptor that was closed before has been forgotten by the kernel already.
 #[pyfunction]
 pub fn unwatch(fd: RawFd) -> PyResult<()> {
     let worker = Worker::current()?;
-    let _ = appliance_worker::reactor::with_fd(fd, |fd| worker.engine.host_unwatch(fd));
+    let engine = worker.engine.here()?;
+    let _ = appliance_worker::reactor::with_fd(fd, |fd| engine.host_unwatch(fd));
     Ok(())
 }
 
@@ -153,8 +175,7 @@ pub fn select(timeout: Option<f64>) -> PyResult<Vec<(RawFd, i32)>> {
     let worker = Worker::current()?;
     if !worker.aio.in_turn.get() {
         let timeout = timeout.map(|timeout| Duration::from_secs_f64(timeout.clamp(0.0, 86_400.0)));
-        worker
-            .engine
+        (worker.engine.here()?)
             .poll_once(&*worker, timeout)
             .map_err(|error| pyo3::exceptions::PyOSError::new_err(error.to_string()))?;
     }

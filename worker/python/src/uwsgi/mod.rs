@@ -1,6 +1,7 @@
 //! The module `uwsgi`, as far as it goes here: argument conversion, then one call into the engine. Results follow uWSGI:
 //! text comes back as bytes, "no" is often `None`. The functions that wait suspend only their own request.
 use crate::host::Worker;
+use appliance_config::settings::Suspend;
 use appliance_worker::board::State;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -193,13 +194,18 @@ fn options<'py>(py: Python<'py>, loaded: &crate::load::Facts) -> PyResult<Bound<
     let options = PyDict::new(py);
     let text = |value: String| PyBytes::new(py, value.as_bytes());
     options.set_item("processes", text(settings.workers.count.to_string()))?;
-    options.set_item("async", text(settings.workers.cores.to_string()))?;
     options.set_item("module", text(settings.app.module.clone()))?;
     options.set_item("chdir", text(settings.app.chdir.display().to_string()))?;
     if let Some(venv) = &settings.app.venv {
         options.set_item("virtualenv", text(venv.display().to_string()))?;
     }
     options.set_item("master", true)?;
-    options.set_item("greenlet", true)?;
+    match settings.app.suspend {
+        Suspend::Greenlet => {
+            options.set_item("async", text(settings.workers.cores.to_string()))?;
+            options.set_item("greenlet", true)?;
+        }
+        Suspend::Thread => options.set_item("threads", text(settings.workers.cores.to_string()))?,
+    }
     Ok(options)
 }

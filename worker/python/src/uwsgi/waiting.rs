@@ -2,9 +2,8 @@
 use crate::host::Worker;
 use crate::wait;
 use crate::wsgi::call::Call;
-use appliance_worker::engine::Engine;
 use appliance_worker::waits::WaitId;
-use pyo3::exceptions::PyOSError;
+use pyo3::exceptions::{PyOSError, PyRuntimeError};
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 use std::os::fd::RawFd;
@@ -33,8 +32,8 @@ impl Pending {
         }
     }
 
-    fn is_over(&self, engine: &Engine, now: Instant) -> bool {
-        let fired = matches!(self, Pending::Fd { wait, .. } if engine.wait_fired(*wait));
+    fn is_over(&self, worker: &Worker, call: &Call, now: Instant) -> bool {
+        let fired = matches!(self, Pending::Fd { wait, .. } if worker.engine.wait_fired(call.core, *wait));
         fired || self.deadline().is_some_and(|deadline| deadline <= now)
     }
 }
@@ -45,7 +44,7 @@ pub fn wait_pending(py: Python<'_>, worker: &Worker, call: &Call) -> PyResult<()
         return wait::again(py, worker, call);
     }
     let pending = call.pending.take();
-    let over = || pending.iter().any(|one| one.is_over(&worker.engine, Instant::now()));
+    let over = || pending.iter().any(|one| one.is_over(worker, call, Instant::now()));
     park_for(py, worker, call, &pending, |parked| parked.is_ok() && !over())
 }
 
@@ -73,10 +72,10 @@ fn park_for(
 fn cancel(worker: &Worker, call: &Call, pending: &[Pending]) {
     for one in pending {
         if let Pending::Fd { wait, fd, .. } = one {
-            if worker.engine.wait_fired(*wait) {
+            if worker.engine.wait_fired(call.core, *wait) {
                 call.ready_fd.set(*fd);
             }
-            worker.engine.cancel_wait(*wait);
+            worker.engine.cancel_wait(call.core, *wait);
         }
     }
 }
@@ -92,10 +91,16 @@ pub fn suspend(py: Python<'_>) -> PyResult<bool> {
     let (worker, call) = wait::current(py, "uwsgi.suspend()")?;
     let pending = call.pending.take();
     if pending.is_empty() {
-        crate::greenlet::switch(py, &worker.hub(py))?;
+        let Some(hub) = worker.hub(py) else {
+            return Err(PyRuntimeError::new_err(
+                "uwsgi.suspend() would wait for ever: announce before what it waits for, with uwsgi.async_sleep(), \
+                 wait_fd_read() or wait_fd_write(); nobody can switch back to a request that runs on a thread",
+            ));
+        };
+        crate::greenlet::switch(py, &hub)?;
         return Ok(true);
     }
-    let over = || pending.iter().any(|one| one.is_over(&worker.engine, Instant::now()));
+    let over = || pending.iter().any(|one| one.is_over(&worker, &call, Instant::now()));
     if over() {
         cancel(&worker, &call, &pending);
     } else {

@@ -102,9 +102,14 @@ impl Call {
         Ok(())
     }
 
+    /// Whether the client has been given all that it waits for.
+    pub fn is_answered(&self) -> bool {
+        self.answer.borrow().as_ref().is_some_and(Answer::is_whole)
+    }
+
     /// The client has left: ends the request where it waits, unless the client has had its answer.
     pub fn cancel(&self, py: Python<'_>) -> PyResult<()> {
-        if self.answer.borrow().as_ref().is_some_and(Answer::is_whole) {
+        if self.is_answered() {
             return Ok(());
         }
         let greenlet = self.suspended.borrow().as_ref().and_then(|greenlet| greenlet.bind(py).upgrade());
@@ -135,8 +140,8 @@ impl Call {
         let left = self.parked.borrow().len();
         for _ in 0..left {
             let one = self.parked.borrow_mut().pop();
-            let Some(one) = one else { break };
-            match greenlet::throw(py, one.bind(py), &greenlet::exit(py).call0()?) {
+            let (Some(one), Some(exit)) = (one, greenlet::exit(py)) else { break };
+            match greenlet::throw(py, one.bind(py), &exit.call0()?) {
                 Err(error) if !greenlet::is_exit(py, &error) => return Err(error),
                 _ => {}
             }
@@ -154,11 +159,16 @@ impl Call {
         let parked: Vec<_> = self.parked.borrow().iter().map(|one| one.bind(py).clone()).collect();
         for greenlet in parked {
             if self.parked.borrow().iter().any(|one| one.is(&greenlet)) {
-                self.resumed.set(true);
+                self.set_resumed();
                 greenlet::switch(py, &greenlet)?;
             }
         }
         Ok(())
+    }
+
+    /// The engine has come back to whatever waits.
+    pub fn set_resumed(&self) {
+        self.resumed.set(true);
     }
 
     /// Whether the engine came back to the greenlet that asks, and not somebody else's `switch()`; asked once.
@@ -238,7 +248,9 @@ impl Call {
 
     /// Sends a piece of the body now; false if the client has left.
     pub fn write(&self, py: Python<'_>, worker: &Worker, data: &Bound<'_, PyBytes>) -> PyResult<bool> {
-        match self.send_piece(py, worker, data.as_bytes(), None) {
+        let sent = self.send_piece(py, worker, data.as_bytes(), None);
+        worker.engine.post();
+        match sent {
             Ok(()) => Ok(true),
             Err(Trouble::Raised(error)) => Err(error),
             Err(Trouble::Gone) => Ok(false),

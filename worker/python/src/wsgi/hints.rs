@@ -22,7 +22,9 @@ pub fn early_hints(py: Python<'_>, headers: Bound<'_, PyAny>) -> PyResult<()> {
         checked.map_err(|error| PyValueError::new_err(format!("early_hints(): {error}")))?;
     }
     let out = worker.engine.send_interim(call.core, hints.finish());
-    match call.send(py, &worker, &out, false) {
+    let sent = call.send(py, &worker, &out, false);
+    worker.engine.post();
+    match sent {
         Err(Trouble::Raised(error)) => Err(error),
         Ok(()) | Err(Trouble::Gone) => Ok(()),
     }
