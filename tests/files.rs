@@ -1,6 +1,6 @@
 //! Bodies from files: `wsgi.file_wrapper` and `uwsgi.sendfile`, through the proxy and on connections that can use
 //! `sendfile(2)`. Whatever is behind the file object, the client gets the bytes that reading it would have given.
-use crate::harness::{Answer, Appliance, Client, Framing, Setup};
+use crate::harness::{Answer, Appliance, Client, DEADLINE, Framing, Setup, default_venv, until, venvs};
 use std::fs;
 use std::io::Write;
 
@@ -14,7 +14,11 @@ fn pattern(size: usize) -> Vec<u8> {
 
 /// The application with a `large`, a `small` and an `empty` file in its folder.
 fn start() -> Appliance {
-    let setup = Setup::app("files:application");
+    start_with(|setup| setup)
+}
+
+fn start_with(change: impl FnOnce(Setup) -> Setup) -> Appliance {
+    let setup = change(Setup::app("files:application"));
     for (name, size) in [("large", LARGE), ("small", 100), ("empty", 0)] {
         fs::write(setup.dir().path().join(name), pattern(size)).unwrap();
     }
@@ -49,6 +53,24 @@ fn files_that_are_what_they_seem_have_a_length() {
 }
 
 #[test]
+fn every_python_tells_files_from_other_objects() {
+    for venv in venvs() {
+        let appliance = start_with(|setup| setup.venv(Some(venv.clone())));
+        let mut client = appliance.worker_client(1);
+        for (how, framing) in [
+            ("buffered", Framing::Length),
+            ("raw", Framing::Length),
+            ("temporary", Framing::Length),
+            ("memory", Framing::Chunked),
+        ] {
+            let answer = client.get(&format!("/{how}?name=large"));
+            assert_eq!(answer.framing, framing, "{how} on {}", venv.display());
+            same(&answer, &pattern(LARGE), how);
+        }
+    }
+}
+
+#[test]
 fn other_objects_are_read() {
     let appliance = start();
     let expected = pattern(LARGE);
@@ -71,7 +93,7 @@ fn other_objects_are_read() {
 fn a_compressed_file_is_read_through_what_decompresses_it() {
     let appliance = start();
     let path = appliance.dir().path().join("stored.gz");
-    let python = crate::harness::default_venv().join("bin/python");
+    let python = default_venv().join("bin/python");
     let code = format!("import gzip; gzip.open({:?}, 'wb').write(b'plain' * 9999)", path.to_str().unwrap());
     assert!(std::process::Command::new(python).args(["-c", &code]).status().unwrap().success());
     for mut client in doors(&appliance) {
@@ -204,7 +226,7 @@ fn a_file_that_shrinks_while_it_is_sent_is_seen_to_be_cut() {
         let appliance = start();
         let mut client = if door == 0 { appliance.client() } else { appliance.worker_client(1) };
         client.send("GET /buffered?name=large HTTP/1.1\r\nHost: test\r\n\r\n");
-        client.arrived_within(crate::harness::DEADLINE);
+        client.arrived_within(DEADLINE);
         let file = fs::File::options().write(true).open(appliance.dir().path().join("large")).unwrap();
         // Whatever the sockets hold, the end of it has not left.
         file.set_len(LARGE as u64 - 10).unwrap();
@@ -218,7 +240,7 @@ fn a_file_that_grows_is_sent_as_long_as_it_was() {
     let appliance = start();
     for mut client in doors(&appliance) {
         client.send("GET /raw?name=large HTTP/1.1\r\nHost: test\r\n\r\n");
-        client.arrived_within(crate::harness::DEADLINE);
+        client.arrived_within(DEADLINE);
         let mut file = fs::File::options().append(true).open(appliance.dir().path().join("large")).unwrap();
         file.write_all(b"more").unwrap();
         let answer = client.answer();
@@ -250,11 +272,19 @@ fn a_client_that_leaves_closes_the_file() {
     let appliance = start();
     for (door, mut client) in (1..).zip(doors(&appliance)) {
         client.send("GET /buffered?name=large HTTP/1.1\r\nHost: test\r\n\r\n");
-        client.arrived_within(crate::harness::DEADLINE);
+        client.arrived_within(DEADLINE);
         drop(client);
-        crate::harness::until("the file is closed", || {
-            appliance.get("/closed?name=large").text() == door.to_string()
-        });
+        until("the file is closed", || appliance.get("/closed?name=large").text() == door.to_string());
+    }
+}
+
+#[test]
+fn a_client_that_takes_nothing_does_not_hold_the_file() {
+    let appliance = start_with(|setup| setup.set("timeouts.write", "1s"));
+    for (door, mut client) in (1..).zip(doors(&appliance)) {
+        client.send("GET /buffered?name=large HTTP/1.1\r\nHost: test\r\n\r\n");
+        until("the file is closed", || appliance.get("/closed?name=large").text() == door.to_string());
+        client.try_answer().expect_err("an answer that was given up looks complete");
     }
 }
 
@@ -274,7 +304,7 @@ fn others_are_served_while_a_file_leaves() {
     let appliance = start();
     for mut client in doors(&appliance) {
         client.send("GET /buffered?name=large HTTP/1.1\r\nHost: test\r\n\r\n");
-        client.arrived_within(crate::harness::DEADLINE);
+        client.arrived_within(DEADLINE);
         assert_eq!(appliance.get("/buffered?name=small").body, pattern(100));
         same(&client.answer(), &pattern(LARGE), "slow");
     }

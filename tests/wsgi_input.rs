@@ -155,7 +155,7 @@ impl Lot {
 /// The same body framed with its length, or in chunks of any size.
 fn framed(lot: &mut Lot, seed: u64, body: &[u8]) -> Vec<u8> {
     let head = format!("POST /?{seed} HTTP/1.1\r\nHost: test\r\n");
-    if seed % 2 == 0 {
+    if seed.is_multiple_of(2) {
         return [format!("{head}Content-Length: {}\r\n\r\n", body.len()).as_bytes(), body].concat();
     }
     let mut out = format!("{head}Transfer-Encoding: chunked\r\n\r\n").into_bytes();

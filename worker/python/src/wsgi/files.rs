@@ -205,10 +205,7 @@ fn descriptor(py: Python<'_>, object: &Bound<'_, PyAny>) -> PyResult<Option<(Raw
         let is_of_type = object.get_type().is(&io.getattr(name)?);
         Ok(is_of_type && !object.getattr(intern!(py, "__dict__"))?.contains(intern!(py, "read"))?)
     };
-    let mut file = object.clone();
-    if file.get_type().is(&py.import(intern!(py, "tempfile"))?.getattr("_TemporaryFileWrapper")?) {
-        file = file.getattr("file")?;
-    }
+    let file = if is_temporary(object)? { object.getattr("file")? } else { object.clone() };
     let is_random = is(&file, "BufferedRandom")?;
     let is_buffered = is_random || is(&file, "BufferedReader")?;
     let raw = if is_buffered { file.getattr("raw")? } else { file.clone() };
@@ -224,4 +221,12 @@ fn descriptor(py: Python<'_>, object: &Bound<'_, PyAny>) -> PyResult<Option<(Raw
     }
     let position = file.get_type().call_method1("tell", (&file,))?.extract()?;
     Ok(Some((raw.call_method0("fileno")?.extract()?, position)))
+}
+
+/// Whether `tempfile` has made this around a file of its own.
+fn is_temporary(object: &Bound<'_, PyAny>) -> PyResult<bool> {
+    const NAME: &str = "_TemporaryFileWrapper";
+    let kind = object.get_type();
+    // By its name first: most applications have no need of the module.
+    Ok(kind.name()? == NAME && kind.is(&object.py().import("tempfile")?.getattr(NAME)?))
 }
