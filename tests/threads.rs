@@ -25,9 +25,8 @@ fn assert_answers(appliance: &Appliance, cases: &[(&str, &str)]) {
 #[test]
 fn requests_that_block_run_at_once() {
     let appliance = serving(20);
-    let (answers, took) = appliance.get_all(&["/sleep?s=0.5"; 20]);
+    let (answers, _) = appliance.get_all(&["/sleep?s=0.5"; 20]);
     assert!(answers.iter().all(|answer| answer.status == 200));
-    assert!((Duration::from_millis(500)..Duration::from_millis(1500)).contains(&took), "{took:?}");
     assert_answers(&appliance, &[("/sleep?s=0", "20")]);
 }
 
@@ -43,13 +42,13 @@ fn cores_are_the_bound_and_the_others_wait_their_turn() {
 #[test]
 fn the_loop_and_other_requests_go_on_while_some_block_and_some_compute() {
     let appliance = serving(20);
-    let targets: Vec<&str> = (0..18).map(|n| if n < 2 { "/spin?s=1" } else { "/sleep?s=1" }).collect();
+    let targets: Vec<&str> = (0..18).map(|n| if n < 2 { "/spin" } else { "/block" }).collect();
     std::thread::scope(|scope| {
-        scope.spawn(|| appliance.get_all(&targets));
+        let held = scope.spawn(|| appliance.get_all(&targets).0);
         until("they run", || appliance.get("/threads").text().matches("appliance").count() >= 18);
-        let began = Instant::now();
         assert_answers(&appliance, &[("/", "True"), ("/tick", "5"), ("/called_threadsafe", "True")]);
-        assert!(began.elapsed() < Duration::from_millis(800), "{:?}", began.elapsed());
+        assert_answers(&appliance, &[("/stop", "'stopped'")]);
+        assert!(held.join().unwrap().iter().all(|answer| answer.status == 200));
     });
 }
 

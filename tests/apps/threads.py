@@ -12,6 +12,7 @@ import uwsgi
 
 LOOP_AT_IMPORT = asyncio.get_event_loop()
 lock = threading.Lock()
+stopped = threading.Event()
 running = {"now": 0, "most": 0}
 local = threading.local()
 setting = contextvars.ContextVar("setting", default="unset")
@@ -44,11 +45,20 @@ def for_ever(query):
 
 
 def spin(query):
-    """Keeps the GIL as busy as Python code can."""
-    end = time.monotonic() + float(query["s"])
-    while time.monotonic() < end:
+    """Keeps the GIL as busy as Python code can, until `/stop`."""
+    while not stopped.is_set():
         pass
     return "spun"
+
+
+def block(query):
+    stopped.wait()
+    return "blocked"
+
+
+def stop(query):
+    stopped.set()
+    return "stopped"
 
 
 def threads(query):
