@@ -71,7 +71,7 @@ fn a_client_is_not_blamed_for_an_application_that_does_not_read() {
     let sender = std::thread::scope(|scope| {
         let began = Instant::now();
         let sender = scope.spawn(move || {
-            client.send(&pattern(1_000_000));
+            client.send(pattern(1_000_000));
             client
         });
         until("several times the patience has passed", || began.elapsed() > Duration::from_secs(2));
