@@ -50,7 +50,8 @@ fn files_that_are_what_they_seem_have_a_length() {
         for mut client in doors(&appliance) {
             for name in ["large", "small"] {
                 let expected = pattern(if name == "large" { LARGE } else { 100 });
-                for how in ["buffered", "raw", "random", "temporary", "sendfile/path", "sendfile/raw"] {
+                for how in ["buffered", "raw", "random", "temporary", "sendfile/path", "sendfile/raw", "late"]
+                {
                     let target = format!("/{how}?name={name}");
                     let answer = client.get(&target);
                     assert_eq!((answer.status, answer.framing), (200, Framing::Length), "{target}");
