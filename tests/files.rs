@@ -7,6 +7,9 @@ use std::io::Write;
 /// Larger than what leaves with its head, and than what sockets hold.
 const LARGE: usize = 9_000_000;
 
+/// Both engines (`app.suspend`) answer alike.
+const ENGINES: [&str; 2] = ["greenlet", "thread"];
+
 /// Bytes of which none can be lost, doubled or moved without being seen.
 fn pattern(size: usize) -> Vec<u8> {
     (0..size).map(|at| b'a' + ((at / 7 + at / 1000) % 26) as u8).collect()
@@ -15,6 +18,10 @@ fn pattern(size: usize) -> Vec<u8> {
 /// The application with a `large`, a `small` and an `empty` file in its folder.
 fn start() -> Appliance {
     start_with(|setup| setup)
+}
+
+fn start_on(engine: &str) -> Appliance {
+    start_with(|setup| setup.set("app.suspend", engine))
 }
 
 fn start_with(change: impl FnOnce(Setup) -> Setup) -> Appliance {
@@ -38,15 +45,18 @@ fn same(answer: &Answer, expected: &[u8], target: &str) {
 
 #[test]
 fn files_that_are_what_they_seem_have_a_length() {
-    let appliance = start();
-    for mut client in doors(&appliance) {
-        for name in ["large", "small"] {
-            let expected = pattern(if name == "large" { LARGE } else { 100 });
-            for how in ["buffered", "raw", "random", "temporary", "sendfile/path", "sendfile/raw"] {
-                let target = format!("/{how}?name={name}");
-                let answer = client.get(&target);
-                assert_eq!((answer.status, answer.framing), (200, Framing::Length), "{target}");
-                same(&answer, &expected, &target);
+    for engine in ENGINES {
+        let appliance = start_on(engine);
+        for mut client in doors(&appliance) {
+            for name in ["large", "small"] {
+                let expected = pattern(if name == "large" { LARGE } else { 100 });
+                for how in ["buffered", "raw", "random", "temporary", "sendfile/path", "sendfile/raw", "late"]
+                {
+                    let target = format!("/{how}?name={name}");
+                    let answer = client.get(&target);
+                    assert_eq!((answer.status, answer.framing), (200, Framing::Length), "{target}");
+                    same(&answer, &expected, &target);
+                }
             }
         }
     }
@@ -125,22 +135,24 @@ fn what_python_has_not_written_yet_is_sent_too() {
 
 #[test]
 fn a_part_of_a_file_is_promised_by_path_file_or_descriptor() {
-    let appliance = start();
-    let expected = pattern(LARGE);
-    for mut client in doors(&appliance) {
-        for what in ["path", "buffered", "descriptor"] {
-            let target = format!("/sendfile/{what}?name=large&pos=1000&size=7654321");
-            let answer = client.get(&target);
-            assert_eq!(answer.framing, Framing::Length);
-            same(&answer, &expected[1000..][..7_654_321], &target);
-            same(&client.get(&format!("/sendfile/{what}?name=small&pos=90")), &expected[90..100], what);
-            same(
-                &client.get(&format!("/sendfile/{what}?name=small&size=500&chunk=7")),
-                &expected[..100],
-                what,
-            );
+    for engine in ENGINES {
+        let appliance = start_on(engine);
+        let expected = pattern(LARGE);
+        for mut client in doors(&appliance) {
+            for what in ["path", "buffered", "descriptor"] {
+                let target = format!("/sendfile/{what}?name=large&pos=1000&size=7654321");
+                let answer = client.get(&target);
+                assert_eq!(answer.framing, Framing::Length);
+                same(&answer, &expected[1000..][..7_654_321], &target);
+                same(&client.get(&format!("/sendfile/{what}?name=small&pos=90")), &expected[90..100], what);
+                same(
+                    &client.get(&format!("/sendfile/{what}?name=small&size=500&chunk=7")),
+                    &expected[..100],
+                    what,
+                );
+            }
+            assert_eq!(client.get("/sendfile/path?name=missing").text(), "None");
         }
-        assert_eq!(client.get("/sendfile/path?name=missing").text(), "None");
     }
 }
 
@@ -269,12 +281,14 @@ fn a_file_is_closed_once() {
 
 #[test]
 fn a_client_that_leaves_closes_the_file() {
-    let appliance = start();
-    for (door, mut client) in (1..).zip(doors(&appliance)) {
-        client.send("GET /buffered?name=large HTTP/1.1\r\nHost: test\r\n\r\n");
-        client.arrived_within(DEADLINE);
-        drop(client);
-        until("the file is closed", || appliance.get("/closed?name=large").text() == door.to_string());
+    for engine in ENGINES {
+        let appliance = start_on(engine);
+        for (door, mut client) in (1..).zip(doors(&appliance)) {
+            client.send("GET /buffered?name=large HTTP/1.1\r\nHost: test\r\n\r\n");
+            client.arrived_within(DEADLINE);
+            drop(client);
+            until("the file is closed", || appliance.get("/closed?name=large").text() == door.to_string());
+        }
     }
 }
 
@@ -301,11 +315,13 @@ fn files_that_cannot_be_sent_are_errors() {
 
 #[test]
 fn others_are_served_while_a_file_leaves() {
-    let appliance = start();
-    for mut client in doors(&appliance) {
-        client.send("GET /buffered?name=large HTTP/1.1\r\nHost: test\r\n\r\n");
-        client.arrived_within(DEADLINE);
-        assert_eq!(appliance.get("/buffered?name=small").body, pattern(100));
-        same(&client.answer(), &pattern(LARGE), "slow");
+    for engine in ENGINES {
+        let appliance = start_on(engine);
+        for mut client in doors(&appliance) {
+            client.send("GET /buffered?name=large HTTP/1.1\r\nHost: test\r\n\r\n");
+            client.arrived_within(DEADLINE);
+            assert_eq!(appliance.get("/buffered?name=small").body, pattern(100));
+            same(&client.answer(), &pattern(LARGE), "slow");
+        }
     }
 }

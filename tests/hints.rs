@@ -4,8 +4,15 @@ use crate::harness::{Appliance, Client, Setup};
 const FIRST: &str = "</a.css>; rel=preload; as=style";
 const SECOND: &str = "</b.js>; rel=preload; as=script";
 
+/// Both engines (`app.suspend`) answer alike.
+const ENGINES: [&str; 2] = ["greenlet", "thread"];
+
 fn start() -> Appliance {
-    Setup::app("hints:application").start()
+    start_on("greenlet")
+}
+
+fn start_on(engine: &str) -> Appliance {
+    Setup::app("hints:application").set("app.suspend", engine).start()
 }
 
 fn doors(appliance: &Appliance) -> [Client; 2] {
@@ -23,29 +30,33 @@ fn hints(client: &mut Client) -> Vec<String> {
 
 #[test]
 fn hints_are_there_before_the_answer_is_made() {
-    let appliance = start();
-    for (door, mut client) in doors(&appliance).into_iter().enumerate() {
-        for path in ["appliance", "environ", "slept"] {
-            let until = appliance.dir().path().join(format!("{path}-{door}"));
-            client.send(format!("GET /{path}?until={} HTTP/1.1\r\nHost: test\r\n\r\n", until.display()));
-            assert_eq!(hints(&mut client), [FIRST]);
-            assert_eq!(hints(&mut client), [FIRST, SECOND]);
-            std::fs::write(until, "").unwrap();
-            assert_eq!(client.answer().text(), "answered", "{path}");
+    for engine in ENGINES {
+        let appliance = start_on(engine);
+        for (door, mut client) in doors(&appliance).into_iter().enumerate() {
+            for path in ["appliance", "environ", "slept"] {
+                let until = appliance.dir().path().join(format!("{path}-{door}"));
+                client.send(format!("GET /{path}?until={} HTTP/1.1\r\nHost: test\r\n\r\n", until.display()));
+                assert_eq!(hints(&mut client), [FIRST]);
+                assert_eq!(hints(&mut client), [FIRST, SECOND]);
+                std::fs::write(until, "").unwrap();
+                assert_eq!(client.answer().text(), "answered", "{path}");
+            }
         }
     }
 }
 
 #[test]
 fn hints_may_follow_a_continue() {
-    let appliance = start();
-    for mut client in doors(&appliance) {
-        client.send("POST / HTTP/1.1\r\nHost: test\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n");
-        assert_eq!(client.answer().status, 100);
-        client.send("hello");
-        assert_eq!(hints(&mut client), [FIRST]);
-        assert_eq!(hints(&mut client), [FIRST, SECOND]);
-        assert_eq!(client.answer().text(), "answeredhello");
+    for engine in ENGINES {
+        let appliance = start_on(engine);
+        for mut client in doors(&appliance) {
+            client.send("POST / HTTP/1.1\r\nHost: test\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n");
+            assert_eq!(client.answer().status, 100);
+            client.send("hello");
+            assert_eq!(hints(&mut client), [FIRST]);
+            assert_eq!(hints(&mut client), [FIRST, SECOND]);
+            assert_eq!(client.answer().text(), "answeredhello");
+        }
     }
 }
 

@@ -2,51 +2,59 @@
 //! and in a greenlet of the request's own.
 use crate::harness::{Appliance, Client, Setup, until};
 
+/// Both engines (`app.suspend`) answer alike.
+const ENGINES: [&str; 2] = ["greenlet", "thread"];
+
 fn start() -> Appliance {
-    Setup::app("request_calls:application").set("limits.body_buffer", "4KiB").start()
+    start_on("greenlet")
+}
+
+fn start_on(engine: &str) -> Appliance {
+    let setup = Setup::app("request_calls:application").set("app.suspend", engine);
+    setup.set("limits.body_buffer", "4KiB").start()
 }
 
 fn doors(appliance: &Appliance) -> [Client; 2] {
     [appliance.client(), appliance.worker_client(1)]
 }
 
-/// What `/name` answers, at both doors and in every situation.
+/// What `/name` answers, on both engines, at both doors and in every situation.
 #[track_caller]
-fn everywhere(appliance: &Appliance, name: &str, expected: &str) {
-    for mut client in doors(appliance) {
-        for target in [format!("/{name}"), format!("/slept/{name}"), format!("/inner/{name}")] {
-            assert_eq!(client.get(&target).text(), expected, "{target}");
+fn everywhere(name: &str, expected: &str) {
+    for engine in ENGINES {
+        for mut client in doors(&start_on(engine)) {
+            for target in [format!("/{name}"), format!("/slept/{name}"), format!("/inner/{name}")] {
+                assert_eq!(client.get(&target).text(), expected, "{target} on {engine}");
+            }
         }
     }
 }
 
 #[test]
 fn variables_belong_to_their_request() {
-    let appliance = start();
-    everywhere(&appliance, "logvars", r"[None, b'me', None, b'\xff', None, True, b'value', False]");
+    everywhere("logvars", r"[None, b'me', None, b'\xff', None, True, b'value', False]");
 }
 
 #[test]
 fn arguments_of_other_types_are_type_errors() {
-    everywhere(&start(), "wrong_types", &format!("{:?}", ["TypeError"; 9]).replace('"', "'"));
+    everywhere("wrong_types", &format!("{:?}", ["TypeError"; 9]).replace('"', "'"));
 }
 
 #[test]
 fn a_request_knows_its_connection() {
-    everywhere(&start(), "connection", "[True, True, False, False]");
+    everywhere("connection", "[True, True, False, False]");
 }
 
 #[test]
 fn the_module_has_the_environ_of_the_request_that_runs() {
-    let appliance = start();
-    everywhere(&appliance, "env", "[True, True, 'AttributeError']");
-    let (answers, _) = appliance.get_all(&["/slept/env"; 10]);
+    everywhere("env", "[True, True, 'AttributeError']");
+    let (answers, _) = start().get_all(&["/slept/env"; 10]);
     assert!(answers.iter().all(|answer| answer.text() == "[True, True, 'AttributeError']"));
 }
 
 #[test]
 fn elsewhere_the_calls_of_a_request_are_errors() {
-    everywhere(&start(), "elsewhere", &format!("{:?}", ["RuntimeError"; 5]).replace('"', "'"));
+    everywhere("elsewhere", &format!("{:?}", ["RuntimeError"; 5]).replace('"', "'"));
 }
 
 #[test]
@@ -108,22 +116,24 @@ fn in_pieces(appliance: &Appliance, mut client: Client, target: &str) -> String 
 
 #[test]
 fn a_body_can_be_read_as_it_comes() {
-    let appliance = start();
-    for (name, expected) in [
-        ("pieces", "(b'…hello, world', b'', b'')"),
-        ("slept/pieces", "(b'…hello, world', b'', b'')"),
-        ("polled", "(b'…hello, world', True)"),
-        ("waited", "b'…hello, world'"),
-        ("inner/pieces", "(b'…hello, world', b'', b'')"),
-    ] {
-        for client in doors(&appliance) {
-            assert_eq!(in_pieces(&appliance, client, &format!("/{name}")), expected, "{name}");
+    for engine in ENGINES {
+        let appliance = start_on(engine);
+        for (name, expected) in [
+            ("pieces", "(b'…hello, world', b'', b'')"),
+            ("slept/pieces", "(b'…hello, world', b'', b'')"),
+            ("polled", "(b'…hello, world', True)"),
+            ("waited", "b'…hello, world'"),
+            ("inner/pieces", "(b'…hello, world', b'', b'')"),
+        ] {
+            for client in doors(&appliance) {
+                assert_eq!(in_pieces(&appliance, client, &format!("/{name}")), expected, "{name}");
+            }
         }
-    }
-    for mut client in doors(&appliance) {
-        // uWSGI would look for chunks in a body that has a length.
-        assert_eq!(client.post("/pieces", "hello").text(), "(b'hello', b'', b'')");
-        assert_eq!(client.get("/pieces").text(), "(b'', b'', b'')");
+        for mut client in doors(&appliance) {
+            // uWSGI would look for chunks in a body that has a length.
+            assert_eq!(client.post("/pieces", "hello").text(), "(b'hello', b'', b'')");
+            assert_eq!(client.get("/pieces").text(), "(b'', b'', b'')");
+        }
     }
 }
 
@@ -151,19 +161,21 @@ fn what_is_sent_is_a_part_of_the_body() {
 
 #[test]
 fn after_disconnect_the_application_runs_on_and_reaches_nobody() {
-    let appliance = start();
-    for target in ["/leaves", "/slept/leaves", "/inner/leaves", "/leaves?6"] {
-        for mut client in doors(&appliance) {
-            assert_eq!(client.get(target).text(), "before");
-            // The same connection, and others that might get the same descriptor.
-            for _ in 0..20 {
-                assert_eq!(client.get("/cl").text(), "0");
-                assert_eq!(appliance.worker_client(1).get("/cl").text(), "0");
+    for engine in ENGINES {
+        let appliance = start_on(engine);
+        for target in ["/leaves", "/slept/leaves", "/inner/leaves", "/leaves?6"] {
+            for mut client in doors(&appliance) {
+                assert_eq!(client.get(target).text(), "before");
+                // The same connection, and others that might get the same descriptor.
+                for _ in 0..20 {
+                    assert_eq!(client.get("/cl").text(), "0");
+                    assert_eq!(appliance.worker_client(1).get("/cl").text(), "0");
+                }
             }
         }
+        let ran = || appliance.get("/ran").text();
+        until("all have run to their end", || ran().matches("[False, -1, None, None]").count() == 8);
     }
-    let ran = || appliance.get("/ran").text();
-    until("all have run to their end", || ran().matches("[False, -1, None, None]").count() == 8);
 }
 
 #[test]

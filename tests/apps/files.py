@@ -1,6 +1,7 @@
 """Answers from files. `/HOW?name=NAME` wraps the file of that name in the folder `FILES`, opened as HOW says, in
-`wsgi.file_wrapper`; `/sendfile/HOW` promises it with `uwsgi.sendfile`. `status=`, `length=` and `begin=` (bytes to be written
-before the file) change the answer, `from=` is where the file is moved to before. `/closed` says how often files were closed.
+`wsgi.file_wrapper`; `/sendfile/HOW` promises it with `uwsgi.sendfile`, `/late` does that in a generator. `status=`, `length=`
+and `begin=` (bytes to be written before the file) change the answer, `from=` is where the file is moved to before. `/closed`
+says how often files were closed.
 """
 import gzip
 import io
@@ -114,6 +115,8 @@ def application(environ, start_response):
         write(query["begin"].encode())
     if how == "closed":
         return [str(closed.count(query["name"])).encode()]
+    if how == "late":
+        return (promise("path", query) and b"" for _ in range(1))
     if how == "sendfile":
         answer = promise(what[0], query)
         return [] if answer is True else [repr(answer).encode()]

@@ -8,7 +8,7 @@ use appliance_worker::reactor;
 use pyo3::exceptions::{PyAttributeError, PyOSError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyByteArray, PyBytes, PyString};
-use std::os::fd::{IntoRawFd, RawFd};
+use std::os::fd::{AsRawFd, IntoRawFd, RawFd};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 /// Whether the proxy writes a line for each request; the template sets it for its workers.
@@ -135,10 +135,12 @@ fn opened<'py>(file: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
         return Ok(file.clone());
     }
     let open = file.py().import("io")?.getattr("open")?;
-    match file.extract::<RawFd>() {
-        Ok(fd) => open.call1((reactor::duplicate(fd)?.into_raw_fd(), "rb")),
-        Err(_) => open.call1((file, "rb")),
-    }
+    let Ok(fd) = file.extract::<RawFd>() else { return open.call1((file, "rb")) };
+    let copy = reactor::duplicate(fd)?;
+    let file = open.call1((copy.as_raw_fd(), "rb"))?;
+    // It is the file's only now: what cannot be opened, a folder for example, is not closed by Python.
+    let _ = copy.into_raw_fd();
+    Ok(file)
 }
 
 /// Bytes of a str (as UTF-8) or of bytes.

@@ -78,17 +78,21 @@ impl FileWrapper {
     }
 }
 
-/// Sends what a wrapper holds as the body, or as the rest of it. The caller closes it.
+/// Sends what a wrapper holds as the body, or as the rest of it, and closes it however that ends.
 pub(super) fn send(
     py: Python<'_>,
     worker: &Worker,
     call: &Call,
     wrapper: &Bound<'_, FileWrapper>,
 ) -> Result<(), Trouble> {
-    match Plain::of(py, wrapper.get())? {
-        Some(plain) => plain.send(py, worker, call),
-        None => run::stream(py, worker, call, wrapper.as_any()),
-    }
+    let sent = match Plain::of(py, wrapper.get()) {
+        Ok(Some(plain)) => plain.send(py, worker, call),
+        Ok(None) => run::stream(py, worker, call, wrapper.as_any()),
+        Err(error) => Err(error.into()),
+    };
+    let closed = wrapper.get().close(py);
+    sent?;
+    Ok(closed?)
 }
 
 /// What is left of a regular file, behind a descriptor of our own: the application may close its own meanwhile.

@@ -63,13 +63,16 @@ fn run(py: Python<'_>, worker: &Worker, call: &Rc<Call>) -> Result<(), Trouble> 
     drop(start);
     match call.sendfile.take() {
         Some(file) => {
-            let file = file.into_bound(py);
-            let sent = files::send(py, worker, call, &file);
-            let closed = close(py, &file).and(close(py, &result));
+            let sent = files::send(py, worker, call, file.bind(py));
+            let closed = close(py, &result);
             sent?;
             closed?;
         }
         None => respond(py, worker, call, result)?,
+    }
+    // A generator promises its file while it is iterated over.
+    if let Some(file) = call.sendfile.take() {
+        files::send(py, worker, call, file.bind(py))?;
     }
     end(py, worker, call)
 }
@@ -93,10 +96,10 @@ fn respond(py: Python<'_>, worker: &Worker, call: &Call, result: Bound<'_, PyAny
     if let Ok(tuple) = result.cast_exact::<PyTuple>() {
         return whole(py, worker, call, tuple.iter().collect());
     }
-    let sent = match result.cast_exact::<FileWrapper>() {
-        Ok(file) => files::send(py, worker, call, file),
-        Err(_) => stream(py, worker, call, &result),
-    };
+    if let Ok(file) = result.cast_exact::<FileWrapper>() {
+        return files::send(py, worker, call, file);
+    }
+    let sent = stream(py, worker, call, &result);
     let closed = close(py, &result);
     sent?;
     Ok(closed?)
