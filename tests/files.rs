@@ -17,7 +17,8 @@ fn start() -> Appliance {
     start_with(|setup| setup)
 }
 
-fn start_with(change: impl FnOnce(Setup) -> Setup) -> Appliance {
+/// The same, changed by whoever needs it.
+pub fn start_with(change: impl FnOnce(Setup) -> Setup) -> Appliance {
     let setup = change(Setup::app("files:application"));
     for (name, size) in [("large", LARGE), ("small", 100), ("empty", 0)] {
         fs::write(setup.dir().path().join(name), pattern(size)).unwrap();
@@ -38,8 +39,13 @@ fn same(answer: &Answer, expected: &[u8], target: &str) {
 
 #[test]
 fn files_that_are_what_they_seem_have_a_length() {
-    let appliance = start();
-    for mut client in doors(&appliance) {
+    assert_all_arrive(&start());
+}
+
+/// Asks for files in every way in which the kernel may send them.
+#[track_caller]
+pub fn assert_all_arrive(appliance: &Appliance) {
+    for mut client in doors(appliance) {
         for name in ["large", "small"] {
             let expected = pattern(if name == "large" { LARGE } else { 100 });
             for how in ["buffered", "raw", "random", "temporary", "sendfile/path", "sendfile/raw"] {
@@ -207,14 +213,19 @@ fn clients_of_http_1_0_get_files() {
 
 #[test]
 fn a_file_follows_what_was_written_before() {
-    let appliance = start();
+    assert_written_and_file_arrive(&start());
+}
+
+/// Asks for a file behind something else.
+#[track_caller]
+pub fn assert_written_and_file_arrive(appliance: &Appliance) {
     let expected = [b"before".to_vec(), pattern(LARGE)].concat();
-    for mut client in doors(&appliance) {
+    for mut client in doors(appliance) {
         let answer = client.get("/buffered?name=large&begin=before");
         assert_eq!(answer.framing, Framing::Chunked);
         same(&answer, &expected, "chunked");
     }
-    for mut client in doors(&appliance) {
+    for mut client in doors(appliance) {
         client.send("GET /buffered?name=large&begin=before HTTP/1.0\r\nHost: test\r\n\r\n");
         same(&client.answer(), &expected, "until the connection closes");
     }

@@ -1,7 +1,7 @@
 //! `app.suspend = "thread"`: each request on a thread of a pool, so that blocking code keeps nobody but itself, with the same
 //! HTTP as everywhere else.
 use crate::harness::{Answer, Appliance, Doors, Framing, Setup, under_load, until, venvs};
-use crate::{bodies, disconnect, django, frameworks, slow_peers, start, wsgi_mistakes};
+use crate::{bodies, disconnect, django, files, frameworks, slow_peers, start, wsgi_mistakes};
 use nix::sys::signal::Signal;
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -169,6 +169,13 @@ fn slow_readers_are_waited_for_in_bounded_memory() {
 #[test]
 fn slow_uploads_are_waited_for_in_bounded_memory() {
     slow_peers::upload_slowly(&threaded("bodies:application").set("limits.body", "32MiB").start());
+}
+
+#[test]
+fn files_leave_behind_what_was_sent_before() {
+    let appliance = files::start_with(|setup| setup.set("app.suspend", "thread"));
+    files::assert_all_arrive(&appliance);
+    files::assert_written_and_file_arrive(&appliance);
 }
 
 #[test]
