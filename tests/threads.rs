@@ -78,6 +78,7 @@ fn wait_gives_results_and_raises_exceptions() {
             ("/no_awaitable", "'TypeError'"),
             ("/context", "'of the request'"),
             ("/loops", "(True, 'a loop of its own')"),
+            ("/asgiref", "'from asgiref'"),
         ],
     );
 }

@@ -167,6 +167,13 @@ def loops(query):
         return appliance.wait(inside()), asyncio.run(give("a loop of its own"))
 
 
+def asgiref(query):
+    """What Django and Flask run async views with."""
+    from asgiref.sync import async_to_sync
+
+    return async_to_sync(give)("from asgiref")
+
+
 def touched(query):
     """The loop's descriptors are the loop's."""
     try:

@@ -7,8 +7,8 @@ The checks go through two doors, at the same time: the proxy, and the listener o
 HTTP parser reads what the clients send.
 
 Every server gets free ports, a directory of its own and the configuration that its group asks for; it is stopped by its
-process id, whatever happens. Checks that cannot pass yet stand in waivers.txt with a reason, and those that need a proxy by
-their nature in waivers-native.txt; a waived check that passes is a failure, so that no list outlives its reasons. The last
+process id, whatever happens. Checks that cannot pass yet stand in waivers.txt with a reason, those that need a proxy by
+their nature in waivers-native.txt, and those that need greenlets in waivers-threads.txt; a waived check that passes is a failure, so that no list outlives its reasons. The last
 line is "N passed, N failed, N waived"; the exit status is 0 if nothing failed. Never starts anything but the binary and checks.py, which must run under a Python that has `websockets`:
 the one that runs this file.
 """
@@ -38,12 +38,15 @@ DOORS = ("proxy", "native")
 
 @dataclass(frozen=True)
 class Group:
-    """One group of checks: the module in apps/ whose `application` it asks, and how much runs at once."""
+    """One group of checks: the module in apps/ whose `application` it asks, how much runs at once and how, and the name of
+    the checks if it is not that of the group."""
 
     module: str
     workers: int = 1
     cores: int = 100
     native: bool = False  # the application listens by itself, on KIT_NATIVE_BASE + worker id
+    suspend: str = "greenlet"
+    checks: str = ""
 
 
 GROUPS = {
@@ -53,6 +56,7 @@ GROUPS = {
     "seed_generator": Group("seed_generator"),
     "seed_postfork": Group("seed_postfork", workers=2, native=True),
     "wsgi": Group("wsgi"),
+    "wsgi_threads": Group("wsgi", suspend="thread", checks="wsgi"),
     "loop": Group("loop", cores=8),
     "loop_stuck": Group("loop", cores=8),
     "loop_slow": Group("loop", cores=8),
@@ -113,6 +117,7 @@ class Server:
         settings = {
             "app.chdir": str(HERE / "apps"),
             "app.venv": str(options.venv),
+            "app.suspend": self.group.suspend,
             "app.env.KIT_BACKEND": f"http://127.0.0.1:{self.backend_port}/services",
             "app.env.KIT_NATIVE_BASE": str(self.native_base),
             "app.env.KIT_SLEEP": str(options.sleep),
@@ -206,7 +211,7 @@ def read_waivers(path, names):
 def run_checks(name, server, options):
     """Yields (check, None or why it failed) for each check of the group `name`."""
     command = [
-        sys.executable, str(HERE / "checks.py"), name, server.url,
+        sys.executable, str(HERE / "checks.py"), server.group.checks or name, server.url,
         "--workers", str(server.group.workers), "--cores", str(server.group.cores), "--sleep", str(options.sleep),
         "--backend-port", str(server.backend_port), "--native-base", str(server.native_base),
     ]  # fmt: skip
@@ -258,8 +263,12 @@ def run_door(door, options, folder):
     waivers = read_waivers(HERE / "waivers.txt", names)
     if door == "native":
         waivers |= read_waivers(HERE / "waivers-native.txt", names)
-    groups = options.groups or GROUPS
-    return sum((run_group(door, name, options, folder, waivers) for name in groups), Counter())
+    with_threads = waivers | read_waivers(HERE / "waivers-threads.txt", names)
+    counts = Counter()
+    for name in options.groups or GROUPS:
+        is_threaded = GROUPS[name].suspend == "thread"
+        counts += run_group(door, name, options, folder, with_threads if is_threaded else waivers)
+    return counts
 
 
 def main():
