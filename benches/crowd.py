@@ -133,7 +133,10 @@ def crowd(address, idle, slow):
     movers.start()
     try:
         time.sleep(SETTLE_SECONDS)
-        yield movers
+        gone = sum(client.sent_away > 0 for client in movers.clients)
+        if gone:
+            raise RuntimeError(f"{gone} slow clients were sent away within {SETTLE_SECONDS} s")
+        yield
         if movers.problem:
             raise RuntimeError(f"the slow clients: {movers.problem}")
         gone = sum(is_closed(client) for client in kept)
