@@ -25,19 +25,19 @@ def connect(address):
 
 
 def idle_clients(address, count):
-    """That many connections, each of which has been answered and is open."""
+    """That many connections, each of which has been answered and is open. One after the other: what the server needs for many
+    requests at once is not what it needs for idle connections, and its allocator takes seconds to give it back."""
     clients = []
     for _ in range(count):
         client = connect(address)
         client.sendall(GET)
-        clients.append(client)
-    for client in clients:
         answer = b""
         while not answer.endswith(pages.HELLO):
             piece = client.recv(4096)
             if not piece:
                 raise RuntimeError(f"an idle client got {answer[:40]!r} and no more; is limits.connections too small?")
             answer += piece
+        clients.append(client)
     return clients
 
 

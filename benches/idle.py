@@ -61,8 +61,8 @@ def memory(contender):
 
 
 def memory_of_idle(contender, route, idle):
-    """{role: (KiB before, KiB with the idle connections)}. Requests come before each look: at first they fill what the
-    processes keep for themselves, and then they let the allocator give back what the requests of the idle clients took."""
+    """{role: (KiB before, KiB with the idle connections)}. Requests come before each look, since they fill what the
+    processes keep for themselves."""
     drive(route, BUSY, WARM_UP_REQUESTS)
     before = memory(contender)
     clients = idle_clients(route.address, idle)
