@@ -98,7 +98,6 @@ impl<J> Pool<J> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::mpsc;
     use std::thread;
     use std::time::{Duration, Instant};
 
@@ -123,44 +122,47 @@ mod tests {
     #[test]
     fn one_thread_is_called_at_a_time_and_calls_the_next_when_it_has_taken_a_job() {
         let pool = Pool::default();
-        let (report, reports) = mpsc::channel();
-        thread::scope(|scope| {
-            for _ in 0..2 {
-                let (pool, report) = (&pool, report.clone());
-                scope.spawn(move || report.send(pool.wait()).unwrap());
-            }
-            until_idle(&pool, 2);
-            pool.push("first");
-            pool.push("second");
-            assert!(reports.recv().unwrap());
-            assert_eq!(pool.state().idle, 1, "the second thread still waits");
-            pool.arrive();
-            assert_eq!(pool.take(), Some(Taken { job: "first", is_last: false }));
-            assert!(reports.recv().unwrap(), "the job that was left has called it");
-            pool.arrive();
-            assert_eq!(pool.take(), Some(Taken { job: "second", is_last: true }));
-        });
+        // As if two threads waited.
+        pool.state().idle = 2;
+        pool.push("first");
+        pool.push("second");
+        assert!(pool.state().is_called);
+        pool.arrive();
+        assert_eq!(pool.take(), Some(Taken { job: "first", is_last: false }));
+        assert!(pool.state().is_called, "for the job that is left");
+        pool.arrive();
+        assert_eq!(pool.take(), Some(Taken { job: "second", is_last: false }));
+        assert!(!pool.state().is_called, "no job is left");
+        pool.state().idle = 0;
+        pool.push("third");
+        assert!(!pool.state().is_called, "nobody waits");
+        assert_eq!(pool.take(), Some(Taken { job: "third", is_last: true }));
     }
 
     #[test]
     fn a_thread_that_finds_its_job_taken_waits_on_and_can_be_called_again() {
         let pool = Pool::default();
         thread::scope(|scope| {
-            let waiting = scope.spawn(|| pool.wait());
-            until_idle(&pool, 1);
-            for _ in 0..100 {
-                pool.push(());
+            let waiting = scope.spawn(|| {
+                while pool.wait() {
+                    pool.arrive();
+                    if pool.take().is_some_and(|taken| taken.job == "its own") {
+                        return;
+                    }
+                }
+            });
+            for _ in 0..1000 {
+                pool.push("anybody's");
                 pool.take();
             }
-            // Whether or not it has noticed any of them.
-            until_idle(&pool, 1);
+            pool.push("its own");
             let deadline = Instant::now() + Duration::from_secs(10);
-            pool.push(());
-            while !waiting.is_finished() {
-                assert!(Instant::now() < deadline, "it was not called");
+            while !waiting.is_finished() && Instant::now() < deadline {
                 thread::yield_now();
             }
-            assert!(waiting.join().unwrap());
+            let was_called = waiting.is_finished();
+            pool.close();
+            assert!(was_called, "it was not called");
         });
     }
 
