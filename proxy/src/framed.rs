@@ -83,6 +83,11 @@ pub(crate) fn is_kept_alive(request: &RequestHeader) -> bool {
     !lists(&listed, "close") && (request.version != Version::HTTP_10 || lists(&listed, "keep-alive"))
 }
 
+/// Whether the client offers another protocol on its connection (RFC 9110 section 7.8).
+pub(crate) fn is_upgrade(request: &RequestHeader) -> bool {
+    request.headers.contains_key(UPGRADE) && lists(&request.headers.get_all(CONNECTION), "upgrade")
+}
+
 /// Whether one of the `Connection` fields lists this option or name.
 fn lists(connection: &GetAll<'_, HeaderValue>, name: &str) -> bool {
     let mut options = connection.iter().flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
@@ -228,6 +233,26 @@ mod tests {
         assert_eq!(values(&fields, "x-forwarded-for"), ["1.1.1.1, 192.0.2.9"]);
         assert_eq!(values(&fields, "x-forwarded-proto"), ["https"]);
         assert_eq!(values(&fields, "x-forwarded-host"), ["a.example"]);
+    }
+
+    #[test]
+    fn every_field_about_the_connection_counts() {
+        let request = |version, fields: &[(&'static str, &str)]| {
+            let mut request = RequestHeader::build("GET", b"/", None).unwrap();
+            request.set_version(version);
+            for (name, value) in fields {
+                request.append_header(*name, *value).unwrap();
+            }
+            request
+        };
+        let (old, new) = (Version::HTTP_10, Version::HTTP_11);
+        let is_kept_alive = |version, fields: &[_]| is_kept_alive(&request(version, fields));
+        assert!(is_kept_alive(new, &[]) && !is_kept_alive(old, &[]));
+        assert!(is_kept_alive(old, &[("Connection", "x, Keep-Alive")]));
+        assert!(!is_kept_alive(new, &[("Connection", "keep-alive"), ("Connection", "x,CLOSE ")]));
+        let is_upgrade = |fields: &[_]| is_upgrade(&request(new, fields));
+        assert!(is_upgrade(&[("Upgrade", "a"), ("Connection", "keep-alive, Upgrade")]));
+        assert!(!is_upgrade(&[("Upgrade", "a")]) && !is_upgrade(&[("Connection", "upgrade")]));
     }
 
     #[test]

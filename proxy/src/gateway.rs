@@ -22,6 +22,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use http::header::{
     CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HOST, HeaderName, RETRY_AFTER, TRANSFER_ENCODING,
+    UPGRADE,
 };
 use http::{HeaderValue, Method, StatusCode, Version};
 use pingora::http::{RequestHeader, ResponseHeader};
@@ -178,6 +179,10 @@ impl ProxyHttp for Gateway {
         downstream.set_ignore_info_resp(downstream.req_header().version == Version::HTTP_10);
         // pingora looks at the first `Connection` field only, and not at every kind of list in it.
         downstream.set_keepalive(framed::is_kept_alive(downstream.req_header()).then_some(0));
+        // Nor does it ask whether an `Upgrade` is meant for us.
+        if !framed::is_upgrade(downstream.req_header()) {
+            downstream.req_header_mut().remove_header(&UPGRADE);
+        }
         exchange.progress.has_body = !downstream.is_body_empty();
         self.normalize(downstream.req_header_mut(), exchange)?;
         if session.is_upgrade_req() {

@@ -287,6 +287,8 @@ fn check_answers(mut bytes: &[u8], is_cut: bool) {
         });
         bytes = match bytes.get(end + length..) {
             Some(rest) => rest,
+            // The refusal of a `HEAD` has no body, whatever its head says.
+            None if bytes.len() == end && answer.code >= Some(400) => return,
             None => return assert!(is_cut, "half an answer: {}", bytes.escape_ascii()),
         };
         assert!(
