@@ -34,6 +34,10 @@ const HEAD_BYTES: usize = 2048;
 /// (RFC 9112 section 9.6; nginx's `lingering_timeout` is 5 s).
 const LINGER: Duration = Duration::from_secs(2);
 
+/// How long a client that has closed its side may still wait for its answer. Scripts close theirs right behind the request
+/// (`nc -N`), and nothing tells them from clients that have left before somebody writes to them.
+const LAST_WAIT: Duration = Duration::from_millis(500);
+
 /// One client connection's bytes.
 pub(crate) struct ClientStream {
     socket: Socket,
@@ -118,9 +122,10 @@ impl ClientStream {
     }
 
     /// Waits until the client has left, also if it has sent more before. One that only closed its side counts, as it does
-    /// elsewhere (nginx's 499): nearly always it is a client that does not want the answer any more.
+    /// elsewhere (nginx's 499), but only when it has got nothing for `LAST_WAIT`.
     pub(crate) async fn gone(&self) {
         self.socket.closed().await;
+        tokio::time::sleep(LAST_WAIT).await;
     }
 
     /// Whether the client may still be sending something that nobody will read.

@@ -6,7 +6,7 @@ use appliance_config::settings::{
     Admin, App, Endpoint, Limits, Listen, Log, LogFormat, Native, Security, Suspend, Timeouts, Workers,
 };
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering::SeqCst};
@@ -205,6 +205,11 @@ impl Client<TcpStream> {
         let stream = TcpStream::connect(address).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         Self { stream, received: Vec::new() }
+    }
+
+    /// Says that nothing more is sent.
+    pub(super) fn close_writing(&self) {
+        self.stream.shutdown(Shutdown::Write).unwrap();
     }
 }
 

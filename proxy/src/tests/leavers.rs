@@ -61,6 +61,17 @@ fn leaving_while_the_worker_is_silent() {
 }
 
 #[test]
+fn a_client_that_closes_its_side_behind_its_requests_gets_quick_answers() {
+    let proxy = Proxy::start(vec![echo()]);
+    for (requests, answers) in [(GET, 1), (TWO, 2)] {
+        let mut client = proxy.client();
+        client.send(requests);
+        client.close_writing();
+        assert_eq!(client.rest().matches("HTTP/1.1 200 OK\r\n").count(), answers, "{requests}");
+    }
+}
+
+#[test]
 fn a_unix_client_is_missed_as_well() {
     let proxy = Proxy::start(vec![echo()]);
     proxy.board.loads.lock().unwrap()[0].ready = false;
