@@ -185,6 +185,8 @@ impl ClientStream {
 
     /// One `writev` of what is buffered and of `more`; how much of `more` has left.
     fn poll_send(&mut self, cx: &mut Context<'_>, more: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        // As long as this takes, the body is not read.
+        self.patience.pause();
         let buffered = &self.outbound[self.sent..];
         let mut slices = [IoSlice::new(buffered); 8];
         let mut count = 1;
