@@ -45,10 +45,8 @@ pub(crate) fn put_request(
     let listed = headers.get_all(CONNECTION);
     let has_list = headers.contains_key(CONNECTION);
     for (name, value) in headers {
-        // `Host` and the length are what the application must see, whatever a client lists.
         let is_ours = is_rewritten(name) || is_of_connection(name);
-        if !is_ours && (!has_list || name == HOST || name == CONTENT_LENGTH || !lists(&listed, name.as_str()))
-        {
+        if !is_ours && (!has_list || is_essential(name) || !lists(&listed, name.as_str())) {
             head::put_field(out, name.as_str().as_bytes(), value.as_bytes());
         }
     }
@@ -65,6 +63,11 @@ pub(crate) fn put_request(
     ] {
         head::put_field(out, name.as_str().as_bytes(), value.as_bytes());
     }
+}
+
+/// Fields that the application must see, whatever a client lists: the host, and whether there is a body.
+fn is_essential(name: &HeaderName) -> bool {
+    *name == HOST || *name == CONTENT_LENGTH || *name == TRANSFER_ENCODING
 }
 
 /// Fields that are written from what the proxy knows.
@@ -258,7 +261,8 @@ mod tests {
     #[test]
     fn fields_of_the_connection_stay_there_and_facts_cannot_be_struck_out() {
         let (_, fields) = written(&[
-            ("Connection", "close, X-Mine, host, X-Forwarded-For"),
+            ("Connection", "close, X-Mine, host, X-Forwarded-For, transfer-encoding"),
+            ("Transfer-Encoding", "chunked"),
             ("X-Mine", "1"),
             ("Host", "a"),
             ("Keep-Alive", "5"),
@@ -271,7 +275,8 @@ mod tests {
         ]);
         let mut names: Vec<_> = fields.iter().map(|(name, _)| name.as_str()).collect();
         names.sort_unstable();
-        assert_eq!(names, ["host", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-other"]);
+        let forwarded = ["x-forwarded-for", "x-forwarded-host", "x-forwarded-proto"];
+        assert_eq!(names, [&["host", "transfer-encoding"][..], &forwarded, &["x-other"]].concat());
         assert_eq!(values(&fields, "x-forwarded-for"), ["1.1.1.1, 192.0.2.9"]);
     }
 
