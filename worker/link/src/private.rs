@@ -45,12 +45,14 @@ pub fn is_private(name: &[u8]) -> bool {
     start.is_some_and(|start| start.eq_ignore_ascii_case(PREFIX.as_bytes()))
 }
 
-/// The value of the field of a variable. A field has no room for control characters: they become `_`, as does `=` in a key.
+/// The value of the field of a variable. A field has no room for control characters: they become `_`, as do `=` and blanks in
+/// a key, which a line of the log would show as something else than a key.
 pub fn variable(key: &[u8], value: &[u8]) -> Vec<u8> {
     let key = &key[..key.len().min(MOST_KEY)];
     let value = &value[..value.len().min(MOST_VALUE)];
     let mut out = Vec::with_capacity(key.len() + 1 + value.len());
-    out.extend(key.iter().map(|byte| if byte.is_ascii_control() || *byte == b'=' { b'_' } else { *byte }));
+    let is_odd = |byte: u8| byte.is_ascii_control() || matches!(byte, b'=' | b' ');
+    out.extend(key.iter().map(|byte| if is_odd(*byte) { b'_' } else { *byte }));
     out.push(b'=');
     out.extend(value.iter().map(|byte| if byte.is_ascii_control() { b'_' } else { *byte }));
     out
@@ -88,7 +90,7 @@ mod tests {
     #[test]
     fn a_variable_can_neither_break_its_field_nor_fill_the_log() {
         assert_eq!(split_variable(&variable(b"user", b"a=b")), Some((&b"user"[..], &b"a=b"[..])));
-        assert_eq!(variable(b"a=b\r\n", b"c\r\nd: e\0\x7f"), b"a_b__=c__d: e__");
+        assert_eq!(variable(b"a=b\r\n x", b"c\r\nd: e\0\x7f"), b"a_b___x=c__d: e__");
         let long = variable(&[b'k'; 1000], &[b'v'; 1000]);
         let (key, value) = split_variable(&long).unwrap();
         assert_eq!((key.len(), value.len()), (MOST_KEY, MOST_VALUE));
