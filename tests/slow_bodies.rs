@@ -80,3 +80,27 @@ fn a_client_is_not_blamed_for_an_application_that_does_not_read() {
     });
     assert_same(&sender.unwrap().answer().body, &body, "an upload that nobody took for long");
 }
+
+#[test]
+fn time_in_which_the_answer_leaves_is_not_waiting_for_the_body() {
+    const CODE: &str = "
+def application(environ, start):
+    start('200 OK', [])
+    for _ in range(20):
+        yield bytes(1_000_000)
+    yield environ['wsgi.input'].read()[-10:]
+";
+    let setup = Setup::code(CODE).set("timeouts.body", "1s").set("limits.body_rate", "1GiB");
+    let appliance = setup.start();
+    let mut client = appliance.client();
+    client.send("POST / HTTP/1.1\r\nHost: test\r\nConnection: close\r\nContent-Length: 100010\r\n\r\n");
+    client.send(pattern(100_000));
+    let began = Instant::now();
+    until("more than the patience has passed", || began.elapsed() > Duration::from_secs(2));
+    client.send("01234");
+    until("most of the answer has come", || {
+        client.arrived_within(Duration::from_millis(20)).len() > 20_000_000
+    });
+    client.send("56789");
+    assert!(client.rest().ends_with(b"0123456789\r\n0\r\n\r\n"), "the body was given up");
+}
