@@ -102,9 +102,9 @@ impl Call {
         Ok(())
     }
 
-    /// Whether the client has been given all that it waits for.
+    /// Whether the client waits for nothing more: it has been given all of its answer, or the application has ended that.
     pub fn is_answered(&self) -> bool {
-        self.answer.borrow().as_ref().is_some_and(Answer::is_whole)
+        self.disconnected.get() || self.answer.borrow().as_ref().is_some_and(Answer::is_whole)
     }
 
     /// The client has left: ends the request where it waits, unless the client has had its answer.
@@ -222,11 +222,6 @@ impl Call {
         self.disconnected.set(true);
         worker.engine.disconnect(self.core, self.outcome());
         Ok(())
-    }
-
-    /// Whether the application has ended its response before its request.
-    pub(super) fn has_disconnected(&self) -> bool {
-        self.disconnected.get()
     }
 
     /// Ends a request that never got a greenlet.

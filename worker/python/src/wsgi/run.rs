@@ -200,9 +200,11 @@ fn check_length(call: &Call) {
 fn raised(py: Python<'_>, worker: &Worker, call: &Call, trouble: Trouble) -> Option<PyErr> {
     match trouble {
         Trouble::Raised(error) => {
-            // An application that has ended its response itself runs on without a client.
-            let is_connected = call.has_disconnected() || worker.engine.is_connected(call.core);
-            (!disconnect::is_meant_by(py, &error, is_connected)).then_some(error)
+            // Whoever has been answered may leave: what the application still does has nothing to do with that.
+            let is_over = disconnect::is_said_by(py, &error)
+                && !call.is_answered()
+                && !worker.engine.is_connected(call.core);
+            (!is_over).then_some(error)
         }
         Trouble::Gone => None,
     }
@@ -213,7 +215,8 @@ fn report(py: Python<'_>, call: &Call, error: &PyErr) {
     let (method, target) = (head.method(), String::from_utf8_lossy(head.target()));
     let id = head.request_id().map_or_else(|| "-".into(), String::from_utf8_lossy);
     let who = format!("{method} {target} (core {}, request {id})", call.core.index);
-    if greenlet::is_exit(py, error) {
+    // Greenlet's own, when the last reference is gone; applications raise what they have derived from it.
+    if greenlet::exit(py).is_some_and(|exit| error.get_type(py).is(&exit)) {
         tracing::error!("{who} was ended: it waited, and nothing could resume it any more");
     } else {
         tracing::error!("exception in the application: {who}\n{}", log::traceback(py, error));
