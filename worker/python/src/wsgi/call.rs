@@ -43,6 +43,8 @@ pub struct Call {
     ending: Cell<bool>,
     /// The application has ended its response and runs on.
     disconnected: Cell<bool>,
+    /// There was nobody to take what was sent.
+    unheard: Cell<bool>,
 }
 
 /// Why a request could not be answered as the application wanted.
@@ -82,6 +84,7 @@ impl Call {
             answer: RefCell::default(),
             ending: Cell::new(false),
             disconnected: Cell::new(false),
+            unheard: Cell::new(false),
         }
     }
 
@@ -105,6 +108,14 @@ impl Call {
     /// Whether the client waits for nothing more: it has been given all of its answer, or the application has ended that.
     pub fn is_answered(&self) -> bool {
         self.disconnected.get() || self.answer.borrow().as_ref().is_some_and(Answer::is_whole)
+    }
+
+    /// Whether the client has left before it had its answer. Afterwards it may, and when the application has ended its
+    /// response it is not missed either.
+    pub(super) fn was_left(&self, worker: &Worker) -> bool {
+        let is_missed =
+            || self.unheard.get() || !(self.is_answered() || worker.engine.is_connected(self.core));
+        !self.disconnected.get() && is_missed()
     }
 
     /// The client has left: ends the request where it waits, unless the client has had its answer.
@@ -361,7 +372,10 @@ impl Call {
                     data = &data[n..];
                     self.wait_for_room(py, worker)?;
                 }
-                Sent::Gone => return Err(Trouble::Gone),
+                Sent::Gone => {
+                    self.unheard.set(true);
+                    return Err(Trouble::Gone);
+                }
             }
         }
         Ok(())

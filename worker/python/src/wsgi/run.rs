@@ -64,9 +64,7 @@ fn run(py: Python<'_>, worker: &Worker, call: &Rc<Call>) -> Result<(), Trouble> 
     match call.sendfile.take() {
         Some(file) => {
             let sent = files::send(py, worker, call, file.bind(py));
-            let closed = close(py, &result);
-            sent?;
-            closed?;
+            first_of(py, sent, close(py, &result))?;
         }
         None => respond(py, worker, call, result)?,
     }
@@ -100,7 +98,18 @@ fn respond(py: Python<'_>, worker: &Worker, call: &Call, result: Bound<'_, PyAny
         return files::send(py, worker, call, file);
     }
     let sent = stream(py, worker, call, &result);
-    let closed = close(py, &result);
+    first_of(py, sent, close(py, &result))
+}
+
+/// The trouble that came first is the request's; an exception of `close()` behind it goes to the log.
+pub(super) fn first_of(
+    py: Python<'_>,
+    sent: Result<(), Trouble>,
+    closed: PyResult<()>,
+) -> Result<(), Trouble> {
+    if let (Err(_), Err(error)) = (&sent, &closed) {
+        log::exception(py, error, "exception in close() of an answer that was not complete");
+    }
     sent?;
     Ok(closed?)
 }
@@ -200,10 +209,7 @@ fn check_length(call: &Call) {
 fn raised(py: Python<'_>, worker: &Worker, call: &Call, trouble: Trouble) -> Option<PyErr> {
     match trouble {
         Trouble::Raised(error) => {
-            // Whoever has been answered may leave: what the application still does has nothing to do with that.
-            let is_over = disconnect::is_said_by(py, &error)
-                && !call.is_answered()
-                && !worker.engine.is_connected(call.core);
+            let is_over = disconnect::is_said_by(py, &error) && call.was_left(worker);
             (!is_over).then_some(error)
         }
         Trouble::Gone => None,
