@@ -91,6 +91,26 @@ fn what_it_returned_is_closed() {
 }
 
 #[test]
+fn whoever_leaves_while_the_end_of_the_answer_is_sent_is_no_error() {
+    let site = site();
+    site.leave(&get("/writing"), &["writing: builtins.OSError, False"]);
+    assert!(!site.appliance.log.text().contains("Traceback"), "{}", site.appliance.log.text());
+}
+
+#[test]
+fn what_goes_wrong_when_it_is_closed_is_logged() {
+    let site = site();
+    for (n, mut client) in (1..).zip(site.doors()) {
+        client.send(get("/unclosable"));
+        assert_eq!(site.noted(1), ["chunks began"]);
+        drop(client);
+        let message = "ValueError: cannot be closed";
+        until("the log has it", || site.appliance.log.text().matches(message).count() == n);
+        site.log();
+    }
+}
+
+#[test]
 fn an_application_may_clean_up_and_greenlets_of_its_own_end_too() {
     let site = site();
     let caught = ["caught: appliance.ClientDisconnected, True", "caught: cleaned up"];
@@ -140,6 +160,16 @@ fn whoever_has_the_whole_answer_does_not_disturb_what_follows_it() {
         assert_eq!(client.get("/tail").text(), "done");
         drop(client);
         assert_eq!(site.noted(2), ["tail began", "tail: done"]);
+    }
+}
+
+#[test]
+fn what_goes_wrong_behind_the_whole_answer_is_logged() {
+    let site = site();
+    for (n, mut client) in (1..).zip(site.doors()) {
+        assert_eq!(client.get("/failing").text(), "done");
+        let message = "FileNotFoundError: what was to be cleaned up";
+        until("the log has it", || site.appliance.log.text().matches(message).count() == n);
     }
 }
 

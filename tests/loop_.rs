@@ -112,6 +112,11 @@ fn every_request_has_its_own_thread_local_storage() {
 }
 
 #[test]
+fn a_thread_local_can_be_referred_to_weakly() {
+    assert_answers(&[("/weak_thread_local", "True")]);
+}
+
+#[test]
 fn an_exception_thrown_from_a_callback_ends_that_request_only() {
     let appliance = start();
     let (answers, _) = appliance.get_all(&["/pause?s=0.3", "/thrown_and_not_caught", "/pause?s=0.3"]);

@@ -147,6 +147,15 @@ fn errors_go_to_the_log_and_prints_to_standard_output() {
 }
 
 #[test]
+fn lines_of_threads_are_not_mixed_up_in_the_log() {
+    let appliance = start();
+    appliance.get("/says_errors_in_two_threads");
+    for line in ["a line of the request", "a line of another thread"] {
+        appliance.log.event(line, |event| event["message"] == line);
+    }
+}
+
+#[test]
 fn head_has_the_length_that_the_application_gave_and_no_body() {
     let appliance = start();
     for mut client in [appliance.client(), appliance.worker_client(1)] {

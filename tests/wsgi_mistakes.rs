@@ -2,13 +2,14 @@
 use crate::harness::{Appliance, Client, Setup, until};
 
 /// The mistakes of `tests/apps/mistakes.py`, and what the log must say about each.
-const MISTAKES: [(&str, &str); 29] = [
+const MISTAKES: [(&str, &str); 30] = [
     ("raises", "ValueError: a secret of the application"),
     ("raises_after_start", "ValueError: a secret"),
     ("raises_in_first_piece", "ValueError: a secret"),
     ("raises_base_exception", "Weird: a secret"),
     ("exits", "SystemExit: a secret"),
     ("interrupts", "KeyboardInterrupt"),
+    ("says_that_the_client_has_left", "appliance.ClientDisconnected"),
     ("recurses", "RecursionError"),
     ("returns_none", "returned None"),
     ("returns_str", "must be bytes"),

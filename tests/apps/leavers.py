@@ -12,6 +12,7 @@ import uwsgi
 
 log = []
 FOREVER = 3600
+LENGTHS = {"tail": 4, "failing": 4, "writing": 5_000_000}  # of the bodies that announce it
 
 
 @contextmanager
@@ -61,6 +62,11 @@ def reading(environ):
         environ["wsgi.input"].read()
 
 
+def writing(environ):
+    with noting("writing"):
+        environ["write"](b"x" * LENGTHS["writing"])
+
+
 def caught(environ):
     try:
         with noting("caught"):
@@ -104,19 +110,36 @@ class Chunks:
         log.append("chunks: closed")
 
 
+class Unclosable(Chunks):
+    """The same, but its end goes wrong."""
+
+    def close(self):
+        raise ValueError("cannot be closed")
+
+
 def application(environ, start_response):
     name = environ["PATH_INFO"][1:]
-    length = [("Content-Length", "4")] if name == "tail" else []
-    start_response("200 OK", [("Content-Type", "text/plain"), *length])
+    length = [("Content-Length", str(LENGTHS[name]))] if name in LENGTHS else []
+    environ["write"] = start_response("200 OK", [("Content-Type", "text/plain"), *length])
     if name == "log":
         said, log[:] = "\n".join(log), []
         return [said.encode()]
     if name.startswith("chunks"):
         return Chunks(FOREVER if name == "chunks" else 0)
+    if name == "unclosable":
+        return Unclosable(FOREVER)
     if name == "tail":
         return tail()
+    if name == "failing":
+        return failing()
     globals()[name](environ)
     return [b"done"]
+
+
+def failing():
+    """Fails when its client has all that it was promised."""
+    yield b"done"
+    raise FileNotFoundError("what was to be cleaned up")
 
 
 def tail():

@@ -1,6 +1,8 @@
 """What an application must not do, one function for each mistake: `/name` makes it, `/` answers properly."""
 import sys
 
+import appliance
+
 PLAIN = [("Content-Type", "text/plain")]
 
 
@@ -33,6 +35,10 @@ def exits(environ, start_response):
 
 def interrupts(environ, start_response):
     raise KeyboardInterrupt
+
+
+def says_that_the_client_has_left(environ, start_response):
+    raise appliance.ClientDisconnected
 
 
 def recurses(environ, start_response):

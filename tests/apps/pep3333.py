@@ -1,5 +1,6 @@
 """What PEP 3333 lets an application do, one function for each way: `/name` runs `name`."""
 import sys
+import threading
 
 PLAIN = [("Content-Type", "text/plain")]
 closed = []
@@ -124,6 +125,16 @@ def a_file(environ, start_response):
 def two_cookies(environ, start_response):
     start_response("200 OK", PLAIN + [("Set-Cookie", "a=1"), ("Set-Cookie", "b=2")])
     return [environ["HTTP_COOKIE"].encode()]
+
+
+def says_errors_in_two_threads(environ, start_response):
+    environ["wsgi.errors"].write("a line ")
+    other = threading.Thread(target=environ["wsgi.errors"].write, args=["a line of another thread\n"])
+    other.start()
+    other.join()
+    environ["wsgi.errors"].write("of the request\n")
+    start_response("200 OK", PLAIN)
+    return [b"ok"]
 
 
 def says_errors(environ, start_response):

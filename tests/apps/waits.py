@@ -4,6 +4,7 @@ import contextvars
 import os
 import threading
 import time
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import parse_qsl
 
@@ -214,6 +215,11 @@ def thread_local(query):
     kept.value = query["v"]
     appliance.sleep(0.05)
     return before, kept.value, appliance.wait(pool.submit(getattr, kept, "value", "unset"))
+
+
+def weak_thread_local(query):
+    own = threading.local()
+    return weakref.ref(own)() is own
 
 
 async def context_of_task():

@@ -121,7 +121,7 @@ impl<S: Stream> Conn<S> {
 
     /// Whether the peer is still there for the answer.
     pub fn is_connected(&self) -> bool {
-        !self.has_left() && !matches!(self.phase, Phase::Closing { .. })
+        !self.is_left && !self.has_left() && !matches!(self.phase, Phase::Closing { .. })
     }
 
     /// Bytes handed to the kernel so far; the count starts again.

@@ -222,6 +222,11 @@ impl Desk {
         self.state().waits.push((wait, false));
     }
 
+    /// A descriptor is not waited for any more.
+    pub fn remove_wait(&self, wait: WaitId) {
+        self.state().waits.retain(|(one, _)| *one != wait);
+    }
+
     /// Whether a descriptor was ready.
     pub fn wait_fired(&self, wait: WaitId) -> bool {
         self.state().waits.contains(&(wait, true))
@@ -307,6 +312,9 @@ mod tests {
     use crate::cores::Cores;
     use crate::inbox::Inbox;
     use crate::reactor::Reactor;
+    use crate::waits::Waits;
+    use mio::Interest;
+    use std::os::unix::net::UnixStream;
     use std::time::Duration;
 
     fn desk() -> (Reactor, Inbox, Desk) {
@@ -353,6 +361,16 @@ mod tests {
         desk.say_left();
         desk.park(None);
         assert!(desk.take_left() && !desk.take_left());
+    }
+
+    #[test]
+    fn a_wait_that_is_over_is_forgotten() {
+        let (reactor, _inbox, desk) = desk();
+        let (socket, _peer) = UnixStream::pair().unwrap();
+        let wait = Waits::default().add(&reactor, desk.core(), socket.into(), Interest::READABLE).unwrap();
+        desk.add_wait(wait);
+        desk.remove_wait(wait);
+        assert!(desk.state().waits.is_empty());
     }
 
     #[test]

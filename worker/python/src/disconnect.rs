@@ -30,9 +30,9 @@ pub fn exception(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
     class(py)?.call1(("the client has left",))
 }
 
-/// Whether the application let a request end because its client has left. `is_connected`: it has not. Reading on in the
-/// body of one that has left raises `OSError`, which says the same.
-pub fn is_meant_by(py: Python<'_>, error: &PyErr, is_connected: bool) -> bool {
+/// Whether an exception says that the client has left: ours, or the `OSError` of somebody who reads on in its body. An
+/// application may raise either by itself, so it is believed only of a client that has.
+pub fn is_said_by(py: Python<'_>, error: &PyErr) -> bool {
     let is_ours = class(py).is_ok_and(|class| error.is_instance(py, class));
-    is_ours || (!is_connected && error.is_instance_of::<PyOSError>(py))
+    is_ours || error.is_instance_of::<PyOSError>(py)
 }

@@ -10,4 +10,12 @@ import greenlet
 # the storage in the `__dict__` of what it gets, and forgets it with that: a thread, or just as well a greenlet. A thread
 # without greenlets has one all the same, its own main greenlet, so that other threads see no difference.
 _threading_local.current_thread = greenlet.getcurrent
-threading.local = _threading_local.local
+
+
+class local(_threading_local.local):
+    """Like the interpreter's own, weak references to it are possible."""
+
+    __slots__ = ("__weakref__",)
+
+
+threading.local = local

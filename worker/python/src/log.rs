@@ -1,5 +1,11 @@
 //! Exceptions of the application as log lines, with their tracebacks.
 use pyo3::prelude::*;
+use std::cell::RefCell;
+
+thread_local! {
+    /// What this thread has written to `wsgi.errors` of a line: `print()` writes a line and its end one after the other.
+    static UNFINISHED: RefCell<String> = const { RefCell::new(String::new()) };
+}
 
 /// Logs an exception with its traceback. Never raises.
 pub fn exception(py: Python<'_>, error: &PyErr, what: &str) {
@@ -19,23 +25,15 @@ pub fn traceback(py: Python<'_>, error: &PyErr) -> String {
 
 /// `wsgi.errors`: what the application writes there becomes log lines. One object for all requests of a process.
 #[pyclass(frozen, module = "appliance")]
-pub struct ErrorLog {
-    unfinished: std::sync::Mutex<String>,
-}
+pub struct ErrorLog;
 
-impl ErrorLog {
-    /// An empty stream.
-    pub fn new() -> ErrorLog {
-        ErrorLog { unfinished: std::sync::Mutex::default() }
-    }
-
-    fn take(&self, text: &str, all: bool) -> String {
-        // A poisoned lock means that a log line panicked; the text is still good.
-        let mut unfinished = self.unfinished.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+/// Adds `text` to what is unfinished; what of it is to be logged now.
+fn take(text: &str, all: bool) -> String {
+    UNFINISHED.with_borrow_mut(|unfinished| {
         unfinished.push_str(text);
         let end = if all { unfinished.len() } else { unfinished.rfind('\n').map_or(0, |at| at + 1) };
         unfinished.drain(..end).collect()
-    }
+    })
 }
 
 /// One event for what was written at once: a traceback stays together.
@@ -49,7 +47,7 @@ fn emit(text: &str) {
 #[pymethods]
 impl ErrorLog {
     fn write(&self, text: &str) -> usize {
-        emit(&self.take(text, false));
+        emit(&take(text, false));
         text.chars().count()
     }
 
@@ -61,6 +59,6 @@ impl ErrorLog {
     }
 
     fn flush(&self) {
-        emit(&self.take("", true));
+        emit(&take("", true));
     }
 }

@@ -114,7 +114,7 @@ fn listeners(args: &RunArgs, settings: &Settings) -> Result<Vec<Listener>, Error
 fn template(py: Python<'_>, settings: &Settings) -> PyResult<Template> {
     let fixed = PyDict::new(py);
     fixed.set_item("wsgi.version", (1, 0))?;
-    fixed.set_item("wsgi.errors", Bound::new(py, log::ErrorLog::new())?)?;
+    fixed.set_item("wsgi.errors", Bound::new(py, log::ErrorLog)?)?;
     fixed.set_item("wsgi.multithread", settings.app.suspend == Suspend::Thread)?;
     fixed.set_item("wsgi.multiprocess", settings.workers.count > 1)?;
     fixed.set_item("wsgi.run_once", false)?;

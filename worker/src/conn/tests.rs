@@ -321,6 +321,11 @@ fn a_peer_that_leaves_behind_more_than_is_read_ahead_is_reported_too() {
     bench.scratch = vec![0; READ_AHEAD];
     assert!(is_wait(bench.receive(&[b'x'; 2 * READ_AHEAD])));
     assert!(matches!(bench.end(), Step::Left));
+    bench.conn.consume(1);
+    assert!(
+        !bench.conn.is_connected(),
+        "it does not come back, although its end is not the next that is read"
+    );
 }
 
 #[test]

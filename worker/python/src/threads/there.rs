@@ -213,6 +213,7 @@ impl There {
     /// See [`Engine::cancel_wait`].
     pub fn cancel_wait(&self, core: CoreId, wait: WaitId) {
         if let Some(desk) = self.desk(core) {
+            desk.remove_wait(wait);
             desk.command(move |engine| engine.cancel_wait(wait));
         }
     }

@@ -43,6 +43,8 @@ pub struct Call {
     ending: Cell<bool>,
     /// The application has ended its response and runs on.
     disconnected: Cell<bool>,
+    /// There was nobody to take what was sent.
+    unheard: Cell<bool>,
 }
 
 /// Why a request could not be answered as the application wanted.
@@ -82,6 +84,7 @@ impl Call {
             answer: RefCell::default(),
             ending: Cell::new(false),
             disconnected: Cell::new(false),
+            unheard: Cell::new(false),
         }
     }
 
@@ -102,9 +105,17 @@ impl Call {
         Ok(())
     }
 
-    /// Whether the client has been given all that it waits for.
+    /// Whether the client waits for nothing more: it has been given all of its answer, or the application has ended that.
     pub fn is_answered(&self) -> bool {
-        self.answer.borrow().as_ref().is_some_and(Answer::is_whole)
+        self.disconnected.get() || self.answer.borrow().as_ref().is_some_and(Answer::is_whole)
+    }
+
+    /// Whether the client has left before it had its answer. Afterwards it may, and when the application has ended its
+    /// response it is not missed either.
+    pub(super) fn was_left(&self, worker: &Worker) -> bool {
+        let is_missed =
+            || self.unheard.get() || !(self.is_answered() || worker.engine.is_connected(self.core));
+        !self.disconnected.get() && is_missed()
     }
 
     /// The client has left: ends the request where it waits, unless the client has had its answer.
@@ -222,11 +233,6 @@ impl Call {
         self.disconnected.set(true);
         worker.engine.disconnect(self.core, self.outcome());
         Ok(())
-    }
-
-    /// Whether the application has ended its response before its request.
-    pub(super) fn has_disconnected(&self) -> bool {
-        self.disconnected.get()
     }
 
     /// Ends a request that never got a greenlet.
@@ -366,7 +372,10 @@ impl Call {
                     data = &data[n..];
                     self.wait_for_room(py, worker)?;
                 }
-                Sent::Gone => return Err(Trouble::Gone),
+                Sent::Gone => {
+                    self.unheard.set(true);
+                    return Err(Trouble::Gone);
+                }
             }
         }
         Ok(())

@@ -90,9 +90,7 @@ pub(super) fn send(
         Ok(None) => run::stream(py, worker, call, wrapper.as_any()),
         Err(error) => Err(error.into()),
     };
-    let closed = wrapper.get().close(py);
-    sent?;
-    Ok(closed?)
+    run::first_of(py, sent, wrapper.get().close(py))
 }
 
 /// What is left of a regular file, behind a descriptor of our own: the application may close its own meanwhile.

@@ -64,9 +64,7 @@ fn run(py: Python<'_>, worker: &Worker, call: &Rc<Call>) -> Result<(), Trouble> 
     match call.sendfile.take() {
         Some(file) => {
             let sent = files::send(py, worker, call, file.bind(py));
-            let closed = close(py, &result);
-            sent?;
-            closed?;
+            first_of(py, sent, close(py, &result))?;
         }
         None => respond(py, worker, call, result)?,
     }
@@ -100,7 +98,18 @@ fn respond(py: Python<'_>, worker: &Worker, call: &Call, result: Bound<'_, PyAny
         return files::send(py, worker, call, file);
     }
     let sent = stream(py, worker, call, &result);
-    let closed = close(py, &result);
+    first_of(py, sent, close(py, &result))
+}
+
+/// The trouble that came first is the request's; an exception of `close()` behind it goes to the log.
+pub(super) fn first_of(
+    py: Python<'_>,
+    sent: Result<(), Trouble>,
+    closed: PyResult<()>,
+) -> Result<(), Trouble> {
+    if let (Err(_), Err(error)) = (&sent, &closed) {
+        log::exception(py, error, "exception in close() of an answer that was not complete");
+    }
     sent?;
     Ok(closed?)
 }
@@ -200,9 +209,8 @@ fn check_length(call: &Call) {
 fn raised(py: Python<'_>, worker: &Worker, call: &Call, trouble: Trouble) -> Option<PyErr> {
     match trouble {
         Trouble::Raised(error) => {
-            // An application that has ended its response itself runs on without a client.
-            let is_connected = call.has_disconnected() || worker.engine.is_connected(call.core);
-            (!disconnect::is_meant_by(py, &error, is_connected)).then_some(error)
+            let is_over = disconnect::is_said_by(py, &error) && call.was_left(worker);
+            (!is_over).then_some(error)
         }
         Trouble::Gone => None,
     }
@@ -213,7 +221,8 @@ fn report(py: Python<'_>, call: &Call, error: &PyErr) {
     let (method, target) = (head.method(), String::from_utf8_lossy(head.target()));
     let id = head.request_id().map_or_else(|| "-".into(), String::from_utf8_lossy);
     let who = format!("{method} {target} (core {}, request {id})", call.core.index);
-    if greenlet::is_exit(py, error) {
+    // Greenlet's own, when the last reference is gone; applications raise what they have derived from it.
+    if greenlet::exit(py).is_some_and(|exit| error.get_type(py).is(&exit)) {
         tracing::error!("{who} was ended: it waited, and nothing could resume it any more");
     } else {
         tracing::error!("exception in the application: {who}\n{}", log::traceback(py, error));
