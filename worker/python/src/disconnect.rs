@@ -1,6 +1,6 @@
 //! `appliance.ClientDisconnected`: how a request learns that nobody waits for it any more. It is raised where the request
-//! waits, and ends it like greenlet's own order to end: no `except Exception` stops it, every `finally` runs. `host.rs`
-//! throws it; this file only makes it and tells it from other exceptions.
+//! waits, and ends it like greenlet's own order to end: no `except Exception` stops it, every `finally` runs. A call
+//! throws it into its greenlet, a thread raises it itself (`wait`); this file only makes it and tells it from others.
 use crate::greenlet;
 use pyo3::exceptions::{PyBaseException, PyOSError};
 use pyo3::prelude::*;

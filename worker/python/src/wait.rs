@@ -1,5 +1,6 @@
-//! How a request waits: its greenlet goes to the hub, and the engine brings it back. Every wait looks again at what it
-//! waits for when it comes back, because anybody may switch to a greenlet at any time.
+//! How a request waits: its greenlet goes to the hub, and the engine brings it back; or its thread sleeps until the loop has
+//! news for it. Every wait looks again at what it waits for when it comes back, because anybody may switch to a greenlet at
+//! any time, and a thread is woken by whatever happens to its request.
 use crate::host::Worker;
 use crate::reach::{Bell, Reach};
 use crate::threads::There;
