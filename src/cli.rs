@@ -21,6 +21,24 @@ pub struct Cli {
 pub enum Command {
     /// Serve an application until SIGTERM or Ctrl-C
     Run(Source),
+    /// Show how a running appliance is: its processes, and what each worker does
+    Status {
+        #[command(flatten)]
+        source: Source,
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Load the application anew, replace the workers one by one, and wait for the end of it
+    Reload(Source),
+    /// Finish what runs, and wait until everything has ended
+    Stop {
+        #[command(flatten)]
+        source: Source,
+        /// Finish nothing
+        #[arg(long)]
+        now: bool,
+    },
     /// Check the configuration without starting anything (exit code 0 or 64)
     Check(Source),
     /// Look at the configuration
@@ -163,9 +181,12 @@ mod tests {
     fn asked(line: &str) -> Result<Asked, String> {
         let cli = Cli::try_parse_from(line.split_whitespace()).map_err(|error| error.to_string())?;
         let source = match cli.command {
-            Command::Run(source) | Command::Check(source) | Command::Config(ConfigCommand::Show(source)) => {
-                source
-            }
+            Command::Run(source)
+            | Command::Status { source, .. }
+            | Command::Reload(source)
+            | Command::Stop { source, .. }
+            | Command::Check(source)
+            | Command::Config(ConfigCommand::Show(source)) => source,
         };
         let is_dir = |path: &Path| path == Path::new("/home/site");
         let is_file = |path: &Path| path == Path::new("/home/app.py") || path == Path::new("/home/my.toml");
@@ -234,6 +255,16 @@ mod tests {
     fn the_config_flag_goes_before_the_environment() {
         assert_eq!(asked("appliance config show --config a.toml").unwrap().file, Some("/home/a.toml".into()));
         assert_eq!(asked("appliance check").unwrap().file, Some("/home/env.toml".into()));
+    }
+
+    #[test]
+    fn a_running_appliance_is_named_as_it_was_started() {
+        assert_eq!(asked("appliance status site --json").unwrap(), asked("appliance run site").unwrap());
+        assert_eq!(asked("appliance stop --now --config a.toml").unwrap().file, Some("/home/a.toml".into()));
+        assert_eq!(
+            flags("appliance reload --set admin.run_dir=/run/a"),
+            pairs(&[("admin.run_dir", "/run/a")])
+        );
     }
 
     #[test]

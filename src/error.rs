@@ -1,11 +1,11 @@
-//! Everything that can keep the appliance from starting, as sentences for the person who started it: what object,
-//! what is wrong with it, and the way out. `main` prints one of them and exits with its code; a template sends it to
+//! Everything that can keep the appliance from starting, or a command from reaching one that runs, as sentences for the
+//! person who typed it: what object, what is wrong with it, and the way out. `main` prints one of them and exits with its code; a template sends it to
 //! the master.
 use appliance_worker::abi;
 use std::io;
 use std::path::PathBuf;
 
-/// A reason not to start.
+/// A reason not to start, or not to do what was asked.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The command line or the configuration; the text names every problem.
@@ -59,6 +59,30 @@ pub enum Error {
         /// The other's process id, as it wrote it.
         pid: String,
     },
+
+    /// No master listens where the one of this configuration would.
+    #[error(
+        "no appliance runs for {}: {why}; start it with `appliance run`, \
+         or say which one is meant as it was said to `run`",
+        of.display()
+    )]
+    NotRunning {
+        /// The run directory, the configuration file or the folder.
+        of: PathBuf,
+        /// What was found.
+        why: String,
+    },
+    /// A master's control socket cannot be spoken with.
+    #[error("{}: {why}", socket.display())]
+    Control {
+        /// The socket.
+        socket: PathBuf,
+        /// What is wrong with it, or with who listens there.
+        why: String,
+    },
+    /// The master answered that it did not do what was asked; its own words.
+    #[error("{0}")]
+    Refused(String),
 
     /// `app.venv` is not one.
     #[error(

@@ -13,6 +13,8 @@ use std::time::{Duration, Instant};
 mod event;
 pub use event::{Action, Event, Plan};
 mod settle;
+mod view;
+pub use view::Condition;
 #[cfg(test)]
 mod tests;
 
@@ -110,6 +112,7 @@ impl Fleet {
             Event::Ready { pid } => self.on_ready(pid, now),
             Event::Exited { pid, worker, ended } => self.on_exited(pid, worker, ended, now),
             Event::Stop => self.on_stop(now),
+            Event::StopNow => self.on_stop_now(now),
             Event::Reload => self.reload_again = !matches!(self.phase, Phase::Stopping { .. }),
         }
         self.settle(now);
@@ -275,8 +278,7 @@ impl Fleet {
         let new = self.generation;
         self.reload = Reload::Idle;
         self.generation -= 1;
-        let text =
-            format!("the new {role} ended before it was ready ({ended}); its reason is in the log above");
+        let text = format!("the new {role} ended before it was ready ({ended}); its reason is in the log");
         self.say(Notice::ReloadFailed { text });
         let new = self.pids_where(|child| child.generation == new && child.role != Role::Proxy);
         self.send_off(&new, now + self.plan.graceful);
@@ -296,12 +298,19 @@ impl Fleet {
                 let proxy = self.pids_where(|child| child.role == Role::Proxy);
                 self.send_off(&proxy, now);
             }
-            Phase::Stopping { last, code, .. } => {
-                self.phase = Phase::Stopping { last, code, kill_at: None };
-                self.say(Notice::StopNow);
-                self.kill_all();
-            }
+            Phase::Stopping { .. } => self.on_stop_now(now),
             Phase::Over => {}
+        }
+    }
+
+    fn on_stop_now(&mut self, now: Instant) {
+        if matches!(self.phase, Phase::Starting | Phase::Serving) {
+            self.on_stop(now);
+        }
+        if let Phase::Stopping { last, code, .. } = self.phase {
+            self.phase = Phase::Stopping { last, code, kill_at: None };
+            self.say(Notice::StopNow);
+            self.kill_all();
         }
     }
 

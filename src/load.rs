@@ -2,15 +2,24 @@
 //! and the number of CPUs to the config crate. Starts nothing.
 use crate::cli::Source;
 use crate::error::Error;
-use appliance_config::{Loaded, Request};
+use appliance_config::{Loaded, Request, Whereabouts};
 use std::path::{Path, PathBuf};
 
 /// Loads the configuration, or names everything that is wrong with it.
 pub fn load(source: Source) -> Result<Loaded, Error> {
+    appliance_config::load(&request(source)?).map_err(|errors| Error::Usage(errors.to_string()))
+}
+
+/// Where the appliance that runs with this configuration can be found.
+pub fn locate(source: Source) -> Result<Whereabouts, Error> {
+    appliance_config::locate(&request(source)?).map_err(|errors| Error::Usage(errors.to_string()))
+}
+
+fn request(source: Source) -> Result<Request, Error> {
     let cwd = std::env::current_dir().map_err(Error::system("find the current folder"))?;
     let config = std::env::var_os("APPLIANCE_CONFIG").map(PathBuf::from);
     let asked = source.asked(&cwd, config, Path::is_dir, Path::is_file).map_err(Error::Usage)?;
-    let request = Request {
+    Ok(Request {
         file: asked.file,
         dir: asked.dir,
         // A variable that is not UTF-8 is none of ours.
@@ -19,6 +28,5 @@ pub fn load(source: Source) -> Result<Loaded, Error> {
             .collect(),
         flags: asked.flags,
         cpus: std::thread::available_parallelism().map_or(1, |n| u32::try_from(n.get()).unwrap_or(u32::MAX)),
-    };
-    appliance_config::load(&request).map_err(|errors| Error::Usage(errors.to_string()))
+    })
 }

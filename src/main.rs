@@ -1,14 +1,17 @@
-//! `appliance`: parse, load, log, run, exit code. Exit codes: 0 done, 64 usage or configuration, 1 start-up failed.
+//! `appliance`: parse, load, log, run, exit code. Exit codes: 0 done, 64 usage or configuration, 1 start-up
+//! failed, or a running appliance did not do what was asked.
 //! Read on in `master.rs`, then `fleet.rs`, then `template.rs`.
 mod bridge;
 mod channel;
 mod child;
 mod cli;
+mod control;
 mod engine;
 mod error;
 mod fleet;
 mod interpreter;
 mod load;
+mod lock;
 mod master;
 mod message;
 mod notice;
@@ -23,8 +26,9 @@ mod worker;
 use appliance_worker::{abi, logging};
 use clap::Parser;
 use cli::{Cli, Command, ConfigCommand};
+use control::client;
 use error::Error;
-use load::load;
+use load::{load, locate};
 use std::process::ExitCode;
 
 /// pingora allocates a 64 KiB buffer for each request; glibc consolidates its heap and returns pages at every one.
@@ -51,8 +55,11 @@ fn run(cli: Cli) -> Result<i32, Error> {
         Command::Run(source) => {
             let loaded = load(source)?;
             logging::init(&loaded.settings.log);
-            return master::run(&loaded.settings, loaded.file.as_deref());
+            return master::run(&loaded);
         }
+        Command::Status { source, json } => client::status(&locate(source)?, json)?,
+        Command::Reload(source) => client::reload(&locate(source)?)?,
+        Command::Stop { source, now } => client::stop(&locate(source)?, now)?,
         Command::Check(source) => notice::say_checked(load(source)?.file.as_deref()),
         Command::Config(ConfigCommand::Show(source)) => notice::print(&load(source)?.show()),
     }

@@ -4,6 +4,8 @@
 use crate::bridge;
 use crate::channel::{self, Orders, Reporter, Reports};
 use crate::child::Role;
+use crate::control::status::{self, Status};
+use crate::control::{self, Answer, Control, Meaning};
 use crate::error::Error;
 use crate::fleet::{Action, Event, Fleet, Plan};
 use crate::message::Message;
@@ -14,7 +16,7 @@ use crate::signals::{Signals, Wish};
 use crate::sockets::{self, Listener};
 use crate::spawn::{self, Lifeline, Tie};
 use crate::template;
-use appliance_config::Settings;
+use appliance_config::{Loaded, Settings};
 use appliance_worker::abi;
 use appliance_worker::board::{Board, State};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -29,9 +31,9 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 /// Runs the appliance until it is told to stop, and answers the exit code of the process.
-/// `config` is the file that `settings` come from, if they come from one.
-pub fn run(settings: &Settings, config: Option<&Path>) -> Result<i32, Error> {
-    let mut master = Master::open(settings, Facts::of(settings, config))?;
+pub fn run(loaded: &Loaded) -> Result<i32, Error> {
+    let facts = Facts::of(&loaded.settings, loaded.file.as_deref());
+    let mut master = Master::open(&loaded.settings, loaded.origin(), facts)?;
     let code = master.serve().map_err(Error::system("the master's loop"))?;
     if code == abi::EXIT_DONE {
         master.facts.say_goodbye();
@@ -43,6 +45,7 @@ pub fn run(settings: &Settings, config: Option<&Path>) -> Result<i32, Error> {
 #[derive(Debug)]
 struct Master<'a> {
     settings: &'a Settings,
+    began: Instant,
     facts: Facts,
     fleet: Fleet,
     pid: Pid,
@@ -50,6 +53,7 @@ struct Master<'a> {
     listeners: Vec<Listener>,
     admin: Option<Listener>,
     workers: Vec<Listener>,
+    control: Option<Control>,
     run_dir: RunDir,
     board: Board,
     signals: Signals,
@@ -62,7 +66,7 @@ struct Master<'a> {
 
 impl<'a> Master<'a> {
     /// Opens everything; nothing has been forked when this fails.
-    fn open(settings: &'a Settings, mut facts: Facts) -> Result<Master<'a>, Error> {
+    fn open(settings: &'a Settings, origin: &Path, mut facts: Facts) -> Result<Master<'a>, Error> {
         spawn::set_title("appliance: master");
         umask(Mode::from_bits_truncate(settings.security.umask));
         spawn::expect_children().map_err(Error::system("become the reaper of orphans"))?;
@@ -78,6 +82,7 @@ impl<'a> Master<'a> {
         let run_dir = RunDir::open(settings.admin.run_dir.as_deref(), runtime.as_deref(), owner)?;
         let socket = |id| sockets::open_worker(&run_dir.socket(id), backlog, owner);
         let workers = (1..=settings.workers.count).map(socket).collect::<Result<Vec<_>, _>>()?;
+        let control = Control::open(settings.admin.run_dir.as_deref(), origin)?;
         let board = Board::create(settings.workers.count).map_err(Error::system("make the board"))?;
         let (reports, reporter) = channel::reports().map_err(Error::system("open the reports"))?;
         let (lifeline, tie) = spawn::lifeline(owner).map_err(Error::system("open the lifeline"))?;
@@ -89,6 +94,7 @@ impl<'a> Master<'a> {
         };
         Ok(Master {
             settings,
+            began: Instant::now(),
             facts,
             fleet: Fleet::new(plan),
             pid: Pid::this(),
@@ -96,6 +102,7 @@ impl<'a> Master<'a> {
             listeners,
             admin,
             workers,
+            control,
             run_dir,
             board,
             signals,
@@ -129,7 +136,10 @@ impl<'a> Master<'a> {
         while let Some(event) = events.pop_front() {
             for action in self.fleet.on(event, Instant::now()) {
                 match action {
-                    Action::Exit(code) => return Some(code),
+                    Action::Exit(code) => {
+                        self.tell_clients(|control, now| control.on_exit(now));
+                        return Some(code);
+                    }
                     Action::Start { role, generation } => events.push_back(self.start(role, generation)),
                     other => self.perform(other),
                 }
@@ -140,17 +150,19 @@ impl<'a> Master<'a> {
 
     // ---- what has happened ----
 
-    /// Sleeps until a signal, a report or the fleet's next deadline.
+    /// Sleeps until a signal, a report, a control client, or the next deadline of the fleet's or of theirs.
     fn wait(&self) -> io::Result<()> {
         let now = Instant::now();
-        let timeout = match self.fleet.next_deadline(now) {
+        let clients = self.control.as_ref().and_then(Control::next_deadline);
+        let timeout = match self.fleet.next_deadline(now).into_iter().chain(clients).min() {
             None => PollTimeout::NONE,
             // Rounded up: waking a moment too early would only mean to sleep again.
             Some(at) => PollTimeout::try_from(at.saturating_duration_since(now) + Duration::from_millis(1))
                 .unwrap_or(PollTimeout::MAX),
         };
-        let mut sources =
-            [self.signals.as_fd(), self.reports.as_fd()].map(|fd| PollFd::new(fd, PollFlags::POLLIN));
+        let own = [self.signals.as_fd(), self.reports.as_fd()].map(|fd| PollFd::new(fd, PollFlags::POLLIN));
+        let clients = self.control.iter().flat_map(Control::sources);
+        let mut sources: Vec<PollFd<'_>> = own.into_iter().chain(clients).collect();
         match poll(&mut sources, timeout) {
             Ok(_) | Err(nix::errno::Errno::EINTR) => Ok(()),
             Err(error) => Err(error.into()),
@@ -170,7 +182,24 @@ impl<'a> Master<'a> {
                 }
             }
         }
+        self.take_verbs(&mut events);
         Ok(events)
+    }
+
+    fn take_verbs(&mut self, events: &mut VecDeque<Event>) {
+        let now = Instant::now();
+        for (client, verb) in self.control.as_mut().map_or_else(Vec::new, |control| control.turn(now)) {
+            let answer = match control::meaning(verb, self.fleet.condition()) {
+                Meaning::Tell => Answer::Status(Box::new(self.status(now))),
+                Meaning::Refuse(why) => Answer::Error(why.to_owned()),
+                Meaning::Wait(wait, event) => {
+                    events.extend(event);
+                    self.tell_clients(|control, now| control.wait_for(client, wait, now));
+                    continue;
+                }
+            };
+            self.tell_clients(|control, now| control.say(client, &answer, now));
+        }
     }
 
     fn take_reports(&mut self, events: &mut VecDeque<Event>) -> io::Result<()> {
@@ -212,7 +241,10 @@ impl<'a> Master<'a> {
             Action::MarkDead { worker, generation } => {
                 self.board.slot(worker, generation).set_state(State::Dead)
             }
-            Action::Say(notice) => self.facts.say(&notice, self.busy()),
+            Action::Say(notice) => {
+                self.facts.say(&notice, self.busy());
+                self.tell_clients(|control, now| control.on_notice(&notice, now));
+            }
             // Answered in `handle`.
             Action::Start { .. } | Action::Exit(_) => {}
         }
@@ -268,6 +300,22 @@ impl<'a> Master<'a> {
         };
         let tie = self.tie.try_clone()?;
         spawn::fork(|| job.live(tie))
+    }
+
+    fn tell_clients(&mut self, tell: impl FnOnce(&mut Control, Instant)) {
+        if let Some(control) = &mut self.control {
+            tell(control, Instant::now());
+        }
+    }
+
+    fn status(&self, now: Instant) -> Status {
+        let limits = status::Limits {
+            workers: self.settings.workers.count,
+            cores: self.settings.workers.cores,
+            waiting: u32::try_from(self.settings.limits.waiting).unwrap_or(u32::MAX),
+        };
+        let master = status::Master::of(self.pid, &self.fleet, self.began, now, &self.facts.urls);
+        Status::compose(master, &self.fleet, limits, |id, generation| self.board.slot(id, generation))
     }
 
     /// Requests that are under way or wait in all workers, as far as the workers say.

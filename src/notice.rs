@@ -218,6 +218,11 @@ pub fn print(text: &str) {
     let _ = std::io::stdout().write_all(text.as_bytes());
 }
 
+/// How a command that takes its time goes on.
+pub fn say_progress(text: &str) {
+    let _ = writeln!(std::io::stderr(), "{text} …");
+}
+
 /// The one sentence that a failed command ends with.
 pub fn say_error(text: &dyn std::fmt::Display) {
     let _ = writeln!(std::io::stderr(), "appliance: {text}");

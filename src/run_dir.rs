@@ -1,12 +1,11 @@
 //! The directory of the workers' sockets: the configured one, or a private one for this run. Opened and locked by the
 //! master before any socket, removed (if private) when the master ends. Only one master can hold it.
 use crate::error::Error;
+use crate::lock::{Lock, Locked};
 use crate::privileges::Identity;
-use nix::libc;
 use nix::unistd::{AccessFlags, Uid, access, mkdtemp};
-use std::fs::{self, DirBuilder, File, OpenOptions, Permissions, TryLockError};
-use std::io::{self, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::fs::{self, DirBuilder, Permissions};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 /// Mode of the directory: the owner, and a look for the group.
@@ -19,7 +18,7 @@ const LOCK_FILE: &str = "master.pid";
 pub struct RunDir {
     path: PathBuf,
     private: bool,
-    _lock: File,
+    lock: Option<Lock>,
 }
 
 impl RunDir {
@@ -36,7 +35,7 @@ impl RunDir {
             None => private_dir(runtime.filter(|dir| identity.is_none() && dir.is_dir()))?,
         };
         let lock = lock(&path)?;
-        let dir = RunDir { path, private, _lock: lock };
+        let dir = RunDir { path, private, lock: Some(lock) };
         if let Some(identity) = identity {
             identity.give(&dir.path).map_err(|error| refused(&dir.path, error))?;
         }
@@ -51,8 +50,8 @@ impl RunDir {
 
 impl Drop for RunDir {
     fn drop(&mut self) {
-        // The lock is still held, so nobody else's file can be removed. What cannot be removed does no harm.
-        let _ = fs::remove_file(self.path.join(LOCK_FILE));
+        // The lock file goes first: a folder is removed only when it is empty.
+        self.lock = None;
         if self.private {
             let _ = fs::remove_dir(&self.path);
         }
@@ -85,47 +84,11 @@ fn configured_dir(path: &Path, identity: Option<&Identity>) -> Result<PathBuf, E
 }
 
 /// Takes the lock; the file says who has it.
-fn lock(dir: &Path) -> Result<File, Error> {
-    let path = dir.join(LOCK_FILE);
-    loop {
-        let mut file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o640)
-            .custom_flags(libc::O_NOFOLLOW)
-            .open(&path)
-            .map_err(|error| refused(dir, format_args!("{LOCK_FILE}: {error}")))?;
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return Err(taken(dir, &mut file)),
-            Err(TryLockError::Error(error)) => {
-                return Err(refused(dir, format_args!("{LOCK_FILE}: {error}")));
-            }
-        }
-        // Between our open and our lock, its last holder may have removed it: then it locks nobody out.
-        if same_file(&file, &path) {
-            write_pid(&mut file).map_err(|error| refused(dir, format_args!("{LOCK_FILE}: {error}")))?;
-            return Ok(file);
-        }
-    }
-}
-
-fn taken(dir: &Path, file: &mut File) -> Error {
-    let mut pid = String::new();
-    let _ = file.take(20).read_to_string(&mut pid);
-    Error::RunDirTaken { path: dir.to_owned(), pid: pid.trim().to_owned() }
-}
-
-fn same_file(file: &File, path: &Path) -> bool {
-    let inode = |found: fs::Metadata| (found.dev(), found.ino());
-    file.metadata().map(inode).ok() == fs::metadata(path).map(inode).ok()
-}
-
-fn write_pid(file: &mut File) -> io::Result<()> {
-    file.set_len(0)?;
-    writeln!(file, "{}", std::process::id())
+fn lock(dir: &Path) -> Result<Lock, Error> {
+    Lock::take(&dir.join(LOCK_FILE)).map_err(|locked| match locked {
+        Locked::By(pid) => Error::RunDirTaken { path: dir.to_owned(), pid },
+        Locked::Failed(error) => refused(dir, format_args!("{LOCK_FILE}: {error}")),
+    })
 }
 
 #[cfg(test)]

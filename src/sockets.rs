@@ -16,8 +16,12 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-/// Mode of every socket file: owner and group may connect.
+/// Mode of the sockets that requests come through: owner and group may connect.
 const SOCKET_MODE: u32 = 0o660;
+/// Mode of the control socket: the owner may connect.
+const CONTROL_MODE: u32 = 0o600;
+/// Control clients that wait to be taken; a person types few.
+const CONTROL_BACKLOG: u32 = 16;
 
 /// A listening socket of the master's.
 #[derive(Debug)]
@@ -89,14 +93,23 @@ pub fn open_admin(address: SocketAddr, backlog: u32) -> Result<Listener, Error> 
 /// Opens the socket on which the proxy reaches one worker, in the run directory, which is ours alone. It is bound
 /// under the very path that the proxy connects to: the proxy recognises a kept connection by that name.
 pub fn open_worker(path: &Path, backlog: u32, identity: Option<&Identity>) -> Result<Listener, Error> {
+    open_owned(path, || bind_unix(path, backlog, SOCKET_MODE, identity))
+}
+
+/// Opens the control socket, for the master's own user only. The caller holds the lock of the folder it lies in.
+pub fn open_control(path: &Path) -> Result<Listener, Error> {
+    open_owned(path, || bind_unix(path, CONTROL_BACKLOG, CONTROL_MODE, None))
+}
+
+/// A socket where nobody but us may have one: what lies there was left by a master that was killed.
+fn open_owned(path: &Path, bind: impl FnOnce() -> io::Result<OwnedFd>) -> Result<Listener, Error> {
     let failed = |error: io::Error| unix_error(path, &error);
     if let Err(error) = fs::remove_file(path)
         && error.kind() != io::ErrorKind::NotFound
     {
         return Err(failed(error));
     }
-    let fd = bind_unix(path, backlog, identity).map_err(failed)?;
-    listener_at(fd, path).map_err(failed)
+    listener_at(bind().map_err(failed)?, path).map_err(failed)
 }
 
 fn open_tcp(address: SocketAddr, backlog: u32, choose: &'static str) -> Result<Listener, Error> {
@@ -151,7 +164,7 @@ fn open_unix(path: &Path, backlog: u32, identity: Option<&Identity>) -> Result<L
     }
     let new = path.with_extension(format!("new-{}", std::process::id()));
     let _ = fs::remove_file(&new);
-    let fd = bind_unix(&new, backlog, identity).map_err(failed)?;
+    let fd = bind_unix(&new, backlog, SOCKET_MODE, identity).map_err(failed)?;
     if let Err(error) = fs::rename(&new, path) {
         let _ = fs::remove_file(&new);
         return Err(failed(error));
@@ -164,10 +177,11 @@ fn listener_at(fd: OwnedFd, path: &Path) -> io::Result<Listener> {
     Ok(Listener { fd, url: format!("unix:{}", path.display()), _file: Some(file) })
 }
 
-fn bind_unix(path: &Path, queue: u32, identity: Option<&Identity>) -> io::Result<OwnedFd> {
+/// Nobody can connect before `listen`, so nobody can with another mode.
+fn bind_unix(path: &Path, queue: u32, mode: u32, identity: Option<&Identity>) -> io::Result<OwnedFd> {
     let fd = unix_socket()?;
     bind(fd.as_raw_fd(), &UnixAddr::new(path)?)?;
-    fs::set_permissions(path, fs::Permissions::from_mode(SOCKET_MODE))?;
+    fs::set_permissions(path, fs::Permissions::from_mode(mode))?;
     if let Some(identity) = identity {
         identity.give(path)?;
     }

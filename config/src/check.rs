@@ -181,9 +181,17 @@ fn log(read: &mut Reader) -> Log {
 
 fn admin(read: &mut Reader) -> Admin {
     let listen = read.optional_text("admin.listen", units::tcp);
-    let run_dir: Option<PathBuf> = read.optional_path("admin.run_dir");
-    if let (Some(folder), Some(entry)) = (&run_dir, read.written.get("admin.run_dir")) {
-        read.judge("admin.run_dir", &entry.value, short_enough(folder, WORKER_SOCKET));
-    }
-    Admin { listen, run_dir }
+    Admin { listen, run_dir: read_run_dir(read) }
+}
+
+/// `admin.run_dir` alone.
+pub fn run_dir(written: &Written, problems: &mut Vec<Error>) -> Option<PathBuf> {
+    read_run_dir(&mut Reader { written, problems, refused: Vec::new() })
+}
+
+fn read_run_dir(read: &mut Reader) -> Option<PathBuf> {
+    let run_dir = read.optional_path("admin.run_dir")?;
+    let entry = read.written.get("admin.run_dir")?;
+    read.judge("admin.run_dir", &entry.value, short_enough(&run_dir, WORKER_SOCKET));
+    Some(run_dir)
 }

@@ -146,7 +146,7 @@ keys! {
 
     /// Read-only HTTP endpoint for probes and status; otherwise off.
     "admin.listen": None, text("a TCP address", r#"an address and a port, such as "127.0.0.1:9090""#), "uWSGI `stats`, nginx `stub_status`";
-    /// Folder for the workers' sockets; otherwise a fresh private one for each run.
+    /// Folder for the workers' sockets and the control socket; otherwise a fresh private one for each run.
     "admin.run_dir": None, FOLDER, "";
 
     /// User of proxy and workers when started by root.

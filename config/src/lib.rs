@@ -1,6 +1,6 @@
 //! The configuration of `appliance`: what is written in `appliance.toml`, the environment and the flags, and what it
-//! means. The binary calls [`load`] once at its start and once for each reload; the proxy and the workers only read
-//! [`Settings`]. Nothing here binds, forks or logs, and the environment is an argument.
+//! means. The binary calls [`load`] once at its start, or [`locate`] to find one that runs; the proxy and the workers only
+//! read [`Settings`]. Nothing here binds, forks or logs, and the environment is an argument.
 //!
 //! ```text
 //! appliance.toml ─ toml_file ┐
@@ -13,7 +13,7 @@
 #![forbid(unsafe_code)]
 
 mod load;
-pub use load::{Loaded, Request, load};
+pub use load::{Loaded, Request, Whereabouts, load, locate};
 
 pub mod settings;
 pub use settings::Settings;

@@ -1,7 +1,7 @@
 //! Loading: reads the file, makes a layer of each source, lets figment merge them (defaults < file < environment <
 //! flags), and hands the result to `discover.rs` and `check.rs`. The only file that knows figment. Called by the binary
-//! for `run`, `check`, `config show` and each reload.
-use crate::check::check;
+//! for every command.
+use crate::check::{self, check};
 use crate::discover::discover;
 use crate::error::{Error, Errors};
 use crate::form::Form;
@@ -48,12 +48,47 @@ pub struct Loaded {
     pub(crate) written: Written,
 }
 
+impl Loaded {
+    /// What tells this configuration from others on the machine: its file, else the folder it was looked for in.
+    pub fn origin(&self) -> &Path {
+        self.file.as_deref().unwrap_or(&self.written.dir)
+    }
+}
+
+/// Where whoever runs with a configuration can be found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Whereabouts {
+    /// `admin.run_dir`.
+    pub run_dir: Option<PathBuf>,
+    /// As [`Loaded::origin`].
+    pub origin: PathBuf,
+}
+
 /// Loads a configuration, or tells everything that is wrong with it.
 pub fn load(request: &Request) -> Result<Loaded, Errors> {
     let mut problems = Vec::new();
+    let (file, mut written) = gather(request, &mut problems);
+    discover(&mut written, &request.env, &mut problems);
+    let settings = check(&written, request.cpus, &mut problems);
+    if problems.is_empty() { Ok(Loaded { settings, file, written }) } else { Err(Errors(problems)) }
+}
+
+/// Reads only what it takes to find the appliance that runs with a configuration. It may be told to stop with a file
+/// that it could not be started with any more.
+pub fn locate(request: &Request) -> Result<Whereabouts, Errors> {
+    let mut problems = Vec::new();
+    let (file, written) = gather(request, &mut problems);
+    problems.retain(|problem| matches!(problem, Error::Read { .. } | Error::Syntax { .. }));
+    let run_dir = check::run_dir(&written, &mut problems);
+    let origin = file.unwrap_or_else(|| request.dir.clone());
+    if problems.is_empty() { Ok(Whereabouts { run_dir, origin }) } else { Err(Errors(problems)) }
+}
+
+/// The file, and what it, the environment and the flags say.
+fn gather(request: &Request, problems: &mut Vec<Error>) -> (Option<PathBuf>, Written) {
     let file = file_of(request);
     let (name, table, lines) = match &file {
-        Some(path) => read(request, path, &mut problems),
+        Some(path) => read(request, path, problems),
         None => Default::default(),
     };
     let mut layers = vec![defaults(), Layer { source: Source::File(name), table }];
@@ -64,14 +99,11 @@ pub fn load(request: &Request) -> Result<Loaded, Errors> {
             Source::File(name) => lines.place(name, path),
             source => source.to_string(),
         };
-        layer.table = screen(std::mem::take(&mut layer.table), &place, &mut problems);
+        layer.table = screen(std::mem::take(&mut layer.table), &place, problems);
     }
     let folder = file.as_deref().and_then(Path::parent).unwrap_or(&request.dir).to_owned();
     let entries = merge(&layers).collect();
-    let mut written = Written { entries, lines, folder, dir: request.dir.clone() };
-    discover(&mut written, &request.env, &mut problems);
-    let settings = check(&written, request.cpus, &mut problems);
-    if problems.is_empty() { Ok(Loaded { settings, file, written }) } else { Err(Errors(problems)) }
+    (file, Written { entries, lines, folder, dir: request.dir.clone() })
 }
 
 /// The absolute path of the file to read.

@@ -236,7 +236,8 @@ pub enum LogFormat {
 pub struct Admin {
     /// Read-only HTTP endpoint (`/healthz`, `/readyz`, `/status`); `None`: off.
     pub listen: Option<SocketAddr>,
-    /// Absolute directory for the workers' sockets; `None`: a fresh private directory for each run.
+    /// Absolute directory for the workers' sockets and the control socket; `None`: a fresh private directory for each
+    /// run, and the control socket at a well-known place of the user's.
     pub run_dir: Option<PathBuf>,
 }
 

@@ -37,9 +37,11 @@ pub enum Event {
     Ready { pid: Pid },
     /// A process has ended; a worker's template also says which worker it was.
     Exited { pid: Pid, worker: Option<u32>, ended: Ended },
-    /// SIGTERM, SIGINT.
+    /// SIGTERM, SIGINT, `appliance stop`.
     Stop,
-    /// SIGHUP.
+    /// `appliance stop --now`: nothing is finished.
+    StopNow,
+    /// SIGHUP, `appliance reload`.
     Reload,
 }
 

@@ -426,6 +426,17 @@ fn a_second_signal_stops_now() {
 }
 
 #[test]
+fn a_stop_now_needs_no_first_wish() {
+    let mut session = Session::serving(1);
+    let actions = session.on(Event::StopNow);
+    assert_eq!(notices(&actions), [&Notice::Stopping, &Notice::StopNow]);
+    for role in [Role::Proxy, Role::Template, Role::Worker(1)] {
+        assert!(actions.contains(&Action::Kill(session.pid(role, 0))), "{role}");
+    }
+    assert_eq!(session.fleet.condition(), Condition::Stopping);
+}
+
+#[test]
 fn a_stop_while_the_application_loads_does_not_wait_for_it() {
     let mut session = Session::new(1);
     session.tick();

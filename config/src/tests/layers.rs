@@ -1,7 +1,7 @@
 //! Which source wins, what its values mean, and to which folder its paths belong.
 use super::{Folder, pairs};
 use crate::settings::{Endpoint, Suspend};
-use crate::{Request, Settings, load};
+use crate::{Request, Settings, Whereabouts, load, locate};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -23,6 +23,25 @@ fn flags_win_over_environment_over_file_over_defaults() {
         settings(file, &env, &flags).workers.count,
     ];
     assert_eq!(counts, [2, 3, 4, 5]);
+}
+
+#[test]
+fn a_file_that_could_not_be_started_with_still_says_where_its_appliance_is() {
+    let folder = Folder::empty();
+    let file =
+        folder.write("appliance.toml", "[admin]\nrun_dir = \"run\"\n[workers]\ncont = 2\ncores = \"many\"");
+    let found = locate(&folder.request()).unwrap();
+    assert_eq!(found, Whereabouts { run_dir: Some(folder.0.join("run")), origin: file });
+    folder.write("appliance.toml", "[admin");
+    assert!(locate(&folder.request()).unwrap_err().to_string().contains("is not TOML"));
+}
+
+#[test]
+fn without_a_file_the_folder_says_which_appliance_is_meant() {
+    let folder = Folder::new();
+    let found = locate(&folder.request()).unwrap();
+    assert_eq!(found, Whereabouts { run_dir: None, origin: folder.0.clone() });
+    assert_eq!(folder.load().origin(), folder.0);
 }
 
 #[test]

@@ -1,0 +1,175 @@
+//! The other side of the control socket: `appliance status`, `reload` and `stop`. Finds the master of a configuration,
+//! asks it one thing, and waits for the end of it. A master that is not there, does not answer or speaks another version
+//! is a sentence and exit code 1.
+use super::place::{self, Viewer};
+use super::protocol::{Answer, Verb};
+use super::status::Status;
+use super::table::table;
+use crate::error::Error;
+use crate::notice;
+use crate::spawn;
+use appliance_config::Whereabouts;
+use nix::poll::{PollFd, PollFlags, poll};
+use nix::sys::socket::{getsockopt, sockopt};
+use nix::unistd::{Pid, Uid};
+use std::io::{BufRead, BufReader, ErrorKind, IsTerminal, Read, Write};
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// A master answers a verb at once, if only to say that it has heard it.
+const HEARD_WITHIN: Duration = Duration::from_secs(5);
+/// From the master's last word to its end there is nothing left to wait for.
+const GONE_WITHIN_MS: u16 = 5_000;
+/// Longest line that is read: a traceback of 64 KiB, escaped, or the status of 1024 workers.
+const MAX_ANSWER: u64 = 1024 * 1024;
+
+/// `appliance status`.
+pub fn status(whereabouts: &Whereabouts, json: bool) -> Result<(), Error> {
+    let mut master = Master::find(whereabouts)?;
+    let status = master.ask(Verb::Status)?;
+    let Answer::Status(status) = status else { return Err(master.odd("it did not tell its status")) };
+    notice::print(&if json { as_json(&status) } else { printable(&table(&status)) });
+    Ok(())
+}
+
+/// `appliance reload`.
+pub fn reload(whereabouts: &Whereabouts) -> Result<(), Error> {
+    done(&Master::find(whereabouts)?.ask(Verb::Reload)?);
+    Ok(())
+}
+
+/// `appliance stop`.
+pub fn stop(whereabouts: &Whereabouts, now: bool) -> Result<(), Error> {
+    let mut master = Master::find(whereabouts)?;
+    let process = spawn::pidfd_open(master.pid).ok();
+    let answer = master.ask(Verb::Stop { now })?;
+    // From another process namespace it cannot be watched; its word must do.
+    if let Some(process) = process {
+        let _ = poll(&mut [PollFd::new(process.as_fd(), PollFlags::POLLIN)], GONE_WITHIN_MS);
+    }
+    done(&answer);
+    Ok(())
+}
+
+fn done(answer: &Answer) {
+    if let Answer::Done(text) = answer {
+        notice::print(&(printable(text) + "\n"));
+    }
+}
+
+fn as_json(status: &Status) -> String {
+    serde_json::to_string_pretty(status).expect("a status has only texts, numbers and lists") + "\n"
+}
+
+/// A traceback holds what the application has put into it; a terminal must not obey it.
+fn printable(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() && !matches!(c, '\n' | '\t') { '\u{fffd}' } else { c }).collect()
+}
+
+/// A master that listens.
+struct Master {
+    socket: PathBuf,
+    pid: Pid,
+    stream: BufReader<UnixStream>,
+}
+
+impl Master {
+    /// Connects to the first socket that somebody listens on.
+    fn find(whereabouts: &Whereabouts) -> Result<Master, Error> {
+        let origin = &whereabouts.origin;
+        let sockets = match &whereabouts.run_dir {
+            Some(run_dir) => vec![place::in_run_dir(run_dir)],
+            None => place::candidates(&Viewer::this(), origin),
+        };
+        let mut why = "there is no control socket".to_owned();
+        for socket in sockets {
+            match UnixStream::connect(&socket) {
+                Ok(stream) => return Master::at(socket, stream),
+                Err(error) if error.kind() == ErrorKind::NotFound => {}
+                Err(error) if error.kind() == ErrorKind::ConnectionRefused => {
+                    why = format!("{} was left by one that was killed", socket.display());
+                }
+                Err(error) => return Err(Error::Control { socket, why: error.to_string() }),
+            }
+        }
+        let of = whereabouts.run_dir.as_ref().unwrap_or(origin).clone();
+        Err(Error::NotRunning { of, why })
+    }
+
+    fn at(socket: PathBuf, stream: UnixStream) -> Result<Master, Error> {
+        let prepared = stream.set_read_timeout(Some(HEARD_WITHIN));
+        prepared.map_err(Error::system("prepare the control connection"))?;
+        let peer = getsockopt(&stream, sockopt::PeerCredentials).map_err(Error::system("ask who listens"))?;
+        let (owner, me) = (Uid::from_raw(peer.uid()), Uid::effective());
+        if !(owner == me || owner.is_root() || me.is_root()) {
+            let why = format!("it belongs to user {owner}, not to you");
+            return Err(Error::Control { socket, why });
+        }
+        Ok(Master { socket, pid: Pid::from_raw(peer.pid()), stream: BufReader::new(stream) })
+    }
+
+    /// Asks, and waits for the last answer; on the way, a terminal is shown how it goes.
+    fn ask(&mut self, verb: Verb) -> Result<Answer, Error> {
+        // A master that refuses us has answered and closed already; if it has not, reading fails too.
+        let _ = self.stream.get_mut().write_all(verb.encode().as_bytes());
+        loop {
+            let answer = self.next()?;
+            match answer {
+                Answer::Progress(text) if std::io::stderr().is_terminal() => {
+                    notice::say_progress(&printable(&text));
+                }
+                Answer::Progress(_) => {}
+                Answer::Error(text) => return Err(Error::Refused(printable(&text))),
+                last => return Ok(last),
+            }
+            // It has heard; a reload or a stop takes the time it takes.
+            let patient = self.stream.get_ref().set_read_timeout(None);
+            patient.map_err(Error::system("prepare the control connection"))?;
+        }
+    }
+
+    fn next(&mut self) -> Result<Answer, Error> {
+        let mut line = String::new();
+        match (&mut self.stream).take(MAX_ANSWER).read_line(&mut line) {
+            Ok(0) => Err(self.odd("it ended before it answered")),
+            Ok(_) => Answer::decode(&line).map_err(|why| self.odd(&why)),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                Err(self.odd(&format!("it does not answer within {HEARD_WITHIN:?}; is it stopped?")))
+            }
+            Err(error) => Err(self.odd(&error.to_string())),
+        }
+    }
+
+    fn odd(&self, why: &str) -> Error {
+        let why = format!("the master (pid {}): {}", self.pid, printable(why));
+        Error::Control { socket: self.socket.clone(), why }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_terminal_is_not_given_orders() {
+        assert_eq!(
+            printable("Traceback:\n\ta \u{1b}[2J\u{9b}\u{e9}"),
+            "Traceback:\n\ta \u{fffd}[2J\u{fffd}\u{e9}"
+        );
+    }
+
+    #[test]
+    fn a_configuration_that_nobody_runs_is_said() {
+        let run_dir = Some("/no/such/run".into());
+        let whereabouts = Whereabouts { run_dir, origin: "/srv".into() };
+        let error = status(&whereabouts, false).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "no appliance runs for /no/such/run: there is no control socket; start it with `appliance run`, \
+             or say which one is meant as it was said to `run`"
+        );
+        assert_eq!(error.exit_code(), 1);
+    }
+}

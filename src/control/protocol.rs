@@ -1,0 +1,184 @@
+//! What is said on the control socket: one line of JSON asks, lines of JSON answer, the last of them says how it ended.
+//! Both sides use this file; nothing here makes a system call. A line from outside is a verb of this list or an error:
+//! there is no verb that runs code, names a file or changes a setting.
+use super::status::Status;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+/// Version of the protocol. It changes when a verb or an answer changes its meaning; a new verb or field is none.
+pub const VERSION: u32 = 1;
+/// Longest line that is read from a client, in bytes; the longest verb has some forty.
+pub const MAX_LINE: usize = 4 * 1024;
+
+/// What the master is asked to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verb {
+    /// Say how things are.
+    Status,
+    /// Load the application again and replace the workers; answered when that has ended.
+    Reload,
+    /// Finish and exit, or exit at once; answered when everybody has gone.
+    Stop {
+        /// Nothing is finished.
+        now: bool,
+    },
+}
+
+/// One line of the master's.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Answer {
+    /// How things are. Last line.
+    Status(Box<Status>),
+    /// What is being done. Further lines follow.
+    Progress(String),
+    /// It is done. Last line.
+    Done(String),
+    /// It was not done, and why. Last line.
+    Error(String),
+}
+
+#[derive(Serialize, Deserialize)]
+struct Envelope {
+    version: u32,
+    #[serde(flatten)]
+    answer: Answer,
+}
+
+impl Verb {
+    /// The line that asks for it.
+    pub fn encode(self) -> String {
+        let (verb, now) = match self {
+            Verb::Status => ("status", ""),
+            Verb::Reload => ("reload", ""),
+            Verb::Stop { now: false } => ("stop", ""),
+            Verb::Stop { now: true } => ("stop", ",\"now\":true"),
+        };
+        format!("{{\"version\":{VERSION},\"verb\":\"{verb}\"{now}}}\n")
+    }
+
+    /// The verb of a line, or a sentence for whoever sent it.
+    pub fn decode(line: &[u8]) -> Result<Verb, String> {
+        let form = || "a request is one line such as {\"version\":1,\"verb\":\"status\"}".to_owned();
+        let mut fields: Map<String, Value> = serde_json::from_slice(line).map_err(|_| form())?;
+        let version = fields.remove("version").ok_or_else(form)?;
+        if version != VERSION {
+            return Err(format!("this master speaks version {VERSION} of the protocol, not {version}"));
+        }
+        let name = fields.remove("verb").ok_or_else(form)?;
+        let verb = match name.as_str() {
+            Some("status") => Verb::Status,
+            Some("reload") => Verb::Reload,
+            Some("stop") => Verb::Stop { now: take_flag(&mut fields, "now")? },
+            _ => return Err(format!("there is no verb {name}; there are status, reload and stop")),
+        };
+        match fields.keys().next() {
+            None => Ok(verb),
+            Some(field) => Err(format!("the verb {name} takes no field {field:?}")),
+        }
+    }
+}
+
+fn take_flag(fields: &mut Map<String, Value>, name: &str) -> Result<bool, String> {
+    match fields.remove(name) {
+        None => Ok(false),
+        Some(Value::Bool(flag)) => Ok(flag),
+        Some(other) => Err(format!("the field {name:?} is true or false, not {other}")),
+    }
+}
+
+impl Answer {
+    /// The line of this answer.
+    pub fn encode(&self) -> String {
+        let envelope = Envelope { version: VERSION, answer: self.clone() };
+        let line = serde_json::to_string(&envelope).expect("an answer has only texts, numbers and lists");
+        line + "\n"
+    }
+
+    /// The answer of a line, or what is wrong with whoever sent it.
+    pub fn decode(line: &str) -> Result<Answer, String> {
+        let foreign = || "it answers with something that is not the control protocol".to_owned();
+        let value: Value = serde_json::from_str(line).map_err(|_| foreign())?;
+        match value.get("version") {
+            Some(version) if *version == VERSION => {}
+            Some(version) => {
+                return Err(format!(
+                    "it speaks version {version} of the control protocol, this appliance {VERSION}; \
+                     use the appliance that it was started with, or send it signals"
+                ));
+            }
+            None => return Err(foreign()),
+        }
+        let envelope: Envelope = serde_json::from_value(value).map_err(|_| foreign())?;
+        Ok(envelope.answer)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_verb_comes_back_as_it_was() {
+        for verb in [Verb::Status, Verb::Reload, Verb::Stop { now: false }, Verb::Stop { now: true }] {
+            assert_eq!(Verb::decode(verb.encode().as_bytes()), Ok(verb));
+        }
+    }
+
+    #[test]
+    fn what_is_no_request_is_told_the_form() {
+        for line in
+            ["", "\n", "status", "[]", "{}", "{\"version\":1}", "{\"verb\":\"stop\"}", "\u{0}", "{\"a\":"]
+        {
+            let error = Verb::decode(line.as_bytes()).unwrap_err();
+            assert!(error.starts_with("a request is one line such as"), "{line}: {error}");
+        }
+        assert!(Verb::decode(b"\xff\xfe").is_err());
+    }
+
+    #[test]
+    fn another_version_verb_or_field_is_named() {
+        let refusal = |line: &str| Verb::decode(line.as_bytes()).unwrap_err();
+        assert_eq!(
+            refusal("{\"version\":2,\"verb\":\"status\"}"),
+            "this master speaks version 1 of the protocol, not 2"
+        );
+        assert_eq!(
+            refusal("{\"version\":1,\"verb\":\"exec\"}"),
+            "there is no verb \"exec\"; there are status, reload and stop"
+        );
+        assert!(refusal("{\"version\":1,\"verb\":[\"stop\"]}").starts_with("there is no verb [\"stop\"]"));
+        assert_eq!(
+            refusal("{\"version\":1,\"verb\":\"status\",\"now\":true}"),
+            "the verb \"status\" takes no field \"now\""
+        );
+        assert_eq!(
+            refusal("{\"version\":1,\"verb\":\"stop\",\"now\":\"yes\"}"),
+            "the field \"now\" is true or false, not \"yes\""
+        );
+    }
+
+    #[test]
+    fn every_answer_comes_back_as_it_was_and_is_one_line() {
+        for answer in [
+            Answer::Status(Box::default()),
+            Answer::Progress("loading".into()),
+            Answer::Done("reloaded".into()),
+            Answer::Error("Traceback\n  File \"a.py\"\n\u{e9}".into()),
+        ] {
+            let line = answer.encode();
+            assert_eq!(line.find('\n'), Some(line.len() - 1));
+            assert_eq!(Answer::decode(&line), Ok(answer));
+        }
+    }
+
+    #[test]
+    fn an_answer_of_another_version_or_program_is_told() {
+        let error = Answer::decode("{\"version\":2,\"done\":\"reloaded\"}").unwrap_err();
+        assert!(error.contains("version 2 of the control protocol, this appliance 1"), "{error}");
+        for line in ["HTTP/1.1 400 Bad Request", "{}", "{\"version\":1}", "{\"version\":1,\"other\":3}"] {
+            let error = Answer::decode(line).unwrap_err();
+            assert!(error.contains("not the control protocol"), "{error}");
+        }
+    }
+}

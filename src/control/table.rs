@@ -1,0 +1,133 @@
+//! A status as a table for humans. Pure: text in, text out.
+use super::status::{Process, Status, Worker};
+
+const MINUTE: u64 = 60;
+const HOUR: u64 = 60 * MINUTE;
+const DAY: u64 = 24 * HOUR;
+
+/// The head line, and a line for each process, with numbers to the right.
+pub fn table(status: &Status) -> String {
+    let master = &status.master;
+    let mut text = format!(
+        "appliance {} · {} · pid {} · up {} · generation {}\n",
+        master.version,
+        master.state,
+        master.pid,
+        uptime(master.uptime),
+        master.generation
+    );
+    for url in &master.listen {
+        text.push_str(&format!("serving {url}\n"));
+    }
+    text.push('\n');
+    let mut rows = vec![
+        ["process", "pid", "gen", "state", "cores", "waiting", "requests", "exceptions", "rss"]
+            .map(str::to_owned),
+    ];
+    rows.extend(status.proxy.iter().map(|process| process_row("proxy", process)));
+    rows.extend(status.template.iter().map(|process| process_row("template", process)));
+    rows.extend(status.workers.iter().map(worker_row));
+    text + &aligned(&rows)
+}
+
+type Row = [String; 9];
+
+fn process_row(name: &str, process: &Process) -> Row {
+    let mut row = Row::default();
+    row[0] = name.to_owned();
+    row[1] = process.pid.to_string();
+    row[2] = process.generation.to_string();
+    row[3] = process.state.clone();
+    row
+}
+
+fn worker_row(worker: &Worker) -> Row {
+    [
+        format!("worker {}", worker.id),
+        worker.pid.map_or_else(|| "-".to_owned(), |pid| pid.to_string()),
+        worker.generation.to_string(),
+        worker.state.clone(),
+        format!("{}/{}", worker.cores.busy, worker.cores.total),
+        worker.waiting.to_string(),
+        worker.requests.to_string(),
+        worker.exceptions.to_string(),
+        format!("{} MiB", worker.rss_kib / 1024),
+    ]
+}
+
+/// Words to the left, numbers to the right.
+fn aligned(rows: &[Row]) -> String {
+    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
+    let widths: Vec<usize> = (0..Row::default().len()).map(width).collect();
+    let cell = |(column, text): (usize, &String)| match column {
+        0 | 3 => format!("{text:<0$}", widths[column]),
+        _ => format!("{text:>0$}", widths[column]),
+    };
+    let line = |row: &Row| {
+        let cells: Vec<String> = row.iter().enumerate().map(cell).collect();
+        cells.join("  ").trim_end().to_owned() + "\n"
+    };
+    rows.iter().map(line).collect()
+}
+
+/// `42s`, `5m 3s`, `2h 10m`, `3d 4h`.
+fn uptime(seconds: u64) -> String {
+    match seconds {
+        0..MINUTE => format!("{seconds}s"),
+        MINUTE..HOUR => format!("{}m {}s", seconds / MINUTE, seconds % MINUTE),
+        HOUR..DAY => format!("{}h {}m", seconds / HOUR, seconds % HOUR / MINUTE),
+        _ => format!("{}d {}h", seconds / DAY, seconds % DAY / HOUR),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::status::{Cores, Master};
+    use super::*;
+
+    #[test]
+    fn columns_stand_under_their_heads() {
+        let status = Status {
+            master: Master {
+                pid: 100,
+                uptime: 7384,
+                version: "0.1.0".into(),
+                generation: 2,
+                state: "serving".into(),
+                listen: vec!["http://127.0.0.1:8080".into()],
+            },
+            proxy: vec![Process { pid: 101, generation: 0, state: "ready".into() }],
+            template: Vec::new(),
+            workers: vec![
+                Worker {
+                    id: 1,
+                    pid: Some(4711),
+                    generation: 2,
+                    state: "ready".into(),
+                    cores: Cores { busy: 3, total: 100 },
+                    waiting: 0,
+                    requests: 123_456,
+                    exceptions: 1,
+                    rss_kib: 40_000,
+                },
+                Worker { id: 2, state: "dead".into(), ..Worker::default() },
+            ],
+        };
+        let expected = "\
+appliance 0.1.0 · serving · pid 100 · up 2h 3m · generation 2
+serving http://127.0.0.1:8080
+
+process    pid  gen  state  cores  waiting  requests  exceptions     rss
+proxy      101    0  ready
+worker 1  4711    2  ready  3/100        0    123456           1  39 MiB
+worker 2     -    0  dead     0/0        0         0           0   0 MiB
+";
+        assert_eq!(table(&status), expected);
+    }
+
+    #[test]
+    fn an_uptime_has_two_units_at_most() {
+        let told = [0, 59, 60, 303, 7800, 273_600].map(uptime);
+        assert_eq!(told, ["0s", "59s", "1m 0s", "5m 3s", "2h 10m", "3d 4h"]);
+    }
+}

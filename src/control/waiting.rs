@@ -1,0 +1,144 @@
+//! What a verb means, and what a client that has asked for one waits for: from the fleet's notices to the lines that the
+//! client is sent. Pure; `control.rs` has the sockets, `fleet.rs` the policy.
+use super::protocol::{Answer, Verb};
+use crate::fleet::{Condition, Event};
+use crate::notice::Notice;
+
+/// What a client waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wait {
+    /// The end of a reload that begins after it was asked for: an earlier one may have read the old files.
+    Reload {
+        /// It has begun.
+        begun: bool,
+    },
+    /// The end of the master.
+    Exit,
+}
+
+/// What the master does with a verb.
+#[derive(Debug)]
+pub enum Meaning {
+    /// Tell how things are.
+    Tell,
+    /// Tell the fleet, if there is something to tell, and let the client wait.
+    Wait(Wait, Option<Event>),
+    /// Nothing, and why.
+    Refuse(&'static str),
+}
+
+/// What `verb` means while the appliance is at `condition`.
+pub fn meaning(verb: Verb, condition: Condition) -> Meaning {
+    let stops = condition == Condition::Stopping;
+    match verb {
+        Verb::Status => Meaning::Tell,
+        Verb::Reload if stops => Meaning::Refuse("the appliance is about to stop"),
+        Verb::Reload => Meaning::Wait(Wait::Reload { begun: false }, Some(Event::Reload)),
+        Verb::Stop { now: true } => Meaning::Wait(Wait::Exit, Some(Event::StopNow)),
+        // A second signal would mean "now".
+        Verb::Stop { now: false } if stops => Meaning::Wait(Wait::Exit, None),
+        Verb::Stop { now: false } => Meaning::Wait(Wait::Exit, Some(Event::Stop)),
+    }
+}
+
+impl Wait {
+    /// What a client is told at once: that it was heard.
+    pub fn heard(self) -> Answer {
+        Answer::Progress(match self {
+            Wait::Reload { .. } => "reloading".to_owned(),
+            Wait::Exit => "stopping".to_owned(),
+        })
+    }
+
+    /// What the client is told of a notice, if it has waited for it.
+    pub fn on(&mut self, notice: &Notice) -> Option<Answer> {
+        match self {
+            Wait::Exit => match notice {
+                Notice::Cut { left } => {
+                    Some(Answer::Progress(format!("timeouts.graceful is over; {left} processes are killed")))
+                }
+                _ => None,
+            },
+            Wait::Reload { begun } => match notice {
+                Notice::Reloading => {
+                    *begun = true;
+                    Some(Answer::Progress("loading the application".to_owned()))
+                }
+                Notice::LoadedAgain { .. } if *begun => {
+                    Some(Answer::Progress("replacing the workers".to_owned()))
+                }
+                Notice::Reloaded { generation } if *begun => {
+                    Some(Answer::Done(format!("reloaded; every worker is of generation {generation}")))
+                }
+                Notice::ReloadFailed { text } if *begun => {
+                    Some(Answer::Error(format!("reload failed, everything stays as it was: {text}")))
+                }
+                Notice::Failed { text } => {
+                    Some(Answer::Error(format!("the appliance could not start: {text}")))
+                }
+                Notice::Stopping => {
+                    Some(Answer::Error("the appliance was told to stop meanwhile".to_owned()))
+                }
+                _ => None,
+            },
+        }
+    }
+
+    /// What the client is told when the master exits.
+    pub fn at_exit(self) -> Answer {
+        match self {
+            Wait::Exit => Answer::Done("stopped".to_owned()),
+            Wait::Reload { .. } => Answer::Error("the appliance has stopped".to_owned()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_verb_becomes_an_event() {
+        let told = |verb, condition| match meaning(verb, condition) {
+            Meaning::Wait(wait, event) => format!("{wait:?} {event:?}"),
+            other => format!("{other:?}"),
+        };
+        let stop = Verb::Stop { now: false };
+        assert_eq!(told(Verb::Status, Condition::Stopping), "Tell");
+        assert_eq!(told(Verb::Reload, Condition::Serving), "Reload { begun: false } Some(Reload)");
+        assert_eq!(told(stop, Condition::Reloading), "Exit Some(Stop)");
+        assert_eq!(told(Verb::Stop { now: true }, Condition::Stopping), "Exit Some(StopNow)");
+    }
+
+    #[test]
+    fn a_second_stop_waits_with_the_first_and_a_reload_comes_too_late() {
+        let stop = Verb::Stop { now: false };
+        assert!(matches!(meaning(stop, Condition::Stopping), Meaning::Wait(Wait::Exit, None)));
+        assert!(matches!(meaning(Verb::Reload, Condition::Stopping), Meaning::Refuse(_)));
+    }
+
+    #[test]
+    fn a_reload_that_was_under_way_is_not_the_one_asked_for() {
+        let mut wait = Wait::Reload { begun: false };
+        assert_eq!(wait.on(&Notice::Reloaded { generation: 1 }), None);
+        assert_eq!(wait.on(&Notice::ReloadFailed { text: "old".into() }), None);
+        assert!(matches!(wait.on(&Notice::Reloading), Some(Answer::Progress(_))));
+        assert!(matches!(wait.on(&Notice::Reloaded { generation: 2 }), Some(Answer::Done(_))));
+    }
+
+    #[test]
+    fn a_failed_reload_is_told_with_its_traceback() {
+        let mut wait = Wait::Reload { begun: true };
+        let told = wait.on(&Notice::ReloadFailed { text: "Traceback\nValueError".into() });
+        let Some(Answer::Error(text)) = told else { panic!("{told:?}") };
+        assert!(text.ends_with("everything stays as it was: Traceback\nValueError"), "{text}");
+    }
+
+    #[test]
+    fn a_stop_ends_every_wait() {
+        assert!(matches!(Wait::Reload { begun: false }.on(&Notice::Stopping), Some(Answer::Error(_))));
+        assert_eq!(Wait::Exit.on(&Notice::Stopping), None);
+        assert_eq!(Wait::Exit.at_exit(), Answer::Done("stopped".into()));
+        assert!(matches!(Wait::Reload { begun: true }.at_exit(), Answer::Error(_)));
+    }
+}

@@ -1,0 +1,44 @@
+//! What others may see of the fleet: its condition and its children. Read by the master for `appliance status`; nothing
+//! is changed here.
+use super::{Fleet, Phase, Reload};
+use crate::child::{Child, Role};
+
+/// What the whole appliance is at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Condition {
+    /// No worker has ever been ready.
+    Starting,
+    /// It serves.
+    Serving,
+    /// It serves, and a reload is under way.
+    Reloading,
+    /// It finishes what it has.
+    Stopping,
+}
+
+impl Fleet {
+    /// What the whole appliance is at.
+    pub fn condition(&self) -> Condition {
+        match (self.phase, self.reload) {
+            (Phase::Starting, _) => Condition::Starting,
+            (Phase::Serving, Reload::Idle) => Condition::Serving,
+            (Phase::Serving, _) => Condition::Reloading,
+            (Phase::Stopping { .. } | Phase::Over, _) => Condition::Stopping,
+        }
+    }
+
+    /// Generation that new workers belong to.
+    pub fn generation(&self) -> u32 {
+        self.generation
+    }
+
+    /// Every process, in the order in which they came.
+    pub fn children(&self) -> &[Child] {
+        &self.children
+    }
+
+    /// Whether this child has been asked for and has not been seen yet.
+    pub fn is_ordered(&self, role: Role) -> bool {
+        self.orders.iter().any(|order| order.role == role)
+    }
+}
