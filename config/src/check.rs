@@ -5,8 +5,8 @@ use crate::error::Error;
 use crate::keys;
 use crate::reader::Reader;
 use crate::settings::{
-    Admin, App, Endpoint, Limits, Listen, Log, LogFormat, Native, Proxy, Security, Settings, Suspend,
-    Timeouts, Workers,
+    Admin, App, Endpoint, Limits, Listen, Log, LogFormat, Native, OnCrashLoop, Proxy, Security, Settings,
+    Suspend, Timeouts, Workers,
 };
 use crate::suggest;
 use crate::units;
@@ -22,10 +22,7 @@ pub fn check(written: &Written, cpus: u32, problems: &mut Vec<Error>) -> Setting
     let settings = Settings {
         app: app(&mut read),
         listen: listen(&mut read),
-        workers: Workers {
-            count: read.whole_or("workers.count", cpus.max(1)),
-            cores: read.whole("workers.cores"),
-        },
+        workers: workers(&mut read, cpus),
         native: Native {
             base_port: read.optional_whole("native.base_port"),
             address: read.text("native.address", |text| text.parse().ok()),
@@ -47,6 +44,30 @@ pub fn check(written: &Written, cpus: u32, problems: &mut Vec<Error>) -> Setting
     let refused = std::mem::take(&mut read.refused);
     conflicts(&settings, written, &refused, problems);
     settings
+}
+
+fn workers(read: &mut Reader, cpus: u32) -> Workers {
+    let (min, max) = (read.optional_whole("workers.min"), read.optional_whole("workers.max"));
+    let written = read.written;
+    // A machine of other size than its bounds foresee is no mistake of the user's.
+    let auto = cpus.clamp(min.unwrap_or(1), max.unwrap_or(u32::MAX).max(1));
+    let count = read.whole_or("workers.count", auto);
+    let on_crash_loop = match read.word("workers.on_crash_loop") {
+        "exit" => OnCrashLoop::Exit,
+        _ => OnCrashLoop::Stay,
+    };
+    Workers {
+        count,
+        cores: read.whole("workers.cores"),
+        min: min.unwrap_or(count),
+        max: max.unwrap_or(count),
+        max_requests: read.whole("workers.max_requests"),
+        max_memory: read.optional_size("workers.max_memory"),
+        max_lifetime: read.duration("workers.max_lifetime"),
+        touch_reload: read
+            .texts("workers.touch_reload", |path| Some(written.absolute("workers.touch_reload", path))),
+        on_crash_loop,
+    }
 }
 
 fn app(read: &mut Reader) -> App {
@@ -149,8 +170,13 @@ fn timeouts(read: &mut Reader) -> Timeouts {
         keepalive: read.duration("timeouts.keepalive"),
         connect: read.duration("timeouts.connect"),
         response: read.duration("timeouts.response"),
+        request: read.duration("timeouts.request"),
+        queue: read.duration("timeouts.queue"),
+        stall: read.duration("timeouts.stall"),
+        hang: read.duration("timeouts.hang"),
         boot: read.duration("timeouts.boot"),
         graceful: read.duration("timeouts.graceful"),
+        drain_delay: read.duration("timeouts.drain_delay"),
     }
 }
 
@@ -165,6 +191,7 @@ fn limits(read: &mut Reader) -> Limits {
         write_buffer: read.size("limits.write_buffer"),
         stream_window: read.size("limits.stream_window"),
         waiting: read.whole("limits.waiting"),
+        queue: read.whole("limits.queue"),
         connections: read.whole("limits.connections"),
         backlog: read.whole("limits.backlog"),
     }

@@ -8,7 +8,8 @@ use std::net::SocketAddr;
 
 /// Reports every contradiction among settings, but for those that rest on a refused value.
 pub fn conflicts(settings: &Settings, written: &Written, refused: &[String], problems: &mut Vec<Error>) {
-    let found = sizes(settings).into_iter().chain(native_ports(settings)).chain(listeners(settings));
+    let alone = sizes(settings).into_iter().chain(numbers_of_workers(settings)).chain(standstills(settings));
+    let found = alone.chain(native_ports(settings)).chain(listeners(settings));
     for Conflict { key, other, reason } in found {
         // A refused `listen[1]` leaves the other listeners in place, but under other numbers.
         let whole = |key: &str| key.split('[').next().unwrap_or_default().to_owned();
@@ -59,17 +60,43 @@ fn sizes(settings: &Settings) -> Vec<Conflict> {
         .collect()
 }
 
+/// `workers.count` is what it starts with, so it lies between the bounds.
+fn numbers_of_workers(settings: &Settings) -> Vec<Conflict> {
+    let workers = &settings.workers;
+    let pairs = [
+        ("workers.min", workers.min, "workers.count", workers.count),
+        ("workers.count", workers.count, "workers.max", workers.max),
+    ];
+    let wrong = pairs.into_iter().filter(|(_, less, _, more)| less > more);
+    wrong
+        .map(|(key, less, other, more)| {
+            let reason = format!("{less} is more than {other}, {more}; lower the one or raise the other");
+            Conflict::new(key, other, reason)
+        })
+        .collect()
+}
+
+/// A worker is not killed before it is left out.
+fn standstills(settings: &Settings) -> Option<Conflict> {
+    let (stall, hang) = (settings.timeouts.stall, settings.timeouts.hang);
+    (!hang.is_zero() && stall > hang).then(|| {
+        let reason =
+            format!("{stall:?} is longer than timeouts.hang, {hang:?}; lower the one or raise the other");
+        Conflict::new("timeouts.stall", "timeouts.hang", reason)
+    })
+}
+
 /// The workers' own ports have to exist, and to be free of our other listeners.
 fn native_ports(settings: &Settings) -> Vec<Conflict> {
     let Some(base) = settings.native.base_port else { return Vec::new() };
-    let (base, count) = (u32::from(base), settings.workers.count);
+    let (base, count) = (u32::from(base), settings.workers.max);
     let last = base + count;
     let Ok(last) = u16::try_from(last) else {
         let reason = format!(
             "worker {count} would listen on port {last}, and ports end at 65535; write at most {}",
             u32::from(u16::MAX).saturating_sub(count)
         );
-        return vec![Conflict::new("native.base_port", "workers.count", reason)];
+        return vec![Conflict::new("native.base_port", "workers.max", reason)];
     };
     let taken = tcp_listeners(settings).into_iter().filter_map(|(other, address)| {
         let port = address.port();

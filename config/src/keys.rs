@@ -86,6 +86,20 @@ keys! {
     "workers.count": Some(r#""auto""#), Form::Whole { what: "a number of workers", least: 1, most: 1024, auto: true }, "uWSGI `workers`, nginx `worker_processes`";
     /// Requests that one worker runs at the same time.
     "workers.cores": Some("100"), whole("a number of cores", 1, 100_000), "uWSGI `async`, `tornado`";
+    /// Fewest workers that are left when there is little to do; otherwise always `count`.
+    "workers.min": None, whole("a number of workers", 1, 1024), "uWSGI `cheaper`";
+    /// Most workers that are started when there is much to do; otherwise always `count`.
+    "workers.max": None, whole("a number of workers", 1, 1024), "uWSGI `workers` with `cheaper`";
+    /// A worker is replaced after so many requests, give or take a tenth; `0`: never.
+    "workers.max_requests": Some("0"), whole("a number of requests", 0, 1_000_000_000), "uWSGI and gunicorn `max-requests`";
+    /// A worker that uses more memory of its own (PSS) is replaced; otherwise never.
+    "workers.max_memory": None, size("1MiB", "1024GiB"), "uWSGI `reload-on-rss`";
+    /// A worker that is older is replaced; `0`: never.
+    "workers.max_lifetime": Some("0"), Form::Duration { zero: true }, "uWSGI `max-worker-lifetime`";
+    /// Files and folders whose modification time is watched: a change reloads.
+    "workers.touch_reload": Some("[]"), Form::Texts { what: "a path", write: r#"a list of paths, such as ["reload.me"]"# }, "uWSGI `touch-reload`";
+    /// What follows when workers crash again and again: `"stay"` up and answer 503, or `"exit"` for whoever restarts containers.
+    "workers.on_crash_loop": Some(r#""stay""#), Form::Word { what: "what to do", words: &["stay", "exit"] }, "";
 
     /// Each worker also serves the application itself on `base_port + worker_id`.
     "native.base_port": None, whole("a port", 1, 65_534), "uWSGI Tornado: listen after `@postfork`";
@@ -104,10 +118,20 @@ keys! {
     "timeouts.connect": Some(r#""1s""#), TIME, "nginx `proxy_connect_timeout`";
     /// Longest silence of a worker that owes a response; `0`: none.
     "timeouts.response": Some("0"), Form::Duration { zero: true }, "nginx `proxy_read_timeout`";
+    /// How long one request may take; then it alone is ended, with 504; `0`: no limit.
+    "timeouts.request": Some("0"), Form::Duration { zero: true }, "uWSGI `harakiri`";
+    /// How long a request may wait for a worker in the proxy (else 503).
+    "timeouts.queue": Some(r#""10s""#), TIME, "haproxy `timeout queue`";
+    /// A worker whose loop stands still so long gets no new requests, and its stack is logged; `0`: never.
+    "timeouts.stall": Some(r#""2s""#), Form::Duration { zero: true }, "";
+    /// A worker whose loop stands still so long is killed and replaced; `0`: never.
+    "timeouts.hang": Some(r#""30s""#), Form::Duration { zero: true }, "gunicorn `timeout`";
     /// From the load of the application to the first ready worker.
     "timeouts.boot": Some(r#""60s""#), TIME, "";
     /// From the signal to stop until what still runs is cut.
     "timeouts.graceful": Some(r#""30s""#), TIME, "gunicorn `graceful_timeout`, nginx `worker_shutdown_timeout`";
+    /// How long it serves on after the signal to stop, while `/readyz` says 503, so that balancers look elsewhere; `0`: not at all.
+    "timeouts.drain_delay": Some("0"), Form::Duration { zero: true }, "Kubernetes `preStop` with `sleep`";
 
     /// Request line, with method and version (else 414).
     "limits.request_line": Some(r#""8KiB""#), size("64B", "1MiB"), "nginx `large_client_header_buffers`, uWSGI `buffer-size`";
@@ -127,6 +151,8 @@ keys! {
     "limits.stream_window": Some(r#""256KiB""#), size("16KiB", "1GiB"), "HTTP/2 `SETTINGS_INITIAL_WINDOW_SIZE`";
     /// Requests that may wait for a core in one worker (else 503).
     "limits.waiting": Some("1000"), whole("a number of requests", 0, 1_000_000), "nginx Plus `queue`";
+    /// Requests that may wait for a worker in the proxy (else 503).
+    "limits.queue": Some("1000"), whole("a number of requests", 0, 1_000_000), "haproxy `maxqueue`";
     /// Client connections of the whole proxy; more are closed at once.
     "limits.connections": Some("10000"), whole("a number of connections", 1, 1_000_000), "nginx `worker_connections`";
     /// Listen backlog of every socket; the kernel caps it at `net.core.somaxconn`.

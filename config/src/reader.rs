@@ -46,6 +46,11 @@ impl Reader<'_> {
         self.required(key, |form, value| T::try_from(form.size(value)?).map_err(|_| form.refusal()))
     }
 
+    /// The same, or nothing.
+    pub fn optional_size<T: TryFrom<u64>>(&mut self, key: &'static str) -> Option<T> {
+        self.optional(key, |form, value| T::try_from(form.size(value)?).map_err(|_| form.refusal()))
+    }
+
     /// A truth value.
     pub fn flag(&mut self, key: &'static str) -> bool {
         self.required(key, Form::flag)

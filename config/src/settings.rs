@@ -86,6 +86,30 @@ pub struct Workers {
     pub count: u32,
     /// Requests that one worker runs at once (uWSGI `--async` / `--tornado`), at least 1.
     pub cores: u32,
+    /// Fewest workers; at most `count`, and equal to it unless the user says otherwise.
+    pub min: u32,
+    /// Most workers; at least `count`, and equal to it unless the user says otherwise.
+    pub max: u32,
+    /// Requests after which a worker is replaced (uWSGI `--max-requests`); 0: never.
+    pub max_requests: u64,
+    /// Proportional memory in bytes above which a worker is replaced (uWSGI `--reload-on-rss`).
+    pub max_memory: Option<u64>,
+    /// Age at which a worker is replaced (uWSGI `--max-worker-lifetime`); zero: never.
+    pub max_lifetime: Duration,
+    /// Absolute paths; a change of one's modification time reloads (uWSGI `--touch-reload`).
+    pub touch_reload: Vec<PathBuf>,
+    /// What follows when workers crash again and again.
+    pub on_crash_loop: OnCrashLoop,
+}
+
+/// What the master does when no worker can live.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnCrashLoop {
+    /// It stays and tries again, ever more rarely, while the proxy answers 503.
+    Stay,
+    /// It exits with 1, for a supervisor that restarts containers.
+    Exit,
 }
 
 /// `[native]`: each worker's own listener on `base_port + worker_id`, bound after the fork.
@@ -112,10 +136,20 @@ pub struct Timeouts {
     pub connect: Duration,
     /// Proxy: longest silence of a worker while it owes a response (0 = none).
     pub response: Duration,
+    /// One request in the application (uWSGI `--harakiri`; 0 = no limit).
+    pub request: Duration,
+    /// Proxy: waiting for a worker.
+    pub queue: Duration,
+    /// A worker whose loop stands still so long gets no new requests (0 = never).
+    pub stall: Duration,
+    /// A worker whose loop stands still so long is killed (0 = never).
+    pub hang: Duration,
     /// From the load of the application to the first ready worker.
     pub boot: Duration,
     /// From SIGTERM until what is still running is cut.
     pub graceful: Duration,
+    /// From SIGTERM until no connection is accepted any more, while readiness is false (0 = at once).
+    pub drain_delay: Duration,
 }
 
 /// `[limits]`; sizes in bytes.
@@ -139,6 +173,8 @@ pub struct Limits {
     pub stream_window: usize,
     /// Requests that may wait for a core in one worker (else 503).
     pub waiting: usize,
+    /// Requests that may wait for a worker in the proxy (else 503).
+    pub queue: usize,
     /// Client connections of the whole proxy (more are closed at once).
     pub connections: usize,
     /// Listen backlog of every socket.

@@ -2,7 +2,7 @@
 use crate::form::Form;
 use crate::keys::KEYS;
 use crate::load::Loaded;
-use crate::settings::{LogFormat, Settings, Suspend};
+use crate::settings::{LogFormat, OnCrashLoop, Settings, Suspend};
 use crate::units::{duration_text, size_text};
 use crate::written::{Value, Written, key_text};
 use std::time::Duration;
@@ -67,6 +67,7 @@ fn value(settings: &Settings, path: &str) -> Option<Value> {
     let (table, name) = path.split_once('.')?;
     match table {
         "app" => app(settings, name),
+        "workers" => of_workers(settings, name),
         "timeouts" => timeout(settings, name),
         "limits" => limit(settings, name),
         _ => other(settings, path),
@@ -99,11 +100,43 @@ fn timeout(settings: &Settings, name: &str) -> Option<Value> {
         "keepalive" => timeouts.keepalive,
         "connect" => timeouts.connect,
         "response" => timeouts.response,
+        "request" => timeouts.request,
+        "queue" => timeouts.queue,
+        "stall" => timeouts.stall,
+        "hang" => timeouts.hang,
         "boot" => timeouts.boot,
         "graceful" => timeouts.graceful,
+        "drain_delay" => timeouts.drain_delay,
         _ => return None,
     };
-    Some(if duration == Duration::ZERO { Value::Whole(0) } else { Value::Text(duration_text(duration)) })
+    Some(time(duration))
+}
+
+fn time(duration: Duration) -> Value {
+    if duration == Duration::ZERO { Value::Whole(0) } else { Value::Text(duration_text(duration)) }
+}
+
+fn of_workers(settings: &Settings, name: &str) -> Option<Value> {
+    let workers = &settings.workers;
+    // A bound that was not written is where `count` is.
+    let bound = |bound| Some(bound).filter(|bound| *bound != workers.count);
+    Some(match name {
+        "count" => whole(workers.count.into()),
+        "cores" => whole(workers.cores.into()),
+        "min" => whole(bound(workers.min)?.into()),
+        "max" => whole(bound(workers.max)?.into()),
+        "max_requests" => whole(workers.max_requests),
+        "max_memory" => size(workers.max_memory?),
+        "max_lifetime" => time(workers.max_lifetime),
+        "touch_reload" => {
+            Value::List(workers.touch_reload.iter().map(|path| Value::text(path.display())).collect())
+        }
+        "on_crash_loop" => Value::text(match workers.on_crash_loop {
+            OnCrashLoop::Stay => "stay",
+            OnCrashLoop::Exit => "exit",
+        }),
+        _ => return None,
+    })
 }
 
 fn limit(settings: &Settings, name: &str) -> Option<Value> {
@@ -118,6 +151,7 @@ fn limit(settings: &Settings, name: &str) -> Option<Value> {
         "write_buffer" => size(limits.write_buffer as u64),
         "stream_window" => size(limits.stream_window as u64),
         "waiting" => whole(limits.waiting as u64),
+        "queue" => whole(limits.queue as u64),
         "connections" => whole(limits.connections as u64),
         "backlog" => whole(limits.backlog.into()),
         _ => return None,
@@ -126,8 +160,6 @@ fn limit(settings: &Settings, name: &str) -> Option<Value> {
 
 fn other(settings: &Settings, path: &str) -> Option<Value> {
     Some(match path {
-        "workers.count" => whole(settings.workers.count.into()),
-        "workers.cores" => whole(settings.workers.cores.into()),
         "native.base_port" => whole(settings.native.base_port?.into()),
         "native.address" => Value::text(settings.native.address),
         "proxy.threads" => whole(settings.proxy.threads.into()),

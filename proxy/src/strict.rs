@@ -260,6 +260,7 @@ mod tests {
             write_buffer: 0,
             stream_window: 0,
             waiting: 0,
+            queue: 0,
             connections: 0,
             backlog: 0,
         }

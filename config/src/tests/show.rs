@@ -5,7 +5,7 @@ use crate::{Request, load};
 /// A file in which every key differs from its default.
 const EVERYTHING: &str = r#"
 listen = ["127.0.0.1:0", "unix:web.sock"]
-workers = { count = 3, cores = 7 }
+workers = { count = 3, cores = 7, min = 2, max = 9, max_requests = 5, max_memory = "1GiB", max_lifetime = "1h", touch_reload = "reload.me", on_crash_loop = "exit" }
 native = { base_port = 9000, address = "::1" }
 timeouts.header = "500ms"
 timeouts.body = "2m"
@@ -13,8 +13,13 @@ timeouts.write = "90s"
 timeouts.keepalive = "1h"
 timeouts.connect = "2s"
 timeouts.response = "1500ms"
+timeouts.request = "3s"
+timeouts.queue = "4s"
+timeouts.stall = "5s"
+timeouts.hang = "6s"
 timeouts.boot = "5m"
 timeouts.graceful = "24h"
+timeouts.drain_delay = "7s"
 limits.request_line = "1KB"
 limits.header_bytes = "1000B"
 limits.headers = 10
@@ -24,6 +29,7 @@ limits.body_buffer = "1MB"
 limits.write_buffer = "5000B"
 limits.stream_window = "20000B"
 limits.waiting = 0
+limits.queue = 4
 limits.connections = 5
 limits.backlog = 6
 proxy = { threads = 2, trusted = ["10.0.0.0/8", "::1"] }

@@ -3,7 +3,8 @@ use super::link;
 use crate::{Load, Upstreams, WorkerId, runtime};
 use appliance_config::Settings;
 use appliance_config::settings::{
-    Admin, App, Endpoint, Limits, Listen, Log, LogFormat, Native, Security, Suspend, Timeouts, Workers,
+    Admin, App, Endpoint, Limits, Listen, Log, LogFormat, Native, OnCrashLoop, Security, Suspend, Timeouts,
+    Workers,
 };
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -329,7 +330,17 @@ pub(super) fn settings() -> Settings {
             env: vec![],
         },
         listen: vec![],
-        workers: Workers { count: 1, cores: 1 },
+        workers: Workers {
+            count: 1,
+            cores: 1,
+            min: 1,
+            max: 1,
+            max_requests: 0,
+            max_memory: None,
+            max_lifetime: Duration::ZERO,
+            touch_reload: vec![],
+            on_crash_loop: OnCrashLoop::Stay,
+        },
         native: Native { base_port: None, address: [127, 0, 0, 1].into() },
         timeouts: Timeouts {
             header: 5 * second,
@@ -338,8 +349,13 @@ pub(super) fn settings() -> Settings {
             keepalive: 5 * second,
             connect: 5 * second,
             response: 5 * second,
+            request: Duration::ZERO,
+            queue: 5 * second,
+            stall: Duration::ZERO,
+            hang: Duration::ZERO,
             boot: 5 * second,
             graceful: 5 * second,
+            drain_delay: Duration::ZERO,
         },
         limits: Limits {
             request_line: 1000,
@@ -351,6 +367,7 @@ pub(super) fn settings() -> Settings {
             write_buffer: 1000,
             stream_window: 256 * 1024,
             waiting: 10,
+            queue: 100,
             connections: 100,
             backlog: 100,
         },
