@@ -7,6 +7,7 @@ use appliance_config::Settings;
 use appliance_proxy::{Load, Upstreams, WorkerId};
 use appliance_worker::abi;
 use appliance_worker::board::{Board, State};
+use appliance_worker::panel::Panel;
 use nix::unistd::Pid;
 use std::io;
 use std::net::TcpListener;
@@ -30,6 +31,8 @@ pub struct Job<'a> {
     pub admin: Option<OwnedFd>,
     /// The board's memory.
     pub board: OwnedFd,
+    /// The panel's memory.
+    pub panel: OwnedFd,
     /// Paths of the workers' sockets, worker 1 first.
     pub sockets: Vec<PathBuf>,
 }
@@ -38,7 +41,9 @@ impl Job<'_> {
     /// Lives the proxy's life and answers its exit code.
     pub fn live(self, tie: Tie) -> i32 {
         let started = self.leave_master(tie);
-        match started.and_then(|tie| Ok((tie, Bridge::open(self.board, self.sockets, self.settings)?))) {
+        match started
+            .and_then(|tie| Ok((tie, Bridge::open(self.board, self.panel, self.sockets, self.settings)?)))
+        {
             Ok((_tie, bridge)) => {
                 let admin = self.admin.map(TcpListener::from);
                 appliance_proxy::run(self.settings, self.listeners, admin, Arc::new(bridge))
@@ -53,7 +58,7 @@ impl Job<'_> {
     fn leave_master(&self, tie: Tie) -> io::Result<Tie> {
         let mut keep: Vec<BorrowedFd<'_>> =
             self.listeners.iter().chain(&self.admin).map(AsFd::as_fd).collect();
-        keep.push(self.board.as_fd());
+        keep.extend([self.board.as_fd(), self.panel.as_fd()]);
         spawn::leave_master(self.master, tie, &keep, self.identity, "appliance: proxy")
     }
 }
@@ -62,6 +67,7 @@ impl Job<'_> {
 #[derive(Debug)]
 struct Bridge {
     board: Board,
+    panel: Panel,
     sockets: Vec<PathBuf>,
     /// `workers.cores`: what a worker has at most, whatever it says.
     cores: u32,
@@ -70,16 +76,21 @@ struct Bridge {
 }
 
 impl Bridge {
-    fn open(board: OwnedFd, sockets: Vec<PathBuf>, settings: &Settings) -> io::Result<Bridge> {
-        let board = Board::open(board, settings.workers.count)?;
+    fn open(
+        board: OwnedFd,
+        panel: OwnedFd,
+        sockets: Vec<PathBuf>,
+        settings: &Settings,
+    ) -> io::Result<Bridge> {
+        let (board, panel) = (Board::open(board)?, Panel::open(panel)?);
         let waiting = u32::try_from(settings.limits.waiting).unwrap_or(u32::MAX);
-        Ok(Bridge { board, sockets, cores: settings.workers.cores, waiting })
+        Ok(Bridge { board, panel, sockets, cores: settings.workers.cores, waiting })
     }
 }
 
 impl Upstreams for Bridge {
     fn count(&self) -> u32 {
-        self.board.workers()
+        self.panel.workers()
     }
 
     fn socket(&self, worker: WorkerId) -> &Path {
@@ -107,8 +118,10 @@ mod tests {
     fn the_proxy_sees_who_is_ready_and_no_number_beyond_its_limit() {
         let board = Board::create(2).unwrap();
         let sockets = vec!["/run/worker-1.sock".into(), "/run/worker-2.sock".into()];
-        let theirs = Board::open(board.fd().try_clone_to_owned().unwrap(), 2).unwrap();
-        let bridge = Bridge { board: theirs, sockets, cores: 100, waiting: 1000 };
+        let theirs = Board::open(board.fd().try_clone_to_owned().unwrap()).unwrap();
+        let panel = Panel::create().unwrap();
+        panel.set_workers(2);
+        let bridge = Bridge { board: theirs, panel, sockets, cores: 100, waiting: 1000 };
         let slot = board.slot(2, 0);
         slot.claim(4711, 0, 5000);
         slot.busy.store(u32::MAX, Relaxed);

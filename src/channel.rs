@@ -2,14 +2,15 @@
 //! closes its end, the template quits. *Reports*: one pair for the life of the master; every template and worker
 //! inherits the writing end, and each packet carries the sender's process id as the kernel knows it.
 use crate::message::{MAX_PACKET, Message};
+use appliance_worker::reactor;
 use nix::errno::Errno;
 use nix::sys::socket::{
-    AddressFamily, ControlMessageOwned, MsgFlags, SockFlag, SockType, UnixCredentials, recv, recvmsg, send,
-    setsockopt, socketpair, sockopt,
+    AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, UnixCredentials,
+    recvmsg, send, sendmsg, setsockopt, socketpair, sockopt,
 };
 use nix::unistd::Pid;
-use std::io::{self, IoSliceMut};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::io::{self, IoSlice, IoSliceMut};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
 /// Packets taken in one turn: more than the kernel queues on such a pair (`net.unix.max_dgram_qlen`, 512 at most in
 /// distributions), and a bound for a sender that never stops.
@@ -23,30 +24,85 @@ pub struct Orders(OwnedFd);
 #[derive(Debug)]
 pub struct Inbox(OwnedFd);
 
+/// What a worker is born with, beside what its template has: its listening socket, and its end of the line on which the
+/// master asks it questions.
+#[derive(Debug)]
+pub struct Layette {
+    /// Listening unix socket.
+    pub socket: OwnedFd,
+    /// See [`questions`].
+    pub questions: OwnedFd,
+}
+
+/// An order as it arrives.
+#[derive(Debug)]
+pub enum Order {
+    /// Fork this worker.
+    Fork(u32, Layette),
+    /// Exit; the workers stay.
+    Quit,
+}
+
 /// Makes the pair. Packets keep their bounds, and a closed end is told from silence.
 pub fn orders() -> io::Result<(Orders, Inbox)> {
     let (here, there) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)?;
     Ok((Orders(here), Inbox(there)))
 }
 
+/// Makes the line between the master, who gets the first end, and one worker. Packets keep their bounds.
+pub fn questions() -> io::Result<(OwnedFd, OwnedFd)> {
+    Ok(socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)?)
+}
+
 impl Orders {
-    /// Gives an order; never waits for a template that does not listen.
-    pub fn give(&self, order: &Message) -> io::Result<()> {
-        send(self.0.as_raw_fd(), &order.encode(), MsgFlags::MSG_NOSIGNAL | MsgFlags::MSG_DONTWAIT)?;
+    /// Orders a worker; never waits for a template that does not listen.
+    pub fn fork(&self, worker: u32, socket: BorrowedFd<'_>, questions: BorrowedFd<'_>) -> io::Result<()> {
+        let descriptors = [socket.as_raw_fd(), questions.as_raw_fd()];
+        self.give(&Message::Fork { worker }, &[ControlMessage::ScmRights(&descriptors)])
+    }
+
+    /// Orders it to exit.
+    pub fn quit(&self) -> io::Result<()> {
+        self.give(&Message::Quit, &[])
+    }
+
+    fn give(&self, order: &Message, with: &[ControlMessage<'_>]) -> io::Result<()> {
+        let flags = MsgFlags::MSG_NOSIGNAL | MsgFlags::MSG_DONTWAIT;
+        sendmsg::<()>(self.0.as_raw_fd(), &[IoSlice::new(&order.encode())], with, flags, None)?;
         Ok(())
     }
 }
 
 impl Inbox {
     /// The next order, which `poll` announced; `Quit` when the master has closed its end.
-    pub fn take(&self) -> io::Result<Option<Message>> {
-        let mut buffer = [0; 256];
-        match recv(self.0.as_raw_fd(), &mut buffer, MsgFlags::MSG_DONTWAIT) {
-            Ok(0) => Ok(Some(Message::Quit)),
-            Ok(n) => Ok(Message::decode(&buffer[..n])),
-            Err(Errno::EAGAIN | Errno::EINTR) => Ok(None),
-            Err(error) => Err(error.into()),
+    pub fn take(&self) -> io::Result<Option<Order>> {
+        let (mut buffer, mut control) = ([0; 256], nix::cmsg_space!([RawFd; 2]));
+        let mut parts = [IoSliceMut::new(&mut buffer)];
+        let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_CMSG_CLOEXEC;
+        let received = match recvmsg::<()>(self.0.as_raw_fd(), &mut parts, Some(&mut control), flags) {
+            Ok(received) => received,
+            Err(Errno::EAGAIN | Errno::EINTR) => return Ok(None),
+            Err(error) => return Err(error.into()),
+        };
+        let mut descriptors = Vec::new();
+        for part in received.cmsgs()? {
+            if let ControlMessageOwned::ScmRights(numbers) = part {
+                for number in numbers {
+                    descriptors.push(reactor::adopt(number)?);
+                }
+            }
         }
+        let length = received.bytes;
+        if length == 0 {
+            return Ok(Some(Order::Quit));
+        }
+        Ok(match (Message::decode(&buffer[..length]), descriptors.pop(), descriptors.pop()) {
+            (Some(Message::Quit), ..) => Some(Order::Quit),
+            (Some(Message::Fork { worker }), Some(questions), Some(socket)) => {
+                Some(Order::Fork(worker, Layette { socket, questions }))
+            }
+            _ => None,
+        })
     }
 }
 
@@ -135,6 +191,7 @@ impl AsFd for Reporter {
 mod tests {
     use super::*;
     use crate::message::MAX_TEXT;
+    use nix::sys::socket::recv;
 
     #[test]
     fn reports_arrive_in_order_and_name_their_sender() {
@@ -161,10 +218,16 @@ mod tests {
     #[test]
     fn a_master_that_closes_its_end_means_quit() {
         let (orders, inbox) = orders().unwrap();
-        assert_eq!(inbox.take().unwrap(), None);
-        orders.give(&Message::Fork { worker: 9 }).unwrap();
-        drop(orders);
-        assert_eq!(inbox.take().unwrap(), Some(Message::Fork { worker: 9 }));
-        assert_eq!(inbox.take().unwrap(), Some(Message::Quit));
+        assert!(inbox.take().unwrap().is_none());
+        let (mine, workers) = questions().unwrap();
+        let (socket, client) = questions().unwrap();
+        orders.fork(9, socket.as_fd(), workers.as_fd()).unwrap();
+        drop((orders, workers, socket));
+        let Some(Order::Fork(9, layette)) = inbox.take().unwrap() else { panic!("no order") };
+        for (here, there) in [(&mine, &layette.questions), (&client, &layette.socket)] {
+            send(there.as_raw_fd(), b"?", MsgFlags::empty()).unwrap();
+            assert_eq!(recv(here.as_raw_fd(), &mut [0; 9], MsgFlags::MSG_DONTWAIT), Ok(1));
+        }
+        assert!(matches!(inbox.take().unwrap(), Some(Order::Quit)));
     }
 }

@@ -35,6 +35,8 @@ pub struct Seat {
     pub socket: OwnedFd,
     /// The board's memory.
     pub board: OwnedFd,
+    /// Its end of the line on which the master asks.
+    pub questions: OwnedFd,
     /// Called once, when it is about to accept its first request.
     pub ready: extern "C" fn(),
 }
@@ -174,6 +176,7 @@ impl Engine {
             generation: seat.generation,
             socket: seat.socket.into_raw_fd(),
             board: seat.board.into_raw_fd(),
+            questions: seat.questions.into_raw_fd(),
             ready: seat.ready,
         };
         // SAFETY: `args` is valid until the call returns; the descriptors are the library's from here.

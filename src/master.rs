@@ -18,7 +18,8 @@ use crate::spawn::{self, Lifeline, Tie};
 use crate::template;
 use appliance_config::{Loaded, Settings};
 use appliance_worker::abi;
-use appliance_worker::board::{Board, State};
+use appliance_worker::board::{Board, CAPACITY, State};
+use appliance_worker::panel::Panel;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::stat::{Mode, umask};
@@ -56,6 +57,9 @@ struct Master<'a> {
     control: Option<Control>,
     run_dir: RunDir,
     board: Board,
+    panel: Panel,
+    /// Our ends of the lines to the workers, by id and generation.
+    questions: BTreeMap<(u32, u32), OwnedFd>,
     signals: Signals,
     reports: Reports,
     reporter: Reporter,
@@ -84,6 +88,8 @@ impl<'a> Master<'a> {
         let workers = (1..=settings.workers.count).map(socket).collect::<Result<Vec<_>, _>>()?;
         let control = Control::open(settings.admin.run_dir.as_deref(), origin)?;
         let board = Board::create(settings.workers.count).map_err(Error::system("make the board"))?;
+        let panel = Panel::create().map_err(Error::system("make the panel"))?;
+        panel.set_workers(settings.workers.count);
         let (reports, reporter) = channel::reports().map_err(Error::system("open the reports"))?;
         let (lifeline, tie) = spawn::lifeline(owner).map_err(Error::system("open the lifeline"))?;
         facts.urls = listeners.iter().map(|listener| listener.url.clone()).collect();
@@ -105,6 +111,8 @@ impl<'a> Master<'a> {
             control,
             run_dir,
             board,
+            panel,
+            questions: BTreeMap::new(),
             signals,
             reports,
             reporter,
@@ -234,12 +242,19 @@ impl<'a> Master<'a> {
 
     fn perform(&mut self, action: Action) {
         match action {
-            Action::Fork { template, worker } => self.order(template, &Message::Fork { worker }),
-            Action::Quit { template } => self.order(template, &Message::Quit),
+            Action::Fork { template, worker } => {
+                let ordered = self.order_fork(template, worker);
+                warn_if_refused(template, ordered);
+            }
+            Action::Quit { template } => {
+                let ordered = self.templates.get(&template).map_or(Ok(()), Orders::quit);
+                warn_if_refused(template, ordered);
+            }
             Action::Finish(pid) => signal(pid, Signal::SIGTERM),
             Action::Kill(pid) => signal(pid, Signal::SIGKILL),
             Action::MarkDead { worker, generation } => {
-                self.board.slot(worker, generation).set_state(State::Dead)
+                self.questions.remove(&(worker, generation));
+                self.board.slot(worker, generation).set_state(State::Dead);
             }
             Action::Say(notice) => {
                 self.facts.say(&notice, self.busy());
@@ -250,13 +265,13 @@ impl<'a> Master<'a> {
         }
     }
 
-    /// An order that cannot be given is noticed by its deadline, or by the template's end.
-    fn order(&self, template: Pid, order: &Message) {
-        if let Some(orders) = self.templates.get(&template)
-            && let Err(error) = orders.give(order)
-        {
-            tracing::warn!(pid = template.as_raw(), %error, "the template takes no orders");
-        }
+    fn order_fork(&mut self, template: Pid, worker: u32) -> io::Result<()> {
+        let Some(orders) = self.templates.get(&template) else { return Ok(()) };
+        let socket = self.workers.get(worker.wrapping_sub(1) as usize).ok_or(io::ErrorKind::InvalidInput)?;
+        let (here, there) = channel::questions()?;
+        orders.fork(worker, socket.as_fd(), there.as_fd())?;
+        self.questions.insert((worker, self.fleet.generation()), here);
+        Ok(())
     }
 
     fn start(&mut self, role: Role, generation: u32) -> Event {
@@ -277,7 +292,6 @@ impl<'a> Master<'a> {
             master: self.pid,
             generation,
             identity: self.identity.as_ref(),
-            sockets: clone_all(&self.workers)?,
             board: self.board.fd().try_clone_to_owned()?,
             inbox,
             reporter: self.reporter.try_clone()?,
@@ -296,7 +310,8 @@ impl<'a> Master<'a> {
             listeners: clone_all(&self.listeners)?,
             admin: self.admin.as_ref().map(Listener::try_clone).transpose()?,
             board: self.board.fd().try_clone_to_owned()?,
-            sockets: (1..=self.settings.workers.count).map(|id| self.run_dir.socket(id)).collect(),
+            panel: self.panel.fd().try_clone_to_owned()?,
+            sockets: (1..=CAPACITY).map(|id| self.run_dir.socket(id)).collect(),
         };
         let tie = self.tie.try_clone()?;
         spawn::fork(|| job.live(tie))
@@ -330,6 +345,13 @@ impl<'a> Master<'a> {
                     + u64::from(slot.waiting.load(Relaxed)).min(waiting)
             })
             .sum()
+    }
+}
+
+/// An order that cannot be given is noticed by its deadline, or by the template's end.
+fn warn_if_refused(template: Pid, ordered: io::Result<()>) {
+    if let Err(error) = ordered {
+        tracing::warn!(pid = template.as_raw(), %error, "the template takes no orders");
     }
 }
 

@@ -1,7 +1,7 @@
 //! The template process: loads the application once, forks workers from it when the master says so, and tells the
 //! master who of them has gone. Forked by the master; may die and be replaced while its workers go on. It decides
 //! nothing, serves nothing, and runs application code only while it loads.
-use crate::channel::{Inbox, Reporter};
+use crate::channel::{Inbox, Layette, Order, Reporter};
 use crate::engine::{self, Engine, Seat};
 use crate::error::Error;
 use crate::message::Message;
@@ -14,7 +14,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 
 /// What the master gives a template; moved into its process.
 #[derive(Debug)]
@@ -27,8 +27,6 @@ pub struct Job<'a> {
     pub generation: u32,
     /// The user to become.
     pub identity: Option<&'a Identity>,
-    /// The workers' listening sockets, worker 1 first.
-    pub sockets: Vec<OwnedFd>,
     /// The board's memory.
     pub board: OwnedFd,
     /// Where orders arrive.
@@ -64,8 +62,7 @@ impl Job<'_> {
     }
 
     fn leave_master(&self, tie: Tie) -> Result<Tie, Error> {
-        let mut keep: Vec<BorrowedFd<'_>> = self.sockets.iter().map(AsFd::as_fd).collect();
-        keep.extend([self.board.as_fd(), self.inbox.as_fd(), self.reporter.as_fd()]);
+        let keep = [self.board.as_fd(), self.inbox.as_fd(), self.reporter.as_fd()];
         spawn::leave_master(self.master, tie, &keep, self.identity, "appliance: template")
             .map_err(Error::system("the template cannot start"))
     }
@@ -110,9 +107,9 @@ impl Template<'_> {
             }
             self.report_exits();
             match self.job.inbox.take()? {
-                Some(Message::Fork { worker }) => self.try_fork(worker),
-                Some(Message::Quit) => return Ok(()),
-                _ => {}
+                Some(Order::Fork(worker, layette)) => self.try_fork(worker, layette),
+                Some(Order::Quit) => return Ok(()),
+                None => {}
             }
         }
     }
@@ -138,20 +135,20 @@ impl Template<'_> {
         });
     }
 
-    fn try_fork(&mut self, worker: u32) {
-        if let Err(error) = self.fork(worker) {
+    fn try_fork(&mut self, worker: u32, layette: Layette) {
+        if let Err(error) = self.fork(worker, layette) {
             self.job.reporter.report(&Message::ForkFailed { worker, text: error.to_string() });
         }
     }
 
-    fn fork(&mut self, worker: u32) -> io::Result<()> {
+    fn fork(&mut self, worker: u32, layette: Layette) -> io::Result<()> {
         let job = &self.job;
-        let socket = job.sockets.get(worker.wrapping_sub(1) as usize).ok_or(io::ErrorKind::InvalidInput)?;
         let seat = Seat {
             worker,
             generation: job.generation,
-            socket: socket.try_clone()?,
+            socket: layette.socket,
             board: job.board.try_clone()?,
+            questions: layette.questions,
             ready: worker::on_ready,
         };
         let (reporter, tie) = (job.reporter.try_clone()?, self.tie.try_clone()?);
@@ -172,7 +169,7 @@ impl Template<'_> {
     fn descriptors(&self) -> Vec<RawFd> {
         let job = &self.job;
         let ends = self.workers.iter().map(|forked| &forked.end);
-        let owned = job.sockets.iter().chain([&job.board]).chain(ends).map(AsRawFd::as_raw_fd);
+        let owned = [&job.board].into_iter().chain(ends).map(AsRawFd::as_raw_fd);
         owned
             .chain([job.inbox.as_fd(), job.reporter.as_fd(), self.tie.as_fd()].map(|fd| fd.as_raw_fd()))
             .collect()

@@ -3,7 +3,7 @@
 //! so these types may change freely as long as the number changes with them.
 
 /// Version of this interface and of the board's layout.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// Name of the exported `extern "C" fn() -> u32` that returns [`VERSION`].
 pub const VERSION_SYMBOL: &str = "appliance_engine_version";
@@ -74,6 +74,8 @@ pub struct RunArgs {
     pub socket: i32,
     /// The board's memfd.
     pub board: i32,
+    /// The worker's end of a packet socket on which the master asks what the worker is doing.
+    pub questions: i32,
     /// Called once, when the worker is about to accept its first request.
     pub ready: extern "C" fn(),
 }

@@ -3,21 +3,19 @@
 //! said), every access is a relaxed atomic, and a reader must treat what it finds as an untrusted number.
 //!
 //! A worker id has two slots, used by even and odd generations, so that a successor can boot beside its predecessor.
-#![expect(unsafe_code, reason = "maps shared memory, which no safe interface offers")]
+#![expect(unsafe_code, reason = "says that its layout may be shared")]
 
-use nix::sys::memfd::{MFdFlags, memfd_create};
-use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
-use nix::unistd::ftruncate;
-use std::ffi::c_void;
+use crate::shared::{Plain, Shared};
 use std::io;
-use std::num::NonZeroUsize;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::ptr::NonNull;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 
 /// Upper bounds of the latency histogram's buckets in milliseconds; the last bucket has no bound.
 pub const LATENCY_MS: [u64; 11] = [1, 2, 5, 10, 25, 50, 100, 250, 500, 1_000, 5_000];
 const BANKS: u32 = 2;
+/// Worker ids that there is room for, as many as `workers.max` may be. Pages that nobody writes cost no memory, so every
+/// board has them all, and the number of workers may change while it is in use.
+pub const CAPACITY: u32 = 1024;
 
 /// What a worker is doing.
 #[repr(u32)]
@@ -131,64 +129,60 @@ pub fn memory() -> (u64, u64) {
     (sizes.next().unwrap_or(0), virtual_size)
 }
 
-/// The mapped board.
+/// What stands before the slots. Written by the master.
+#[repr(C, align(64))]
 #[derive(Debug)]
-pub struct Board {
-    slots: NonNull<Slot>,
-    workers: u32,
-    fd: OwnedFd,
+struct Header {
+    workers: AtomicU32,
 }
 
-// SAFETY: the mapping lives as long as the value, and everything in it is atomic.
-unsafe impl Send for Board {}
-// SAFETY: as above.
-unsafe impl Sync for Board {}
+/// The whole of the shared memory.
+#[repr(C)]
+#[derive(Debug)]
+struct Layout {
+    header: Header,
+    slots: [Slot; (CAPACITY * BANKS) as usize],
+}
+
+// SAFETY: atomics only.
+unsafe impl Plain for Layout {}
+
+/// The mapped board.
+#[derive(Debug)]
+pub struct Board(Shared<Layout>);
 
 impl Board {
-    /// Makes the board for workers `1..=workers`. Master only, before the first fork.
+    /// Makes the board for workers `1..=workers`, at most [`CAPACITY`]. Master only, before the first fork.
     pub fn create(workers: u32) -> io::Result<Board> {
-        let fd = memfd_create(c"appliance-board", MFdFlags::MFD_CLOEXEC)?;
-        ftruncate(&fd, i64::try_from(Board::size(workers).get()).unwrap_or(i64::MAX))?;
-        Board::open(fd, workers)
+        let board = Board(Shared::create(c"appliance-board")?);
+        board.set_workers(workers);
+        Ok(board)
     }
 
-    /// Maps a board that another process made for the same number of workers.
-    pub fn open(fd: OwnedFd, workers: u32) -> io::Result<Board> {
-        let size = Board::size(workers);
-        let stat = nix::sys::stat::fstat(&fd)?;
-        if u64::try_from(stat.st_size).unwrap_or(0) < size.get() as u64 {
-            return Err(io::Error::new(
-                io::ErrorKind::InvalidData,
-                "the board is smaller than its workers need",
-            ));
-        }
-        let flags = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
-        // SAFETY: a fresh shared mapping of a memfd that is at least `size` bytes long; nobody truncates it.
-        let start = unsafe { mmap(None, size, flags, MapFlags::MAP_SHARED, &fd, 0)? };
-        Ok(Board { slots: start.cast(), workers, fd })
+    /// Maps a board that another process made.
+    pub fn open(fd: OwnedFd) -> io::Result<Board> {
+        Shared::open(fd).map(Board)
     }
 
-    fn size(workers: u32) -> NonZeroUsize {
-        let slots = (workers.max(1) * BANKS) as usize;
-        NonZeroUsize::new(slots * size_of::<Slot>()).unwrap_or(NonZeroUsize::MIN)
-    }
-
-    /// Number of worker ids.
+    /// Number of worker ids in use: they are `1..=workers()`.
     pub fn workers(&self) -> u32 {
-        self.workers
+        self.0.header.workers.load(Relaxed).min(CAPACITY)
+    }
+
+    /// Changes the number of worker ids in use. Master only.
+    pub fn set_workers(&self, workers: u32) {
+        self.0.header.workers.store(workers.min(CAPACITY), Relaxed);
     }
 
     /// The memfd, to hand to another process.
     pub fn fd(&self) -> BorrowedFd<'_> {
-        self.fd.as_fd()
+        self.0.fd()
     }
 
-    /// The slot that a worker of this generation writes. Ids outside `1..=workers` are an error of the caller.
+    /// The slot that a worker of this generation writes. Ids outside `1..=CAPACITY` are an error of the caller.
     pub fn slot(&self, worker_id: u32, generation: u32) -> &Slot {
-        assert!((1..=self.workers).contains(&worker_id), "worker {worker_id} has no slot on the board");
-        let index = (worker_id - 1) * BANKS + generation % BANKS;
-        // SAFETY: the index is below workers * BANKS, which the mapping covers, and a slot is valid for any bytes.
-        unsafe { self.slots.add(index as usize).as_ref() }
+        assert!((1..=CAPACITY).contains(&worker_id), "worker {worker_id} has no slot on the board");
+        &self.0.slots[((worker_id - 1) * BANKS + generation % BANKS) as usize]
     }
 
     /// The slot that speaks for a worker now: the ready one of the newest generation, else the one that is not dead.
@@ -207,13 +201,6 @@ impl Board {
     }
 }
 
-impl Drop for Board {
-    fn drop(&mut self) {
-        // SAFETY: exactly the mapping made in `open`; no reference into it can outlive `self`.
-        let _ = unsafe { munmap(self.slots.cast::<c_void>(), Board::size(self.workers).get()) };
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -221,7 +208,7 @@ mod tests {
     #[test]
     fn two_mappings_see_the_same_slot() {
         let here = Board::create(3).unwrap();
-        let there = Board::open(here.fd().try_clone_to_owned().unwrap(), 3).unwrap();
+        let there = Board::open(here.fd().try_clone_to_owned().unwrap()).unwrap();
         here.slot(3, 0).claim(42, 0, 100);
         here.slot(3, 0).set_state(State::Ready);
         assert_eq!((there.current(3).pid.load(Relaxed), there.current(3).state()), (42, State::Ready));
@@ -240,9 +227,14 @@ mod tests {
     }
 
     #[test]
-    fn a_board_that_is_too_small_is_refused() {
-        let small = Board::create(1).unwrap();
-        assert!(Board::open(small.fd().try_clone_to_owned().unwrap(), 2).is_err());
+    fn the_number_of_workers_may_change() {
+        let here = Board::create(1).unwrap();
+        let there = Board::open(here.fd().try_clone_to_owned().unwrap()).unwrap();
+        here.set_workers(7);
+        here.slot(7, 1).claim(42, 1, 1);
+        assert_eq!((there.workers(), there.current(7).pid.load(Relaxed)), (7, 42));
+        here.set_workers(u32::MAX);
+        assert_eq!(there.workers(), CAPACITY);
     }
 
     #[test]

@@ -20,8 +20,10 @@ pub mod inbox;
 pub mod links;
 pub mod listen;
 pub mod logging;
+pub mod panel;
 pub mod pool;
 pub mod reactor;
+pub mod shared;
 pub mod timers;
 pub mod waits;
 

@@ -41,7 +41,7 @@ pub fn serve(args: &RunArgs) -> i32 {
 
 fn run(args: &RunArgs, loaded: &Loaded) -> Result<(), Error> {
     let settings = &loaded.settings;
-    let board = reactor::adopt(args.board).and_then(|fd| Board::open(fd, settings.workers.count));
+    let board = reactor::adopt(args.board).and_then(Board::open);
     let engine = Engine::new(Boot {
         worker_id: args.worker_id,
         generation: args.generation,
