@@ -23,6 +23,7 @@ pub mod logging;
 pub mod panel;
 pub mod pool;
 pub mod reactor;
+pub mod report;
 pub mod shared;
 pub mod timers;
 pub mod waits;
