@@ -1,6 +1,6 @@
 //! The command line: arguments → what is asked. Pure: the environment and the file system are looked at by `main.rs`
 //! only. A flag with a name is a short way to write `--set key=value`, so that configuration has one set of rules.
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::{Path, PathBuf};
 
 /// `appliance`, as typed.
@@ -39,11 +39,45 @@ pub enum Command {
         #[arg(long)]
         now: bool,
     },
+    /// Hold requests back in the proxy
+    Pause(Source),
+    /// Let requests go that `pause` holds back
+    Resume(Source),
+    /// Answer every request with 503, or serve again
+    Maintenance {
+        state: OnOff,
+        #[command(flatten)]
+        source: Source,
+    },
+    /// Show the requests under way in all workers, the oldest first
+    Requests(Asking),
+    /// Show where each greenlet, task and thread of the workers is
+    Stacks(Asking),
     /// Check the configuration without starting anything (exit code 0 or 64)
     Check(Source),
     /// Look at the configuration
     #[command(subcommand)]
     Config(ConfigCommand),
+}
+
+/// A switch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum OnOff {
+    On,
+    Off,
+}
+
+/// A question to the workers.
+#[derive(Debug, Args)]
+pub struct Asking {
+    #[command(flatten)]
+    pub source: Source,
+    /// Ask worker N only
+    #[arg(long, value_name = "N")]
+    pub worker: Option<u32>,
+    /// As JSON
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// The commands below `config`.
@@ -185,6 +219,11 @@ mod tests {
             | Command::Status { source, .. }
             | Command::Reload(source)
             | Command::Stop { source, .. }
+            | Command::Pause(source)
+            | Command::Resume(source)
+            | Command::Maintenance { source, .. }
+            | Command::Requests(Asking { source, .. })
+            | Command::Stacks(Asking { source, .. })
             | Command::Check(source)
             | Command::Config(ConfigCommand::Show(source)) => source,
         };
@@ -260,6 +299,12 @@ mod tests {
     #[test]
     fn a_running_appliance_is_named_as_it_was_started() {
         assert_eq!(asked("appliance status site --json").unwrap(), asked("appliance run site").unwrap());
+        assert_eq!(asked("appliance maintenance on site").unwrap(), asked("appliance run site").unwrap());
+        assert_eq!(
+            asked("appliance stacks site --worker 2 --json").unwrap(),
+            asked("appliance run site").unwrap()
+        );
+        assert!(asked("appliance maintenance maybe").is_err());
         assert_eq!(asked("appliance stop --now --config a.toml").unwrap().file, Some("/home/a.toml".into()));
         assert_eq!(
             flags("appliance reload --set admin.run_dir=/run/a"),

@@ -1,8 +1,8 @@
-//! The control socket: where `appliance status`, `reload` and `stop` reach a running master. The master owns it, polls
+//! The control socket: where `appliance status`, `reload`, `stop` and the other verbs reach a running master. The master owns it, polls
 //! it with everything else it waits for, and is never held up by it: everything is non-blocking, every client has a
 //! deadline, and there is a bound on their number. The files below it: `protocol` is what is said, `waiting` what a verb
-//! means, `status` and `table` how things are, `connection` one client, `place` where the socket lies, and `client` the
-//! other side.
+//! means, `status` and `table` how things are, `findings` what workers have answered, `printable` what a terminal is shown,
+//! `connection` one client, `place` where the socket lies, and `client` the other side.
 use crate::error::Error;
 use crate::notice::Notice;
 use crate::sockets::{self, Listener};
@@ -17,13 +17,16 @@ use std::time::{Duration, Instant};
 
 pub mod client;
 mod connection;
+mod findings;
 mod place;
+mod printable;
 mod protocol;
 pub mod status;
-mod table;
+pub mod table;
 mod waiting;
 
 use connection::Connection;
+pub use findings::Told;
 use place::{Seat, Viewer};
 pub use protocol::{Answer, Verb};
 pub use waiting::{Meaning, Wait, meaning};
@@ -36,6 +39,14 @@ const REST: Duration = Duration::from_secs(1);
 /// Tells one client from another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ClientId(u64);
+
+#[cfg(test)]
+impl ClientId {
+    /// Any client, for the tests of those who answer one.
+    pub fn new(n: u64) -> ClientId {
+        ClientId(n)
+    }
+}
 
 /// The socket and its clients.
 #[derive(Debug)]

@@ -14,21 +14,25 @@ mod load;
 mod lock;
 mod master;
 mod message;
+mod mode;
 mod notice;
 mod privileges;
 mod run_dir;
 mod signals;
 mod sockets;
 mod spawn;
+mod survey;
 mod template;
 mod worker;
 
+use appliance_worker::report::Question;
 use appliance_worker::{abi, logging};
 use clap::Parser;
-use cli::{Cli, Command, ConfigCommand};
+use cli::{Asking, Cli, Command, ConfigCommand, OnOff};
 use control::client;
 use error::Error;
 use load::{load, locate};
+use mode::Switch;
 use std::process::ExitCode;
 
 /// pingora allocates a 64 KiB buffer for each request; glibc consolidates its heap and returns pages at every one.
@@ -60,8 +64,19 @@ fn run(cli: Cli) -> Result<i32, Error> {
         Command::Status { source, json } => client::status(&locate(source)?, json)?,
         Command::Reload(source) => client::reload(&locate(source)?)?,
         Command::Stop { source, now } => client::stop(&locate(source)?, now)?,
+        Command::Pause(source) => client::switch(&locate(source)?, Switch::Pause)?,
+        Command::Resume(source) => client::switch(&locate(source)?, Switch::Resume)?,
+        Command::Maintenance { state, source } => {
+            client::switch(&locate(source)?, Switch::Maintenance(state == OnOff::On))?;
+        }
+        Command::Requests(asking) => ask(asking, Question::Requests)?,
+        Command::Stacks(asking) => ask(asking, Question::Stacks)?,
         Command::Check(source) => notice::say_checked(load(source)?.file.as_deref()),
         Command::Config(ConfigCommand::Show(source)) => notice::print(&load(source)?.show()),
     }
     Ok(abi::EXIT_DONE)
+}
+
+fn ask(asking: Asking, question: Question) -> Result<(), Error> {
+    client::ask(&locate(asking.source)?, question, asking.worker, asking.json)
 }

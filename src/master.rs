@@ -9,16 +9,18 @@ use crate::control::{self, Answer, Control, Meaning};
 use crate::error::Error;
 use crate::fleet::{Action, Event, Fleet, Plan};
 use crate::message::Message;
-use crate::notice::Facts;
+use crate::mode::Modes;
+use crate::notice::{Facts, Notice};
 use crate::privileges::{self, Identity};
 use crate::run_dir::RunDir;
 use crate::signals::{Signals, Wish};
 use crate::sockets::{self, Listener};
 use crate::spawn::{self, Lifeline, Tie};
+use crate::survey::{Lines, Surveys};
 use crate::template;
 use appliance_config::{Loaded, Settings};
 use appliance_worker::abi;
-use appliance_worker::board::{Board, CAPACITY, State};
+use appliance_worker::board::{self, Board, CAPACITY, State};
 use appliance_worker::panel::Panel;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, kill};
@@ -30,6 +32,8 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
+
+mod questions;
 
 /// Runs the appliance until it is told to stop, and answers the exit code of the process.
 pub fn run(loaded: &Loaded) -> Result<i32, Error> {
@@ -58,8 +62,9 @@ struct Master<'a> {
     run_dir: RunDir,
     board: Board,
     panel: Panel,
-    /// Our ends of the lines to the workers, by id and generation.
-    questions: BTreeMap<(u32, u32), OwnedFd>,
+    modes: Modes,
+    lines: Lines,
+    surveys: Surveys,
     signals: Signals,
     reports: Reports,
     reporter: Reporter,
@@ -112,7 +117,9 @@ impl<'a> Master<'a> {
             run_dir,
             board,
             panel,
-            questions: BTreeMap::new(),
+            modes: Modes::default(),
+            lines: Lines::new(),
+            surveys: Surveys::default(),
             signals,
             reports,
             reporter,
@@ -132,6 +139,7 @@ impl<'a> Master<'a> {
                     return Ok(code);
                 }
             }
+            self.show_mode();
             self.wait()?;
             events = self.take_events()?;
             events.push_back(Event::Tick);
@@ -158,11 +166,13 @@ impl<'a> Master<'a> {
 
     // ---- what has happened ----
 
-    /// Sleeps until a signal, a report, a control client, or the next deadline of the fleet's or of theirs.
+    /// Sleeps until a signal, a report, a control client, a worker's answer, or the next deadline of the fleet's or of
+    /// theirs.
     fn wait(&self) -> io::Result<()> {
         let now = Instant::now();
         let clients = self.control.as_ref().and_then(Control::next_deadline);
-        let timeout = match self.fleet.next_deadline(now).into_iter().chain(clients).min() {
+        let deadlines = [self.fleet.next_deadline(now), clients, self.surveys.next_deadline()];
+        let timeout = match deadlines.into_iter().flatten().min() {
             None => PollTimeout::NONE,
             // Rounded up: waking a moment too early would only mean to sleep again.
             Some(at) => PollTimeout::try_from(at.saturating_duration_since(now) + Duration::from_millis(1))
@@ -170,7 +180,8 @@ impl<'a> Master<'a> {
         };
         let own = [self.signals.as_fd(), self.reports.as_fd()].map(|fd| PollFd::new(fd, PollFlags::POLLIN));
         let clients = self.control.iter().flat_map(Control::sources);
-        let mut sources: Vec<PollFd<'_>> = own.into_iter().chain(clients).collect();
+        let mut sources: Vec<PollFd<'_>> =
+            own.into_iter().chain(clients).chain(self.lines.sources()).collect();
         match poll(&mut sources, timeout) {
             Ok(_) | Err(nix::errno::Errno::EINTR) => Ok(()),
             Err(error) => Err(error.into()),
@@ -191,6 +202,7 @@ impl<'a> Master<'a> {
             }
         }
         self.take_verbs(&mut events);
+        self.take_answers(Instant::now());
         Ok(events)
     }
 
@@ -199,6 +211,11 @@ impl<'a> Master<'a> {
         for (client, verb) in self.control.as_mut().map_or_else(Vec::new, |control| control.turn(now)) {
             let answer = match control::meaning(verb, self.fleet.condition()) {
                 Meaning::Tell => Answer::Status(Box::new(self.status(now))),
+                Meaning::Switch(switch) => Answer::Done(self.modes.switch(switch, now)),
+                Meaning::Ask(question, worker) => {
+                    self.ask_workers(client, question, worker, now);
+                    continue;
+                }
                 Meaning::Refuse(why) => Answer::Error(why.to_owned()),
                 Meaning::Wait(wait, event) => {
                     events.extend(event);
@@ -253,10 +270,13 @@ impl<'a> Master<'a> {
             Action::Finish(pid) => signal(pid, Signal::SIGTERM),
             Action::Kill(pid) => signal(pid, Signal::SIGKILL),
             Action::MarkDead { worker, generation } => {
-                self.questions.remove(&(worker, generation));
+                self.lines.remove((worker, generation));
                 self.board.slot(worker, generation).set_state(State::Dead);
             }
             Action::Say(notice) => {
+                if notice == Notice::Stopping {
+                    self.modes.leave(Instant::now());
+                }
                 self.facts.say(&notice, self.busy());
                 self.tell_clients(|control, now| control.on_notice(&notice, now));
             }
@@ -270,7 +290,7 @@ impl<'a> Master<'a> {
         let socket = self.workers.get(worker.wrapping_sub(1) as usize).ok_or(io::ErrorKind::InvalidInput)?;
         let (here, there) = channel::questions()?;
         orders.fork(worker, socket.as_fd(), there.as_fd())?;
-        self.questions.insert((worker, self.fleet.generation()), here);
+        self.lines.add((worker, self.fleet.generation()), here);
         Ok(())
     }
 
@@ -324,13 +344,28 @@ impl<'a> Master<'a> {
     }
 
     fn status(&self, now: Instant) -> Status {
+        let number = |limit: usize| u32::try_from(limit).unwrap_or(u32::MAX);
         let limits = status::Limits {
             workers: self.settings.workers.count,
             cores: self.settings.workers.cores,
-            waiting: u32::try_from(self.settings.limits.waiting).unwrap_or(u32::MAX),
+            waiting: number(self.settings.limits.waiting),
+            connections: number(self.settings.limits.connections),
+            queue: number(self.settings.limits.queue),
         };
-        let master = status::Master::of(self.pid, &self.fleet, self.began, now, &self.facts.urls);
-        Status::compose(master, &self.fleet, limits, |id, generation| self.board.slot(id, generation))
+        let current = self.modes.current(now);
+        let master = status::Master::of(self.pid, &self.fleet, current, self.began, now, &self.facts.urls);
+        let sources = status::Sources {
+            slot: |id, generation| self.board.slot(id, generation),
+            pulse: |generation| self.panel.pulse(generation),
+            now_ms: board::monotonic_ms(),
+        };
+        Status::compose(master, &self.fleet, limits, sources)
+    }
+
+    /// Tells the proxies what to do with requests.
+    fn show_mode(&self) {
+        let current = self.modes.current(Instant::now());
+        self.panel.set_mode(current.mode, current.retry_after);
     }
 
     /// Requests that are under way or wait in all workers, as far as the workers say.

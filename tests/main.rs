@@ -36,6 +36,7 @@ mod syscalls;
 mod threads;
 mod timeouts;
 mod validated;
+mod verbs;
 mod wsgi;
 mod wsgi_input;
 mod wsgi_mistakes;

@@ -2,7 +2,9 @@
 //! client is sent. Pure; `control.rs` has the sockets, `fleet.rs` the policy.
 use super::protocol::{Answer, Verb};
 use crate::fleet::{Condition, Event};
+use crate::mode::Switch;
 use crate::notice::Notice;
+use appliance_worker::report::Question;
 
 /// What a client waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,6 +25,10 @@ pub enum Meaning {
     Tell,
     /// Tell the fleet, if there is something to tell, and let the client wait.
     Wait(Wait, Option<Event>),
+    /// Switch, and say what is the case then.
+    Switch(Switch),
+    /// Ask the workers, and answer when they have.
+    Ask(Question, Option<u32>),
     /// Nothing, and why.
     Refuse(&'static str),
 }
@@ -32,7 +38,9 @@ pub fn meaning(verb: Verb, condition: Condition) -> Meaning {
     let stops = condition == Condition::Stopping;
     match verb {
         Verb::Status => Meaning::Tell,
-        Verb::Reload if stops => Meaning::Refuse("the appliance is about to stop"),
+        Verb::Ask { question, worker } => Meaning::Ask(question, worker),
+        Verb::Reload | Verb::Switch(_) if stops => Meaning::Refuse("the appliance is about to stop"),
+        Verb::Switch(switch) => Meaning::Switch(switch),
         Verb::Reload => Meaning::Wait(Wait::Reload { begun: false }, Some(Event::Reload)),
         Verb::Stop { now: true } => Meaning::Wait(Wait::Exit, Some(Event::StopNow)),
         // A second signal would mean "now".
@@ -111,10 +119,12 @@ mod tests {
     }
 
     #[test]
-    fn a_second_stop_waits_with_the_first_and_a_reload_comes_too_late() {
+    fn a_second_stop_waits_with_the_first_and_everything_else_comes_too_late() {
         let stop = Verb::Stop { now: false };
         assert!(matches!(meaning(stop, Condition::Stopping), Meaning::Wait(Wait::Exit, None)));
-        assert!(matches!(meaning(Verb::Reload, Condition::Stopping), Meaning::Refuse(_)));
+        for verb in [Verb::Reload, Verb::Switch(Switch::Pause), Verb::Switch(Switch::Maintenance(true))] {
+            assert!(matches!(meaning(verb, Condition::Stopping), Meaning::Refuse(_)), "{verb:?}");
+        }
     }
 
     #[test]

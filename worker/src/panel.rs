@@ -41,7 +41,7 @@ impl Mode {
 
 /// What one proxy says of itself. Written by that proxy only.
 #[repr(C, align(64))]
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Pulse {
     /// Process id.
     pub pid: AtomicU32,
