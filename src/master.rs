@@ -58,7 +58,7 @@ struct Master<'a> {
     run_dir: RunDir,
     board: Board,
     panel: Panel,
-    /// Our ends of the lines to the workers, by id and generation.
+    /// Our ends of the lines to the workers, by id and life.
     questions: BTreeMap<(u32, u32), OwnedFd>,
     signals: Signals,
     reports: Reports,
@@ -215,7 +215,9 @@ impl<'a> Master<'a> {
             events.extend(match message {
                 Message::Loaded { line } => Some(Event::Loaded { pid, line }),
                 Message::LoadFailed { code, text } => Some(Event::LoadFailed { pid, code, text }),
-                Message::Forked { worker, generation } => Some(Event::Forked { worker, generation, pid }),
+                Message::Forked { worker, generation, life } => {
+                    Some(Event::Forked { worker, generation, life, pid })
+                }
                 Message::ForkFailed { worker, text } => Some(Event::ForkFailed { worker, text }),
                 Message::Ready => Some(Event::Ready { pid }),
                 Message::Exited { worker, pid, ended } => {
@@ -242,8 +244,8 @@ impl<'a> Master<'a> {
 
     fn perform(&mut self, action: Action) {
         match action {
-            Action::Fork { template, worker } => {
-                let ordered = self.order_fork(template, worker);
+            Action::Fork { template, worker, life } => {
+                let ordered = self.order_fork(template, worker, life);
                 warn_if_refused(template, ordered);
             }
             Action::Quit { template } => {
@@ -252,9 +254,9 @@ impl<'a> Master<'a> {
             }
             Action::Finish(pid) => signal(pid, Signal::SIGTERM),
             Action::Kill(pid) => signal(pid, Signal::SIGKILL),
-            Action::MarkDead { worker, generation } => {
-                self.questions.remove(&(worker, generation));
-                self.board.slot(worker, generation).set_state(State::Dead);
+            Action::MarkDead { worker, life } => {
+                self.questions.remove(&(worker, life));
+                self.board.slot(worker, life).set_state(State::Dead);
             }
             Action::Say(notice) => {
                 self.facts.say(&notice, self.busy());
@@ -265,12 +267,12 @@ impl<'a> Master<'a> {
         }
     }
 
-    fn order_fork(&mut self, template: Pid, worker: u32) -> io::Result<()> {
+    fn order_fork(&mut self, template: Pid, worker: u32, life: u32) -> io::Result<()> {
         let Some(orders) = self.templates.get(&template) else { return Ok(()) };
         let socket = self.workers.get(worker.wrapping_sub(1) as usize).ok_or(io::ErrorKind::InvalidInput)?;
         let (here, there) = channel::questions()?;
-        orders.fork(worker, socket.as_fd(), there.as_fd())?;
-        self.questions.insert((worker, self.fleet.generation()), here);
+        orders.fork(worker, life, socket.as_fd(), there.as_fd())?;
+        self.questions.insert((worker, life), here);
         Ok(())
     }
 
@@ -330,7 +332,7 @@ impl<'a> Master<'a> {
             waiting: u32::try_from(self.settings.limits.waiting).unwrap_or(u32::MAX),
         };
         let master = status::Master::of(self.pid, &self.fleet, self.began, now, &self.facts.urls);
-        Status::compose(master, &self.fleet, limits, |id, generation| self.board.slot(id, generation))
+        Status::compose(master, &self.fleet, limits, |id, life| self.board.slot(id, life))
     }
 
     /// Requests that are under way or wait in all workers, as far as the workers say.

@@ -59,7 +59,7 @@ pub struct Worker {
     pub pid: Option<i32>,
     /// Generation that it was started in.
     pub generation: u32,
-    /// `booting`, `ready`, `draining` or `dead`.
+    /// `booting`, `ready`, `retiring` (its successor is on the way), `draining` or `dead`.
     pub state: String,
     /// Requests that it runs, and may run at once.
     pub cores: Cores,
@@ -94,7 +94,7 @@ pub struct Limits {
 }
 
 impl Status {
-    /// Puts it together; `slot` is the place of a worker of a generation on the board.
+    /// Puts it together; `slot` is the place of a worker's life on the board.
     pub fn compose<'a>(
         master: Master,
         fleet: &Fleet,
@@ -104,7 +104,7 @@ impl Status {
         let processes = |role| of_role(fleet, role).map(Process::of).collect();
         let worker = |id| {
             let mut entries: Vec<Worker> = of_role(fleet, Role::Worker(id))
-                .map(|child| Worker::of(id, child, slot(id, child.generation), limits))
+                .map(|child| Worker::of(id, child, slot(id, child.life), limits))
                 .collect();
             if entries.is_empty() {
                 entries.push(Worker::absent(id, fleet, limits));
@@ -159,7 +159,7 @@ impl Worker {
         if slot.pid.load(Relaxed) != child.pid.as_raw().unsigned_abs() {
             return worker;
         }
-        if child.stage == Stage::Ready && slot.state() == State::Draining {
+        if child.serves() && slot.state() == State::Draining {
             worker.state = stage(Stage::Leaving).to_owned();
         }
         worker.cores.busy = slot.busy.load(Relaxed).min(limits.cores);
@@ -185,6 +185,7 @@ fn stage(stage: Stage) -> &'static str {
     match stage {
         Stage::Booting => "booting",
         Stage::Ready => "ready",
+        Stage::Retiring => "retiring",
         Stage::Leaving => "draining",
     }
 }
@@ -207,7 +208,7 @@ mod tests {
             Event::Started { role: Role::Template, generation: 0, pid: pid(2) },
             Event::Loaded { pid: pid(2), line: String::new() },
             Event::Started { role: Role::Proxy, generation: 0, pid: pid(3) },
-            Event::Forked { worker: 1, generation: 0, pid: pid(4) },
+            Event::Forked { worker: 1, generation: 0, life: 0, pid: pid(4) },
         ] {
             fleet.on(event, now);
         }
