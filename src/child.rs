@@ -32,6 +32,8 @@ pub enum Stage {
     Booting,
     /// It does what it is for.
     Ready,
+    /// It does what it is for, until a successor does.
+    Retiring,
     /// It has been told to go; nobody waits for it but to reap it.
     Leaving,
 }
@@ -43,6 +45,8 @@ pub struct Child {
     pub role: Role,
     /// Number of the reload that it belongs to.
     pub generation: u32,
+    /// Which of the processes of its worker id it is, which says where on the board it publishes; 0 for all others.
+    pub life: u32,
     /// Its process.
     pub pid: Pid,
     /// When it was forked.
@@ -53,6 +57,13 @@ pub struct Child {
     pub deadline: Option<Instant>,
 }
 
+impl Child {
+    /// Whether it does what it is for.
+    pub fn serves(&self) -> bool {
+        matches!(self.stage, Stage::Ready | Stage::Retiring)
+    }
+}
+
 /// A process that has been asked for and that nobody has seen yet.
 #[derive(Clone, Debug)]
 pub struct Order {
@@ -60,6 +71,8 @@ pub struct Order {
     pub role: Role,
     /// Number of the reload that it will belong to.
     pub generation: u32,
+    /// Which of the processes of its worker id it will be; 0 for all others.
+    pub life: u32,
     /// When whoever was asked counts as stuck.
     pub deadline: Instant,
 }

@@ -5,7 +5,7 @@
 use crate::child::{Backoff, Child, Order, Role, Stage};
 use crate::message::Ended;
 use crate::notice::Notice;
-use appliance_worker::abi;
+use appliance_worker::{abi, board};
 use nix::unistd::Pid;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -74,6 +74,8 @@ pub struct Fleet {
     stop_told: Option<Instant>,
     children: Vec<Child>,
     orders: Vec<Order>,
+    /// The last life that each worker was given.
+    lives: BTreeMap<u32, u32>,
     backoffs: BTreeMap<Role, Backoff>,
     actions: Vec<Action>,
 }
@@ -90,6 +92,7 @@ impl Fleet {
             stop_told: None,
             children: Vec::new(),
             orders: Vec::new(),
+            lives: BTreeMap::new(),
             backoffs: BTreeMap::new(),
             actions: Vec::new(),
         }
@@ -99,12 +102,12 @@ impl Fleet {
     pub fn on(&mut self, event: Event, now: Instant) -> Vec<Action> {
         match event {
             Event::Tick => {}
-            Event::Started { role, generation, pid } => self.on_started(role, generation, pid, now),
+            Event::Started { role, generation, pid } => self.on_started(role, generation, 0, pid, now),
             Event::NotStarted { role, generation, text } => self.on_not_started(role, generation, text, now),
             Event::Loaded { pid, line } => self.on_loaded(pid, line),
             Event::LoadFailed { pid, code, text } => self.on_load_failed(pid, code, text, now),
-            Event::Forked { worker, generation, pid } => {
-                self.on_started(Role::Worker(worker), generation, pid, now)
+            Event::Forked { worker, generation, life, pid } => {
+                self.on_started(Role::Worker(worker), generation, life, pid, now)
             }
             Event::ForkFailed { worker, text } => {
                 self.on_not_started(Role::Worker(worker), self.generation, text, now);
@@ -130,7 +133,7 @@ impl Fleet {
         children.chain(orders).chain(backoffs).min()
     }
 
-    fn on_started(&mut self, role: Role, generation: u32, pid: Pid, now: Instant) {
+    fn on_started(&mut self, role: Role, generation: u32, life: u32, pid: Pid, now: Instant) {
         let wanted = self.is_wanted(role, generation);
         self.orders.retain(|order| (order.role, order.generation) != (role, generation));
         let (stage, deadline) = match role {
@@ -141,7 +144,7 @@ impl Fleet {
         if !wanted {
             self.act(Action::Kill(pid));
         }
-        self.children.push(Child { role, generation, pid, since: now, stage, deadline });
+        self.children.push(Child { role, generation, life, pid, since: now, stage, deadline });
     }
 
     /// A child that comes late (its template died, or the appliance stops) must not take a place that is filled.
@@ -230,9 +233,9 @@ impl Fleet {
         };
         let child = self.children.remove(at);
         if let Role::Worker(worker) = child.role
-            && self.find(child.role, child.generation).is_none()
+            && !self.is_taken(worker, child.life)
         {
-            self.act(Action::MarkDead { worker, generation: child.generation });
+            self.act(Action::MarkDead { worker, life: child.life });
         }
         if child.role == Role::Template {
             self.orders.retain(|order| order.generation != child.generation);
@@ -256,7 +259,7 @@ impl Fleet {
         if self.reload == Reload::Trying && matches!(role, Role::Worker(_)) {
             return self.roll_back(role, ended, now);
         }
-        let good = child.stage == Stage::Ready && now - child.since >= Backoff::GOOD_LIFE;
+        let good = child.serves() && now - child.since >= Backoff::GOOD_LIFE;
         let backoff = self.backoff(role);
         let again_in = if good {
             backoff.reset();
@@ -346,10 +349,19 @@ impl Fleet {
         }
     }
 
+    /// The one that fills the place of a role in a generation, or is about to.
     fn find(&self, role: Role, generation: u32) -> Option<&Child> {
         self.children.iter().find(|child| {
-            (child.role, child.generation) == (role, generation) && child.stage != Stage::Leaving
+            (child.role, child.generation) == (role, generation)
+                && !matches!(child.stage, Stage::Retiring | Stage::Leaving)
         })
+    }
+
+    /// Whether a process has, or will have, the place on the board of this life of a worker.
+    fn is_taken(&self, worker: u32, life: u32) -> bool {
+        let place = (Role::Worker(worker), life % board::BANKS);
+        self.children.iter().any(|child| (child.role, child.life % board::BANKS) == place)
+            || self.orders.iter().any(|order| (order.role, order.life % board::BANKS) == place)
     }
 
     fn by_pid(&mut self, pid: Pid) -> Option<&mut Child> {

@@ -232,7 +232,9 @@ impl<'a> Master<'a> {
             events.extend(match message {
                 Message::Loaded { line } => Some(Event::Loaded { pid, line }),
                 Message::LoadFailed { code, text } => Some(Event::LoadFailed { pid, code, text }),
-                Message::Forked { worker, generation } => Some(Event::Forked { worker, generation, pid }),
+                Message::Forked { worker, generation, life } => {
+                    Some(Event::Forked { worker, generation, life, pid })
+                }
                 Message::ForkFailed { worker, text } => Some(Event::ForkFailed { worker, text }),
                 Message::Ready => Some(Event::Ready { pid }),
                 Message::Exited { worker, pid, ended } => {
@@ -259,8 +261,8 @@ impl<'a> Master<'a> {
 
     fn perform(&mut self, action: Action) {
         match action {
-            Action::Fork { template, worker } => {
-                let ordered = self.order_fork(template, worker);
+            Action::Fork { template, worker, life } => {
+                let ordered = self.order_fork(template, worker, life);
                 warn_if_refused(template, ordered);
             }
             Action::Quit { template } => {
@@ -269,9 +271,9 @@ impl<'a> Master<'a> {
             }
             Action::Finish(pid) => signal(pid, Signal::SIGTERM),
             Action::Kill(pid) => signal(pid, Signal::SIGKILL),
-            Action::MarkDead { worker, generation } => {
-                self.lines.remove((worker, generation));
-                self.board.slot(worker, generation).set_state(State::Dead);
+            Action::MarkDead { worker, life } => {
+                self.lines.remove((worker, life));
+                self.board.slot(worker, life).set_state(State::Dead);
             }
             Action::Say(notice) => {
                 if notice == Notice::Stopping {
@@ -285,12 +287,12 @@ impl<'a> Master<'a> {
         }
     }
 
-    fn order_fork(&mut self, template: Pid, worker: u32) -> io::Result<()> {
+    fn order_fork(&mut self, template: Pid, worker: u32, life: u32) -> io::Result<()> {
         let Some(orders) = self.templates.get(&template) else { return Ok(()) };
         let socket = self.workers.get(worker.wrapping_sub(1) as usize).ok_or(io::ErrorKind::InvalidInput)?;
         let (here, there) = channel::questions()?;
-        orders.fork(worker, socket.as_fd(), there.as_fd())?;
-        self.lines.add((worker, self.fleet.generation()), here);
+        orders.fork(worker, life, socket.as_fd(), there.as_fd())?;
+        self.lines.add((worker, life), here);
         Ok(())
     }
 
@@ -355,7 +357,7 @@ impl<'a> Master<'a> {
         let current = self.modes.current(now);
         let master = status::Master::of(self.pid, &self.fleet, current, self.began, now, &self.facts.urls);
         let sources = status::Sources {
-            slot: |id, generation| self.board.slot(id, generation),
+            slot: |id, life| self.board.slot(id, life),
             pulse: |generation| self.panel.pulse(generation),
             now_ms: board::monotonic_ms(),
         };

@@ -39,8 +39,7 @@ pub struct Reply {
 impl Reply {
     /// A worker that has been asked, or could not be, with the sentence that says why.
     pub fn of(seat: Seat, pid: i32, asked: Result<(), String>) -> Reply {
-        let (worker, generation) = seat;
-        Reply { seat, told: Told { worker, generation, pid, error: asked.err(), ..Told::default() } }
+        Reply { seat, told: Told { worker: seat.0, pid, error: asked.err(), ..Told::default() } }
     }
 
     fn is_open(&self) -> bool {

@@ -13,8 +13,6 @@ pub struct Told {
     pub worker: u32,
     /// Process id.
     pub pid: i32,
-    /// Generation that it was started in.
-    pub generation: u32,
     /// Its requests.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub requests: Option<Vec<RequestReport>>,

@@ -91,7 +91,7 @@ pub struct Worker {
     pub pid: Option<i32>,
     /// Generation that it was started in.
     pub generation: u32,
-    /// `booting`, `ready`, `draining` or `dead`.
+    /// `booting`, `ready`, `retiring` (its successor is on the way), `draining` or `dead`.
     pub state: String,
     /// Requests that it runs, and may run at once.
     pub cores: Cores,
@@ -136,7 +136,7 @@ pub struct Limits {
 /// Where processes say how they are.
 #[derive(Clone, Copy, Debug)]
 pub struct Sources<S, P> {
-    /// From a worker's id and generation to its slot on the board.
+    /// From a worker's id and life to its slot on the board.
     pub slot: S,
     /// From a proxy's generation to its pulse on the panel.
     pub pulse: P,
@@ -154,7 +154,7 @@ impl Status {
         let now_ms = sources.now_ms;
         let worker = |id| {
             let mut entries: Vec<Worker> = of_role(fleet, Role::Worker(id))
-                .map(|child| Worker::of(id, child, (sources.slot)(id, child.generation), limits, now_ms))
+                .map(|child| Worker::of(id, child, (sources.slot)(id, child.life), limits, now_ms))
                 .collect();
             if entries.is_empty() {
                 entries.push(Worker::absent(id, fleet, limits));
@@ -242,7 +242,7 @@ impl Worker {
         if slot.pid.load(Relaxed) != child.pid.as_raw().unsigned_abs() {
             return worker;
         }
-        if child.stage == Stage::Ready && slot.state() == State::Draining {
+        if child.serves() && slot.state() == State::Draining {
             worker.state = stage(Stage::Leaving).to_owned();
         }
         worker.cores.busy = slot.busy.load(Relaxed).min(limits.cores);
@@ -270,6 +270,7 @@ fn stage(stage: Stage) -> &'static str {
     match stage {
         Stage::Booting => "booting",
         Stage::Ready => "ready",
+        Stage::Retiring => "retiring",
         Stage::Leaving => "draining",
     }
 }
@@ -293,7 +294,7 @@ mod tests {
             Event::Started { role: Role::Template, generation: 0, pid: pid(2) },
             Event::Loaded { pid: pid(2), line: String::new() },
             Event::Started { role: Role::Proxy, generation: 0, pid: pid(3) },
-            Event::Forked { worker: 1, generation: 0, pid: pid(4) },
+            Event::Forked { worker: 1, generation: 0, life: 0, pid: pid(4) },
         ] {
             fleet.on(event, now);
         }

@@ -30,7 +30,7 @@ pub enum Event {
     /// A template cannot load it.
     LoadFailed { pid: Pid, code: i32, text: String },
     /// A worker lives.
-    Forked { worker: u32, generation: u32, pid: Pid },
+    Forked { worker: u32, generation: u32, life: u32, pid: Pid },
     /// A template could not fork a worker.
     ForkFailed { worker: u32, text: String },
     /// A worker is about to accept.
@@ -51,7 +51,7 @@ pub enum Action {
     /// Fork the proxy or a template, and answer with `Started` or `NotStarted`.
     Start { role: Role, generation: u32 },
     /// Order a template to fork a worker.
-    Fork { template: Pid, worker: u32 },
+    Fork { template: Pid, worker: u32, life: u32 },
     /// Order a template to exit.
     Quit { template: Pid },
     /// SIGTERM: finish and go.
@@ -59,7 +59,7 @@ pub enum Action {
     /// SIGKILL.
     Kill(Pid),
     /// A worker is gone: its slot on the board is dead.
-    MarkDead { worker: u32, generation: u32 },
+    MarkDead { worker: u32, life: u32 },
     /// Tell the user.
     Say(Notice),
     /// Nothing is left: exit with this code.

@@ -3,7 +3,8 @@
 use super::{Action, Fleet, Phase, Rank, Reload};
 use crate::child::{Child, Order, Role, Stage};
 use crate::notice::Notice;
-use appliance_worker::abi;
+use appliance_worker::{abi, board};
+use nix::unistd::Pid;
 use std::time::Instant;
 
 impl Fleet {
@@ -35,17 +36,28 @@ impl Fleet {
         for worker in 1..=self.plan.workers {
             let role = Role::Worker(worker);
             // A predecessor serves until its successor is ready, and only one successor boots at a time.
-            let replaces =
-                self.children.iter().any(|child| child.role == role && child.stage == Stage::Ready);
+            let replaces = self.children.iter().any(|child| child.role == role && child.serves());
             if self.is_missing(role, self.generation, now) && !(replaces && self.somebody_boots()) {
-                self.orders.push(Order { role, generation: self.generation, deadline: now + self.plan.boot });
-                self.act(Action::Fork { template, worker });
+                self.order_worker(template, worker, now);
             }
         }
     }
 
+    /// Orders the next life of a worker, unless both of its places on the board are taken: then one of those who have
+    /// them is about to go, and this is called again.
+    fn order_worker(&mut self, template: Pid, worker: u32, now: Instant) {
+        let next = self.lives.get(&worker).map_or(0, |last| last + 1);
+        let Some(life) = (next..next + board::BANKS).find(|&life| !self.is_taken(worker, life)) else {
+            return;
+        };
+        self.lives.insert(worker, life);
+        let (role, generation, deadline) = (Role::Worker(worker), self.generation, now + self.plan.boot);
+        self.orders.push(Order { role, generation, life, deadline });
+        self.act(Action::Fork { template, worker, life });
+    }
+
     fn order(&mut self, role: Role, generation: u32, now: Instant) {
-        self.orders.push(Order { role, generation, deadline: now + self.plan.boot });
+        self.orders.push(Order { role, generation, life: 0, deadline: now + self.plan.boot });
         self.act(Action::Start { role, generation });
     }
 

@@ -22,10 +22,10 @@ impl Master<'_> {
             if only.is_some_and(|only| only != id) {
                 continue;
             }
-            let seat: Seat = (id, child.generation);
+            let seat: Seat = (id, child.life);
             let asked = match child.stage {
                 Stage::Booting => Err("it is still starting".to_owned()),
-                Stage::Ready | Stage::Leaving => self.lines.ask(seat, question),
+                Stage::Ready | Stage::Retiring | Stage::Leaving => self.lines.ask(seat, question),
             };
             replies.push(Reply::of(seat, child.pid.as_raw(), asked));
         }

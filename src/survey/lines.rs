@@ -8,7 +8,7 @@ use nix::sys::socket::{MsgFlags, recv, send};
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
-/// Whose line it is: a worker's id and generation.
+/// Whose line it is: a worker's id, and the number of its life.
 pub type Seat = (u32, u32);
 
 /// Packets taken from one line in a turn, so that a worker that never stops does not keep the master.
