@@ -31,6 +31,7 @@ mod reload;
 mod request_calls;
 mod slow_bodies;
 mod slow_peers;
+mod soak;
 mod start;
 mod syscalls;
 mod threads;
