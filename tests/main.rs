@@ -33,6 +33,7 @@ mod slow_bodies;
 mod slow_peers;
 mod soak;
 mod start;
+mod stopped;
 mod syscalls;
 mod threads;
 mod timeouts;
