@@ -272,6 +272,13 @@ impl Appliance {
         kill(Pid::from_raw(self.pid()), signal).unwrap();
     }
 
+    /// Runs `appliance VERB…` for this one; exit code, standard output, standard error.
+    #[track_caller]
+    pub fn tell(&self, verb: &[&str]) -> (Option<i32>, String, String) {
+        let run_dir = format!("admin.run_dir={}", self.dir.path().join("run").display());
+        command(self.dir.path(), &[verb, &["--set", &run_dir]].concat(), &[])
+    }
+
     /// Waits for the master's end; its exit code, `None` if a signal ended it. All others must end with it.
     #[track_caller]
     pub fn wait(&mut self) -> Option<i32> {
