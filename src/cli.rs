@@ -29,8 +29,14 @@ pub enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Load the application anew, replace the workers one by one, and wait for the end of it
-    Reload(Source),
+    /// Read the configuration and load the application anew, replace the workers one by one, and wait for the end of it
+    Reload {
+        #[command(flatten)]
+        source: Source,
+        /// Only show what would change in the configuration, and what each change needs
+        #[arg(long)]
+        plan: bool,
+    },
     /// Finish what runs, and wait until everything has ended
     Stop {
         #[command(flatten)]
@@ -217,7 +223,7 @@ mod tests {
         let source = match cli.command {
             Command::Run(source)
             | Command::Status { source, .. }
-            | Command::Reload(source)
+            | Command::Reload { source, .. }
             | Command::Stop { source, .. }
             | Command::Pause(source)
             | Command::Resume(source)

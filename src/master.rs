@@ -6,6 +6,7 @@ use crate::channel::{self, Orders, Reporter, Reports};
 use crate::child::Role;
 use crate::control::status::{self, Status};
 use crate::control::{self, Answer, Control, Meaning};
+use crate::doors::Doors;
 use crate::error::Error;
 use crate::fleet::{Action, Event, Fleet, Plan};
 use crate::message::Message;
@@ -18,7 +19,9 @@ use crate::sockets::{self, Listener};
 use crate::spawn::{self, Lifeline, Tie};
 use crate::survey::{Lines, Surveys};
 use crate::template;
-use appliance_config::{Loaded, Settings};
+use crate::touch::Touch;
+use crate::upcoming::Upcoming;
+use appliance_config::{Loaded, Request, Settings};
 use appliance_worker::abi;
 use appliance_worker::board::{self, Board, CAPACITY, State};
 use appliance_worker::panel::Panel;
@@ -28,17 +31,19 @@ use nix::sys::stat::{Mode, umask};
 use nix::unistd::Pid;
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::os::fd::AsFd;
+use std::path::PathBuf;
+use std::rc::Rc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 mod questions;
+mod reload;
 
 /// Runs the appliance until it is told to stop, and answers the exit code of the process.
-pub fn run(loaded: &Loaded) -> Result<i32, Error> {
-    let facts = Facts::of(&loaded.settings, loaded.file.as_deref());
-    let mut master = Master::open(&loaded.settings, loaded.origin(), facts)?;
+/// `request` is what it was loaded from; a reload loads from it again.
+pub fn run(request: Request, loaded: Loaded) -> Result<i32, Error> {
+    let mut master = Master::open(request, loaded)?;
     let code = master.serve().map_err(Error::system("the master's loop"))?;
     if code == abi::EXIT_DONE {
         master.facts.say_goodbye();
@@ -48,15 +53,19 @@ pub fn run(loaded: &Loaded) -> Result<i32, Error> {
 
 /// Everything that the master owns. Sockets go before the directory that they lie in.
 #[derive(Debug)]
-struct Master<'a> {
-    settings: &'a Settings,
+struct Master {
+    request: Request,
+    /// The configuration in force.
+    settings: Rc<Settings>,
+    /// The one that a reload has read.
+    upcoming: Option<Upcoming>,
+    touch: Touch,
     began: Instant,
     facts: Facts,
     fleet: Fleet,
     pid: Pid,
     identity: Option<Identity>,
-    listeners: Vec<Listener>,
-    admin: Option<Listener>,
+    doors: Doors,
     workers: Vec<Listener>,
     control: Option<Control>,
     run_dir: RunDir,
@@ -73,45 +82,41 @@ struct Master<'a> {
     _lifeline: Lifeline,
 }
 
-impl<'a> Master<'a> {
+impl Master {
     /// Opens everything; nothing has been forked when this fails.
-    fn open(settings: &'a Settings, origin: &Path, mut facts: Facts) -> Result<Master<'a>, Error> {
+    fn open(request: Request, loaded: Loaded) -> Result<Master, Error> {
+        let origin = loaded.origin().to_owned();
+        let settings = Rc::new(loaded.settings);
         spawn::set_title("appliance: master");
         umask(Mode::from_bits_truncate(settings.security.umask));
         spawn::expect_children().map_err(Error::system("become the reaper of orphans"))?;
         let signals = Signals::open().map_err(Error::system("open the signals"))?;
         let identity = privileges::resolve(&settings.security).map_err(Error::Usage)?;
         let (owner, backlog) = (identity.as_ref(), settings.limits.backlog);
-        let open = |listen: &appliance_config::settings::Listen| {
-            sockets::open_public(&listen.address, backlog, owner)
-        };
-        let listeners = settings.listen.iter().map(open).collect::<Result<Vec<_>, _>>()?;
-        let admin = settings.admin.listen.map(|address| sockets::open_admin(address, backlog)).transpose()?;
+        let doors = Doors::default().follow(&settings, owner)?;
         let runtime = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
         let run_dir = RunDir::open(settings.admin.run_dir.as_deref(), runtime.as_deref(), owner)?;
         let socket = |id| sockets::open_worker(&run_dir.socket(id), backlog, owner);
         let workers = (1..=settings.workers.count).map(socket).collect::<Result<Vec<_>, _>>()?;
-        let control = Control::open(settings.admin.run_dir.as_deref(), origin)?;
+        let control = Control::open(settings.admin.run_dir.as_deref(), &origin)?;
         let board = Board::create(settings.workers.count).map_err(Error::system("make the board"))?;
         let panel = Panel::create().map_err(Error::system("make the panel"))?;
         panel.set_workers(settings.workers.count);
         let (reports, reporter) = channel::reports().map_err(Error::system("open the reports"))?;
         let (lifeline, tie) = spawn::lifeline(owner).map_err(Error::system("open the lifeline"))?;
-        facts.urls = listeners.iter().map(|listener| listener.url.clone()).collect();
-        let plan = Plan {
-            workers: settings.workers.count,
-            boot: settings.timeouts.boot,
-            graceful: settings.timeouts.graceful,
-        };
+        let mut touch = Touch::default();
+        touch.watch(&settings.workers.touch_reload, Instant::now());
         Ok(Master {
-            settings,
             began: Instant::now(),
-            facts,
-            fleet: Fleet::new(plan),
+            facts: Facts { urls: doors.urls(), ..Facts::of(&settings, loaded.file.as_deref()) },
+            fleet: Fleet::new(Plan::of(&settings)),
             pid: Pid::this(),
+            request,
+            settings,
+            upcoming: None,
+            touch,
             identity,
-            listeners,
-            admin,
+            doors,
             workers,
             control,
             run_dir,
@@ -157,6 +162,7 @@ impl<'a> Master<'a> {
                         return Some(code);
                     }
                     Action::Start { role, generation } => events.push_back(self.start(role, generation)),
+                    Action::Configure { generation } => events.push_back(self.configure(generation)),
                     other => self.perform(other),
                 }
             }
@@ -171,7 +177,12 @@ impl<'a> Master<'a> {
     fn wait(&self) -> io::Result<()> {
         let now = Instant::now();
         let clients = self.control.as_ref().and_then(Control::next_deadline);
-        let deadlines = [self.fleet.next_deadline(now), clients, self.surveys.next_deadline()];
+        let deadlines = [
+            self.fleet.next_deadline(now),
+            clients,
+            self.surveys.next_deadline(),
+            self.touch.next_deadline(),
+        ];
         let timeout = match deadlines.into_iter().flatten().min() {
             None => PollTimeout::NONE,
             // Rounded up: waking a moment too early would only mean to sleep again.
@@ -201,6 +212,10 @@ impl<'a> Master<'a> {
                 }
             }
         }
+        if let Some(path) = self.touch.look(Instant::now()) {
+            tracing::info!(path = %path.display(), "touched");
+            events.push_back(Event::Reload);
+        }
         self.take_verbs(&mut events);
         self.take_answers(Instant::now());
         Ok(events)
@@ -211,6 +226,7 @@ impl<'a> Master<'a> {
         for (client, verb) in self.control.as_mut().map_or_else(Vec::new, |control| control.turn(now)) {
             let answer = match control::meaning(verb, self.fleet.condition()) {
                 Meaning::Tell => Answer::Status(Box::new(self.status(now))),
+                Meaning::Plan => self.plan(),
                 Meaning::Switch(switch) => Answer::Done(self.modes.switch(switch, now)),
                 Meaning::Ask(question, worker) => {
                     self.ask_workers(client, question, worker, now);
@@ -282,8 +298,10 @@ impl<'a> Master<'a> {
                 self.facts.say(&notice, self.busy());
                 self.tell_clients(|control, now| control.on_notice(&notice, now));
             }
+            Action::Adopt => self.adopt(),
+            Action::Abandon => self.abandon(),
             // Answered in `handle`.
-            Action::Start { .. } | Action::Exit(_) => {}
+            Action::Start { .. } | Action::Configure { .. } | Action::Exit(_) => {}
         }
     }
 
@@ -299,7 +317,7 @@ impl<'a> Master<'a> {
     fn start(&mut self, role: Role, generation: u32) -> Event {
         let started = spawn::require_one_thread().and_then(|()| match role {
             Role::Template => self.start_template(generation),
-            _ => self.start_proxy(),
+            _ => self.start_proxy(generation),
         });
         match started {
             Ok(pid) => Event::Started { role, generation, pid },
@@ -309,8 +327,9 @@ impl<'a> Master<'a> {
 
     fn start_template(&mut self, generation: u32) -> io::Result<Pid> {
         let (orders, inbox) = channel::orders()?;
+        let settings = self.settings_of_template(generation);
         let job = template::Job {
-            settings: self.settings,
+            settings: &settings,
             master: self.pid,
             generation,
             identity: self.identity.as_ref(),
@@ -324,13 +343,16 @@ impl<'a> Master<'a> {
         Ok(pid)
     }
 
-    fn start_proxy(&self) -> io::Result<Pid> {
+    fn start_proxy(&self, generation: u32) -> io::Result<Pid> {
+        let (settings, doors) = self.settings_of_proxy(generation);
         let job = bridge::Job {
-            settings: self.settings,
+            settings: &settings,
             master: self.pid,
+            generation,
             identity: self.identity.as_ref(),
-            listeners: clone_all(&self.listeners)?,
-            admin: self.admin.as_ref().map(Listener::try_clone).transpose()?,
+            listeners: doors.public()?,
+            admin: doors.admin()?,
+            reporter: self.reporter.try_clone()?,
             board: self.board.fd().try_clone_to_owned()?,
             panel: self.panel.fd().try_clone_to_owned()?,
             sockets: (1..=CAPACITY).map(|id| self.run_dir.socket(id)).collect(),
@@ -395,8 +417,4 @@ fn warn_if_refused(template: Pid, ordered: io::Result<()>) {
 /// A process that has gone in this very moment is what was wanted.
 fn signal(pid: Pid, signal: Signal) {
     let _ = kill(pid, signal);
-}
-
-fn clone_all(listeners: &[Listener]) -> io::Result<Vec<OwnedFd>> {
-    listeners.iter().map(Listener::try_clone).collect()
 }

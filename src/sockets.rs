@@ -37,6 +37,12 @@ impl Listener {
     pub fn try_clone(&self) -> io::Result<OwnedFd> {
         self.fd.try_clone()
     }
+
+    /// Changes how many connections may wait to be accepted; those that wait stay. Linux takes a second `listen` for that.
+    pub fn set_backlog(&self, queue: u32) {
+        // It listens already, so there is nothing that could fail.
+        let _ = listen(&self.fd, backlog(queue));
+    }
 }
 
 impl AsFd for Listener {

@@ -46,6 +46,22 @@ pub fn reload(whereabouts: &Whereabouts) -> Result<(), Error> {
     Ok(())
 }
 
+/// `appliance reload --plan`.
+pub fn plan(whereabouts: &Whereabouts) -> Result<(), Error> {
+    let mut master = Master::find(whereabouts)?;
+    let Answer::Plan(changes) = master.ask(Verb::Plan)? else {
+        return Err(master.odd("it did not tell its plan"));
+    };
+    let mut lines: Vec<String> = changes.iter().map(|change| printable(&change.to_string())).collect();
+    if lines.is_empty() {
+        lines.push(
+            "the configuration is the one in force; only the application would be loaded anew".to_owned(),
+        );
+    }
+    notice::print(&(lines.join("\n") + "\n"));
+    Ok(())
+}
+
 /// `appliance stop`.
 pub fn stop(whereabouts: &Whereabouts, now: bool) -> Result<(), Error> {
     let mut master = Master::find(whereabouts)?;

@@ -4,6 +4,7 @@
 use super::findings::Told;
 use super::status::Status;
 use crate::mode::Switch;
+use appliance_config::Change;
 use appliance_worker::report::Question;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -20,6 +21,8 @@ pub enum Verb {
     Status,
     /// Load the application again and replace the workers; answered when that has ended.
     Reload,
+    /// Say what a reload would change in the configuration.
+    Plan,
     /// Finish and exit, or exit at once; answered when everybody has gone.
     Stop {
         /// Nothing is finished.
@@ -37,7 +40,7 @@ pub enum Verb {
 }
 
 /// The verbs, for whoever sends another.
-const VERBS: &str = "status, reload, stop, pause, resume, maintenance, requests and stacks";
+const VERBS: &str = "status, reload, plan, stop, pause, resume, maintenance, requests and stacks";
 
 /// One line of the master's.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -47,6 +50,8 @@ pub enum Answer {
     Status(Box<Status>),
     /// What each worker answers. Last line.
     Workers(Vec<Told>),
+    /// What a reload would change. Last line.
+    Plan(Vec<Change>),
     /// What is being done. Further lines follow.
     Progress(String),
     /// It is done. Last line.
@@ -68,6 +73,7 @@ impl Verb {
         let (verb, field) = match self {
             Verb::Status => ("status", String::new()),
             Verb::Reload => ("reload", String::new()),
+            Verb::Plan => ("plan", String::new()),
             Verb::Stop { now: false } => ("stop", String::new()),
             Verb::Stop { now: true } => ("stop", ",\"now\":true".to_owned()),
             Verb::Switch(Switch::Pause) => ("pause", String::new()),
@@ -93,6 +99,7 @@ impl Verb {
         let verb = match name.as_str() {
             Some("status") => Verb::Status,
             Some("reload") => Verb::Reload,
+            Some("plan") => Verb::Plan,
             Some("stop") => Verb::Stop { now: take_flag(&mut fields, "now")?.unwrap_or(false) },
             Some("pause") => Verb::Switch(Switch::Pause),
             Some("resume") => Verb::Switch(Switch::Resume),
@@ -163,6 +170,7 @@ mod tests {
         for verb in [
             Verb::Status,
             Verb::Reload,
+            Verb::Plan,
             Verb::Stop { now: false },
             Verb::Stop { now: true },
             Verb::Switch(Switch::Pause),

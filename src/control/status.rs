@@ -294,6 +294,7 @@ mod tests {
             Event::Started { role: Role::Template, generation: 0, pid: pid(2) },
             Event::Loaded { pid: pid(2), line: String::new() },
             Event::Started { role: Role::Proxy, generation: 0, pid: pid(3) },
+            Event::Ready { pid: pid(3) },
             Event::Forked { worker: 1, generation: 0, life: 0, pid: pid(4) },
         ] {
             fleet.on(event, now);

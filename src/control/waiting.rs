@@ -23,6 +23,8 @@ pub enum Wait {
 pub enum Meaning {
     /// Tell how things are.
     Tell,
+    /// Tell what a reload would change.
+    Plan,
     /// Tell the fleet, if there is something to tell, and let the client wait.
     Wait(Wait, Option<Event>),
     /// Switch, and say what is the case then.
@@ -38,6 +40,7 @@ pub fn meaning(verb: Verb, condition: Condition) -> Meaning {
     let stops = condition == Condition::Stopping;
     match verb {
         Verb::Status => Meaning::Tell,
+        Verb::Plan => Meaning::Plan,
         Verb::Ask { question, worker } => Meaning::Ask(question, worker),
         Verb::Reload | Verb::Switch(_) if stops => Meaning::Refuse("the appliance is about to stop"),
         Verb::Switch(switch) => Meaning::Switch(switch),
@@ -75,8 +78,12 @@ impl Wait {
                 Notice::LoadedAgain { .. } if *begun => {
                     Some(Answer::Progress("replacing the workers".to_owned()))
                 }
-                Notice::Reloaded { generation } if *begun => {
-                    Some(Answer::Done(format!("reloaded; every worker is of generation {generation}")))
+                Notice::Reloaded { generation, waiting } if *begun => {
+                    let mut text = format!("reloaded; every worker is of generation {generation}");
+                    if !waiting.is_empty() {
+                        text += &format!("\n{}", Notice::wait_for_restart(waiting));
+                    }
+                    Some(Answer::Done(text))
                 }
                 Notice::ReloadFailed { text } if *begun => {
                     Some(Answer::Error(format!("reload failed, everything stays as it was: {text}")))
@@ -130,10 +137,13 @@ mod tests {
     #[test]
     fn a_reload_that_was_under_way_is_not_the_one_asked_for() {
         let mut wait = Wait::Reload { begun: false };
-        assert_eq!(wait.on(&Notice::Reloaded { generation: 1 }), None);
+        assert_eq!(wait.on(&Notice::Reloaded { generation: 1, waiting: Vec::new() }), None);
         assert_eq!(wait.on(&Notice::ReloadFailed { text: "old".into() }), None);
         assert!(matches!(wait.on(&Notice::Reloading), Some(Answer::Progress(_))));
-        assert!(matches!(wait.on(&Notice::Reloaded { generation: 2 }), Some(Answer::Done(_))));
+        assert!(matches!(
+            wait.on(&Notice::Reloaded { generation: 2, waiting: Vec::new() }),
+            Some(Answer::Done(_))
+        ));
     }
 
     #[test]

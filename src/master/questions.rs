@@ -7,7 +7,7 @@ use crate::survey::{Reply, Seat};
 use appliance_worker::report::Question;
 use std::time::Instant;
 
-impl Master<'_> {
+impl Master {
     /// Asks every worker, or the processes of worker `only`; the client is answered by [`Master::take_answers`].
     pub(super) fn ask_workers(
         &mut self,
