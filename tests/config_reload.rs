@@ -1,6 +1,6 @@
 //! `appliance reload` with a changed configuration: what is refused changes nothing, what is good comes into force, and
 //! whoever is served meanwhile notices nothing.
-use crate::harness::{Appliance, Client, Setup, command, free_ports, under_load, until};
+use crate::harness::{Appliance, Client, Setup, command, free_ports, under_posts, until};
 use nix::sys::signal::Signal;
 use std::fs;
 
@@ -95,10 +95,13 @@ fn a_plan_says_what_would_change_and_changes_nothing() {
 fn proxy_settings_come_with_a_new_proxy_and_no_request_is_lost() {
     let appliance = start("");
     assert_eq!(post(&mut appliance.client(), 5000), 200);
-    let (served, failures) = under_load(&appliance, || {
+    let (served, failures) = under_posts(&appliance, || {
         for limit in ["1000B", "2000B", "4000B"] {
             let proxy = appliance.process("proxy");
-            appliance.dir().write("appliance.toml", &format!("limits = {{ body = \"{limit}\", body_buffer = \"500B\" }}\n"));
+            appliance.dir().write(
+                "appliance.toml",
+                &format!("limits = {{ body = \"{limit}\", body_buffer = \"500B\" }}\n"),
+            );
             must_reload(&appliance);
             assert!(!proxy.is_alive(), "its last request has ended, or the reload would not have");
             assert_eq!(post(&mut appliance.client(), 5000), 413);
@@ -117,15 +120,15 @@ fn listeners_come_and_go_and_those_that_stay_lose_nothing() {
     let port = free_ports(2);
     let listen = |ports: &[u16]| {
         let list: Vec<String> = ports.iter().map(|port| format!("\"127.0.0.1:{port}\"")).collect();
-        format!("listen = [\"unix:web.sock\", {}]\n", list.join(", "))
+        format!("listen = [\"unix:web.sock\", {}]\nworkers.count = 1\n", list.join(", "))
     };
-    let setup = Setup::code(APP).without_listen();
+    let setup = Setup::code(APP).by_file();
     setup.dir().write("appliance.toml", &listen(&[port]));
     let appliance = setup.start();
     let unix = appliance.dir().path().join("web.sock");
     let inode = || std::os::unix::fs::MetadataExt::ino(&fs::metadata(&unix).unwrap());
     let before = inode();
-    let (served, failures) = under_load(&appliance, || {
+    let (served, failures) = under_posts(&appliance, || {
         appliance.dir().write("appliance.toml", &listen(&[port, port + 1]));
         must_reload(&appliance);
         assert_eq!(Client::tcp(([127, 0, 0, 1], port + 1).into()).unwrap().get("/").status, 200);
@@ -145,7 +148,7 @@ fn listeners_come_and_go_and_those_that_stay_lose_nothing() {
 fn an_address_that_cannot_be_had_fails_the_reload() {
     let port = free_ports(1);
     let other = std::net::TcpListener::bind(("127.0.0.1", port)).unwrap();
-    let setup = Setup::code(APP).without_listen();
+    let setup = Setup::code(APP).by_file();
     setup.dir().write("appliance.toml", "listen = [\"127.0.0.1:0\"]\n");
     let appliance = setup.start();
     let before = pids(&appliance);
@@ -162,7 +165,10 @@ fn an_address_that_cannot_be_had_fails_the_reload() {
 #[test]
 fn what_waits_for_a_restart_is_said_and_all_else_is_done() {
     let appliance = start("");
-    appliance.dir().write("appliance.toml", "[security]\numask = \"0077\"\n[limits]\nbody = \"1000B\"\nbody_buffer = \"500B\"\n");
+    appliance.dir().write(
+        "appliance.toml",
+        "[security]\numask = \"0077\"\n[limits]\nbody = \"1000B\"\nbody_buffer = \"500B\"\n",
+    );
     let (code, out, _) = reload(&appliance, &[]);
     assert_eq!(code, Some(0));
     assert!(out.contains("not in force before the appliance is started again: security.umask"), "{out}");

@@ -20,7 +20,7 @@ pub use client::{Answer, Client, Framing};
 pub use dir::Dir;
 pub use doors::{DOORS, Door, Doors};
 pub use form::Form;
-pub use load::under_load;
+pub use load::{under_load, under_posts};
 pub use log::Log;
 pub use meter::{Fate, Record, Report, measure, metered, metered_code};
 pub use ports::free_ports;

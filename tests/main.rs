@@ -7,6 +7,7 @@ mod harness;
 
 mod bodies;
 mod cli;
+mod config_reload;
 mod control;
 mod crowd;
 mod deaths;

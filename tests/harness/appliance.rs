@@ -22,6 +22,7 @@ pub struct Setup {
     environment: Vec<(String, String)>,
     venv: Option<PathBuf>,
     workers: u32,
+    by_file: bool,
     has_own_group: bool,
 }
 
@@ -46,6 +47,7 @@ impl Setup {
             environment: Vec::new(),
             venv: Some(default_venv()),
             workers: 1,
+            by_file: false,
             has_own_group: false,
         }
     }
@@ -75,6 +77,12 @@ impl Setup {
     /// Number of workers, 1 if nothing is said.
     pub fn workers(mut self, count: u32) -> Setup {
         self.workers = count;
+        self
+    }
+
+    /// Listeners and number of workers are those of the configuration file, which flags would overrule.
+    pub fn by_file(mut self) -> Setup {
+        self.by_file = true;
         self
     }
 
@@ -124,8 +132,10 @@ impl Setup {
             command.env_remove(name);
         }
         command.arg("run").args(&self.arguments).args(["--log-format", "json"]);
-        command.arg("--workers").arg(self.workers.to_string());
-        if !self.arguments.iter().any(|argument| argument == "--listen") {
+        if !self.by_file {
+            command.arg("--workers").arg(self.workers.to_string());
+        }
+        if !self.by_file && !self.arguments.iter().any(|argument| argument == "--listen") {
             command.args(["--listen", "127.0.0.1:0"]);
         }
         // With XDG_RUNTIME_DIR a test asks for the private run directory that a user gets.
