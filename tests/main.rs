@@ -14,6 +14,7 @@ mod disconnect;
 mod django;
 mod doors;
 mod examples;
+mod faults;
 mod files;
 mod frameworks;
 mod hints;
