@@ -163,6 +163,11 @@ impl Master {
                     }
                     Action::Start { role, generation } => events.push_back(self.start(role, generation)),
                     Action::Configure { generation } => events.push_back(self.configure(generation)),
+                    Action::Fork { template, worker, life } => {
+                        events.extend(self.order_fork(template, worker, life).err().map(|error| {
+                            Event::ForkFailed { worker, text: format!("it cannot be ordered: {error}") }
+                        }));
+                    }
                     other => self.perform(other),
                 }
             }
@@ -277,10 +282,6 @@ impl Master {
 
     fn perform(&mut self, action: Action) {
         match action {
-            Action::Fork { template, worker, life } => {
-                let ordered = self.order_fork(template, worker, life);
-                warn_if_refused(template, ordered);
-            }
             Action::Quit { template } => {
                 let ordered = self.templates.get(&template).map_or(Ok(()), Orders::quit);
                 warn_if_refused(template, ordered);
@@ -301,16 +302,20 @@ impl Master {
             Action::Adopt => self.adopt(),
             Action::Abandon => self.abandon(),
             // Answered in `handle`.
-            Action::Start { .. } | Action::Configure { .. } | Action::Exit(_) => {}
+            Action::Start { .. } | Action::Fork { .. } | Action::Configure { .. } | Action::Exit(_) => {}
         }
     }
 
+    /// An error: the order could not be made, for want of descriptors.
     fn order_fork(&mut self, template: Pid, worker: u32, life: u32) -> io::Result<()> {
         let Some(orders) = self.templates.get(&template) else { return Ok(()) };
         let socket = self.workers.get(worker.wrapping_sub(1) as usize).ok_or(io::ErrorKind::InvalidInput)?;
         let (here, there) = channel::questions()?;
-        orders.fork(worker, life, socket.as_fd(), there.as_fd())?;
-        self.lines.add((worker, life), here);
+        let ordered = orders.fork(worker, life, socket.as_fd(), there.as_fd());
+        if ordered.is_ok() {
+            self.lines.add((worker, life), here);
+        }
+        warn_if_refused(template, ordered);
         Ok(())
     }
 
@@ -407,7 +412,7 @@ impl Master {
     }
 }
 
-/// An order that cannot be given is noticed by its deadline, or by the template's end.
+/// An order that a template does not take is noticed by its deadline, or by the template's end.
 fn warn_if_refused(template: Pid, ordered: io::Result<()>) {
     if let Err(error) = ordered {
         tracing::warn!(pid = template.as_raw(), %error, "the template takes no orders");

@@ -15,6 +15,7 @@ mod disconnect;
 mod django;
 mod doors;
 mod examples;
+mod faults;
 mod files;
 mod frameworks;
 mod hints;

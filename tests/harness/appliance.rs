@@ -1,8 +1,10 @@
 //! A real appliance under test: `Setup` says how it is started, `Appliance` is one that serves, `Refusal` one that did not
 //! want to. Whatever a test does to it, nothing of it is left when the test ends, and that is asserted each time.
-use super::{Answer, Client, DEADLINE, Dir, Log, Process, default_venv, descendants, root, within};
+use super::{Answer, Client, DEADLINE, Dir, Log, Process, default_venv, descendants, root, until, within};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use std::fs::File;
+use std::io;
 use std::net::SocketAddr;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -107,6 +109,22 @@ impl Setup {
         let (dir, workers) = (self.dir, self.workers);
         let mut appliance = Appliance { dir, child, log, output, workers, address: ([0; 4], 0).into() };
         appliance.wait_until_it_serves();
+        appliance
+    }
+
+    /// Starts it with a full disk behind its log. It cannot say where it listens, so that is said here; waits until it
+    /// serves there.
+    #[track_caller]
+    pub fn start_unheard(self, port: u16) -> Appliance {
+        let address: SocketAddr = ([127, 0, 0, 1], port).into();
+        let setup = self.arg("--listen").arg(address);
+        let full = File::options().write(true).open("/dev/full").unwrap();
+        let mut child = setup.command().stderr(full).spawn().unwrap();
+        let (log, output) = (Log::of(io::empty()), Log::of(child.stdout.take().unwrap()));
+        let (dir, workers) = (setup.dir, setup.workers);
+        let appliance = Appliance { dir, child, log, output, workers, address };
+        until("it listens", || Client::tcp(address).is_ok());
+        assert_eq!(appliance.get("/").status, 200);
         appliance
     }
 
