@@ -299,7 +299,7 @@ impl<'a> Master<'a> {
     fn start(&mut self, role: Role, generation: u32) -> Event {
         let started = spawn::require_one_thread().and_then(|()| match role {
             Role::Template => self.start_template(generation),
-            _ => self.start_proxy(),
+            _ => self.start_proxy(generation),
         });
         match started {
             Ok(pid) => Event::Started { role, generation, pid },
@@ -324,16 +324,18 @@ impl<'a> Master<'a> {
         Ok(pid)
     }
 
-    fn start_proxy(&self) -> io::Result<Pid> {
+    fn start_proxy(&self, generation: u32) -> io::Result<Pid> {
         let job = bridge::Job {
             settings: self.settings,
             master: self.pid,
+            generation,
             identity: self.identity.as_ref(),
             listeners: clone_all(&self.listeners)?,
             admin: self.admin.as_ref().map(Listener::try_clone).transpose()?,
             board: self.board.fd().try_clone_to_owned()?,
             panel: self.panel.fd().try_clone_to_owned()?,
             sockets: (1..=CAPACITY).map(|id| self.run_dir.socket(id)).collect(),
+            reporter: self.reporter.try_clone()?,
         };
         let tie = self.tie.try_clone()?;
         spawn::fork(|| job.live(tie))
