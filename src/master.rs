@@ -7,7 +7,7 @@ use crate::child::Role;
 use crate::control::status::{self, Status};
 use crate::control::{self, Answer, Control, Meaning};
 use crate::error::Error;
-use crate::fleet::{Action, Event, Fleet, Plan};
+use crate::fleet::{Action, Condition, Event, Fleet, Plan};
 use crate::message::Message;
 use crate::notice::Facts;
 use crate::privileges::{self, Identity};
@@ -19,7 +19,7 @@ use crate::template;
 use appliance_config::{Loaded, Settings};
 use appliance_worker::abi;
 use appliance_worker::board::{Board, CAPACITY, State};
-use appliance_worker::panel::Panel;
+use appliance_worker::panel::{self, Panel};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::stat::{Mode, umask};
@@ -30,6 +30,8 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
+
+mod look;
 
 /// Runs the appliance until it is told to stop, and answers the exit code of the process.
 pub fn run(loaded: &Loaded) -> Result<i32, Error> {
@@ -64,6 +66,8 @@ struct Master<'a> {
     reports: Reports,
     reporter: Reporter,
     templates: BTreeMap<Pid, Orders>,
+    /// When memory was last measured.
+    measured: Option<Instant>,
     tie: Tie,
     _lifeline: Lifeline,
 }
@@ -93,16 +97,11 @@ impl<'a> Master<'a> {
         let (reports, reporter) = channel::reports().map_err(Error::system("open the reports"))?;
         let (lifeline, tie) = spawn::lifeline(owner).map_err(Error::system("open the lifeline"))?;
         facts.urls = listeners.iter().map(|listener| listener.url.clone()).collect();
-        let plan = Plan {
-            workers: settings.workers.count,
-            boot: settings.timeouts.boot,
-            graceful: settings.timeouts.graceful,
-        };
         Ok(Master {
             settings,
             began: Instant::now(),
             facts,
-            fleet: Fleet::new(plan),
+            fleet: Fleet::new(Plan::of(settings)),
             pid: Pid::this(),
             identity,
             listeners,
@@ -117,6 +116,7 @@ impl<'a> Master<'a> {
             reports,
             reporter,
             templates: BTreeMap::new(),
+            measured: None,
             tie,
             _lifeline: lifeline,
         })
@@ -132,8 +132,10 @@ impl<'a> Master<'a> {
                     return Ok(code);
                 }
             }
+            self.show_mode();
             self.wait()?;
             events = self.take_events()?;
+            events.extend(self.look(Instant::now()));
             events.push_back(Event::Tick);
         }
     }
@@ -156,13 +158,26 @@ impl<'a> Master<'a> {
         None
     }
 
+    /// Tells the proxies what to do with requests.
+    fn show_mode(&self) {
+        let crash_loop = self.fleet.crash_loop(Instant::now());
+        let (mode, retry_after) = match (crash_loop, self.fleet.condition()) {
+            (Some((_, wait)), _) => (panel::Mode::CrashLoop, wait),
+            (None, Condition::Stopping) => (panel::Mode::Leaving, Duration::ZERO),
+            _ => (panel::Mode::Serving, Duration::ZERO),
+        };
+        // In whole seconds, and not too early.
+        self.panel.set_mode(mode, retry_after + Duration::from_secs(1));
+    }
+
     // ---- what has happened ----
 
     /// Sleeps until a signal, a report, a control client, or the next deadline of the fleet's or of theirs.
     fn wait(&self) -> io::Result<()> {
         let now = Instant::now();
         let clients = self.control.as_ref().and_then(Control::next_deadline);
-        let timeout = match self.fleet.next_deadline(now).into_iter().chain(clients).min() {
+        let fleet = self.fleet.next_deadline(now).into_iter().chain(self.fleet.next_look(now));
+        let timeout = match fleet.chain(clients).min() {
             None => PollTimeout::NONE,
             // Rounded up: waking a moment too early would only mean to sleep again.
             Some(at) => PollTimeout::try_from(at.saturating_duration_since(now) + Duration::from_millis(1))
@@ -330,6 +345,7 @@ impl<'a> Master<'a> {
             workers: self.settings.workers.count,
             cores: self.settings.workers.cores,
             waiting: u32::try_from(self.settings.limits.waiting).unwrap_or(u32::MAX),
+            stall: self.settings.timeouts.stall,
         };
         let master = status::Master::of(self.pid, &self.fleet, self.began, now, &self.facts.urls);
         Status::compose(master, &self.fleet, limits, |id, life| self.board.slot(id, life))

@@ -7,7 +7,7 @@ use appliance_worker::board::{Slot, State};
 use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// How things are.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -33,8 +33,11 @@ pub struct Master {
     pub version: String,
     /// Number of reloads that have succeeded; new workers carry it.
     pub generation: u32,
-    /// `starting`, `serving`, `reloading` or `stopping`.
+    /// `starting`, `serving`, `reloading`, `crash-loop` or `stopping`.
     pub state: String,
+    /// In a crash loop: why the last worker or template has ended, with the traceback if the application could not be
+    /// loaded.
+    pub reason: Option<String>,
     /// Where the proxy listens.
     pub listen: Vec<String>,
 }
@@ -59,7 +62,8 @@ pub struct Worker {
     pub pid: Option<i32>,
     /// Generation that it was started in.
     pub generation: u32,
-    /// `booting`, `ready`, `retiring` (its successor is on the way), `draining` or `dead`.
+    /// `booting`, `ready`, `stalled` (its loop stands still for `timeouts.stall`), `retiring` (its successor is on the way),
+    /// `draining` or `dead`.
     pub state: String,
     /// Requests that it runs, and may run at once.
     pub cores: Cores,
@@ -91,6 +95,8 @@ pub struct Limits {
     pub cores: u32,
     /// `limits.waiting`.
     pub waiting: u32,
+    /// `timeouts.stall`.
+    pub stall: Duration,
 }
 
 impl Status {
@@ -131,6 +137,7 @@ impl Master {
             Condition::Starting => "starting",
             Condition::Serving => "serving",
             Condition::Reloading => "reloading",
+            Condition::CrashLoop => "crash-loop",
             Condition::Stopping => "stopping",
         };
         Master {
@@ -139,6 +146,7 @@ impl Master {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             generation: fleet.generation(),
             state: state.to_owned(),
+            reason: fleet.crash_loop(now).map(|(reason, _)| reason.to_owned()),
             listen: listen.to_vec(),
         }
     }
@@ -161,6 +169,9 @@ impl Worker {
         }
         if child.serves() && slot.state() == State::Draining {
             worker.state = stage(Stage::Leaving).to_owned();
+        } else if child.stage == Stage::Ready && !limits.stall.is_zero() && child.health.stood >= limits.stall
+        {
+            worker.state = "stalled".to_owned();
         }
         worker.cores.busy = slot.busy.load(Relaxed).min(limits.cores);
         worker.waiting = slot.waiting.load(Relaxed).min(limits.waiting);
@@ -194,13 +205,13 @@ fn stage(stage: Stage) -> &'static str {
 mod tests {
     use super::*;
     use crate::fleet::{Event, Plan};
-    use std::time::Duration;
 
-    const LIMITS: Limits = Limits { workers: 2, cores: 10, waiting: 100 };
+    const LIMITS: Limits = Limits { workers: 2, cores: 10, waiting: 100, stall: Duration::from_secs(2) };
 
     /// A fleet of two, of whom worker 1 has been forked and worker 2 has not been seen yet.
     fn fleet(now: Instant) -> Fleet {
-        let plan = Plan { workers: 2, boot: Duration::from_secs(9), graceful: Duration::from_secs(9) };
+        let (boot, graceful) = (Duration::from_secs(9), Duration::from_secs(9));
+        let plan = Plan { workers: 2, boot, graceful, ..Plan::default() };
         let mut fleet = Fleet::new(plan);
         let pid = Pid::from_raw;
         for event in [

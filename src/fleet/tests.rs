@@ -1,5 +1,8 @@
 //! The fleet against a made-up kernel: pids count up, time moves only when a test says so. A test reads as a session.
+use super::stop::{LAST_WORDS, SAME_WISH};
 use super::*;
+
+mod health;
 
 const BOOT: Duration = Duration::from_secs(60);
 const GRACEFUL: Duration = Duration::from_secs(30);
@@ -10,6 +13,7 @@ const DONE: Ended = Ended::Code(0);
 /// A fleet, its clock, and who runs.
 struct Session {
     fleet: Fleet,
+    began: Instant,
     now: Instant,
     last_pid: i32,
     /// Pids by role and generation, as the made-up kernel gave them; dead ones too.
@@ -18,13 +22,23 @@ struct Session {
 
 impl Session {
     fn new(workers: u32) -> Session {
-        let fleet = Fleet::new(Plan { workers, boot: BOOT, graceful: GRACEFUL });
-        Session { fleet, now: Instant::now(), last_pid: 100, pids: BTreeMap::new() }
+        Session::of(Plan { workers, ..Plan::default() })
+    }
+
+    fn of(plan: Plan) -> Session {
+        let fleet = Fleet::new(Plan { boot: BOOT, graceful: GRACEFUL, ..plan });
+        let now = Instant::now();
+        Session { fleet, began: now, now, last_pid: 100, pids: BTreeMap::new() }
     }
 
     /// A fleet that serves, in its second hour.
     fn serving(workers: u32) -> Session {
-        let mut session = Session::new(workers);
+        Session::serving_by(Plan { workers, ..Plan::default() })
+    }
+
+    fn serving_by(plan: Plan) -> Session {
+        let workers = plan.workers;
+        let mut session = Session::of(plan);
         session.tick();
         session.loaded(0);
         for worker in 1..=workers {
