@@ -1,12 +1,15 @@
 //! The proxy's process, and what connects the proxy to the workers without either knowing the other:
 //! `proxy::Upstreams` read from the board. What the board says comes from processes that run application code, so it
 //! is taken as numbers only.
+use crate::channel::Reporter;
+use crate::message::Message;
 use crate::privileges::Identity;
 use crate::spawn::{self, Tie};
 use appliance_config::Settings;
 use appliance_proxy::{Load, Upstreams, WorkerId};
 use appliance_worker::abi;
 use appliance_worker::board::{Board, State};
+use appliance_worker::logging;
 use appliance_worker::panel::Panel;
 use nix::unistd::Pid;
 use std::io;
@@ -23,12 +26,16 @@ pub struct Job<'a> {
     pub settings: &'a Settings,
     /// The master.
     pub master: Pid,
+    /// Its own generation; see [`Panel::proxy`].
+    pub generation: u32,
     /// The user to become.
     pub identity: Option<&'a Identity>,
     /// The public listeners, in the order of `settings.listen`.
     pub listeners: Vec<OwnedFd>,
     /// The admin endpoint's listener.
     pub admin: Option<OwnedFd>,
+    /// Where it says that it accepts connections.
+    pub reporter: Reporter,
     /// The board's memory.
     pub board: OwnedFd,
     /// The panel's memory.
@@ -40,13 +47,17 @@ pub struct Job<'a> {
 impl Job<'_> {
     /// Lives the proxy's life and answers its exit code.
     pub fn live(self, tie: Tie) -> i32 {
+        let generation = self.generation;
         let started = self.leave_master(tie);
-        match started
-            .and_then(|tie| Ok((tie, Bridge::open(self.board, self.panel, self.sockets, self.settings)?)))
-        {
+        match started.and_then(|tie| {
+            Ok((tie, Bridge::open(self.board, self.panel, self.sockets, generation, self.settings)?))
+        }) {
             Ok((_tie, bridge)) => {
+                logging::set_level(&self.settings.log.level);
                 let admin = self.admin.map(TcpListener::from);
-                appliance_proxy::run(self.settings, self.listeners, admin, Arc::new(bridge))
+                let reporter = self.reporter;
+                let ready = || reporter.report(&Message::Ready);
+                appliance_proxy::run(self.settings, self.listeners, admin, Arc::new(bridge), ready)
             }
             Err(error) => {
                 tracing::error!(%error, "the proxy cannot start");
@@ -58,7 +69,7 @@ impl Job<'_> {
     fn leave_master(&self, tie: Tie) -> io::Result<Tie> {
         let mut keep: Vec<BorrowedFd<'_>> =
             self.listeners.iter().chain(&self.admin).map(AsFd::as_fd).collect();
-        keep.extend([self.board.as_fd(), self.panel.as_fd()]);
+        keep.extend([self.board.as_fd(), self.panel.as_fd(), self.reporter.as_fd()]);
         spawn::leave_master(self.master, tie, &keep, self.identity, "appliance: proxy")
     }
 }
@@ -69,6 +80,7 @@ struct Bridge {
     board: Board,
     panel: Panel,
     sockets: Vec<PathBuf>,
+    generation: u32,
     /// `workers.cores`: what a worker has at most, whatever it says.
     cores: u32,
     /// `limits.waiting`, likewise.
@@ -80,11 +92,12 @@ impl Bridge {
         board: OwnedFd,
         panel: OwnedFd,
         sockets: Vec<PathBuf>,
+        generation: u32,
         settings: &Settings,
     ) -> io::Result<Bridge> {
         let (board, panel) = (Board::open(board)?, Panel::open(panel)?);
         let waiting = u32::try_from(settings.limits.waiting).unwrap_or(u32::MAX);
-        Ok(Bridge { board, panel, sockets, cores: settings.workers.cores, waiting })
+        Ok(Bridge { board, panel, sockets, generation, cores: settings.workers.cores, waiting })
     }
 }
 
@@ -108,6 +121,10 @@ impl Upstreams for Bridge {
             waiting: slot.waiting.load(Relaxed).min(self.waiting),
         }
     }
+
+    fn is_replaced(&self) -> bool {
+        self.panel.proxy() > self.generation
+    }
 }
 
 #[cfg(test)]
@@ -121,7 +138,7 @@ mod tests {
         let theirs = Board::open(board.fd().try_clone_to_owned().unwrap()).unwrap();
         let panel = Panel::create().unwrap();
         panel.set_workers(2);
-        let bridge = Bridge { board: theirs, panel, sockets, cores: 100, waiting: 1000 };
+        let bridge = Bridge { board: theirs, panel, sockets, generation: 0, cores: 100, waiting: 1000 };
         let slot = board.slot(2, 0);
         slot.claim(4711, 0, 5000);
         slot.busy.store(u32::MAX, Relaxed);

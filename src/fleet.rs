@@ -11,11 +11,13 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 mod event;
-pub use event::{Action, Event, Plan, Vitals};
-pub use health::Health;
+pub use event::{Action, Event, Next, Plan, Vitals};
 mod health;
+pub use health::Health;
 mod recycle;
 pub use recycle::Worn;
+mod reload;
+use reload::Reload;
 mod settle;
 mod stop;
 mod trouble;
@@ -41,18 +43,6 @@ enum Phase {
     Over,
 }
 
-/// How far a reload has come.
-#[derive(Clone, Copy, Debug, PartialEq)]
-enum Reload {
-    Idle,
-    /// The next generation's template loads the application.
-    Loading,
-    /// The first successor boots; if it cannot, everything stays as it was.
-    Trying,
-    /// One successor has served; the others follow one by one.
-    Rolling,
-}
-
 /// The table.
 #[derive(Debug)]
 pub struct Fleet {
@@ -60,7 +50,13 @@ pub struct Fleet {
     phase: Phase,
     /// Generation that new workers belong to.
     generation: u32,
+    /// Generation of the proxy; it counts by itself, because not every reload replaces the proxy.
+    proxy: u32,
     reload: Reload,
+    /// What the reload under way will put in force.
+    next: Option<Next>,
+    /// Keys that the last configuration changed and that wait for a restart.
+    waiting: Vec<String>,
     /// SIGHUP came while a reload was under way; the files may have changed after it read them.
     reload_again: bool,
     /// When it was first told to stop.
@@ -85,7 +81,10 @@ impl Fleet {
             plan,
             phase: Phase::Starting,
             generation: 0,
+            proxy: 0,
             reload: Reload::Idle,
+            next: None,
+            waiting: Vec::new(),
             reload_again: false,
             stop_told: None,
             leave_at: None,
@@ -105,7 +104,7 @@ impl Fleet {
             Event::Tick => {}
             Event::Started { role, generation, pid } => self.on_started(role, generation, 0, pid, now),
             Event::NotStarted { role, generation, text } => self.on_not_started(role, generation, text, now),
-            Event::Loaded { pid, line } => self.on_loaded(pid, line),
+            Event::Loaded { pid, line } => self.on_loaded(pid, line, now),
             Event::LoadFailed { pid, code, text } => self.on_load_failed(pid, code, text, now),
             Event::Forked { worker, generation, life, pid } => {
                 self.on_started(Role::Worker(worker), generation, life, pid, now)
@@ -120,6 +119,8 @@ impl Fleet {
             Event::Stop => self.on_stop(now),
             Event::StopNow => self.on_stop_now(now),
             Event::Reload => self.reload_again = self.is_up() && self.leave_at.is_none(),
+            Event::Configured(next) => self.on_configured(next, now),
+            Event::Misconfigured { text } => self.on_misconfigured(text, now),
         }
         self.settle(now);
         std::mem::take(&mut self.actions)
@@ -139,11 +140,8 @@ impl Fleet {
     fn on_started(&mut self, role: Role, generation: u32, life: u32, pid: Pid, now: Instant) {
         let wanted = self.is_wanted(role, generation);
         self.orders.retain(|order| (order.role, order.generation) != (role, generation));
-        let (stage, deadline) = match role {
-            _ if !wanted => (Stage::Leaving, None),
-            Role::Proxy => (Stage::Ready, None),
-            Role::Template | Role::Worker(_) => (Stage::Booting, Some(now + self.plan.boot)),
-        };
+        let (stage, deadline) =
+            if wanted { (Stage::Booting, Some(now + self.boot())) } else { (Stage::Leaving, None) };
         if !wanted {
             self.act(Action::Kill(pid));
         }
@@ -178,10 +176,8 @@ impl Fleet {
         self.orders.retain(|order| (order.role, order.generation) != (role, generation));
         match self.phase {
             Phase::Starting => self.fail(abi::EXIT_FAILED, format!("cannot fork the {role}: {text}")),
-            _ if role == Role::Template && generation != self.generation => {
-                self.reload = Reload::Idle;
-                self.say(Notice::ReloadFailed { text });
-            }
+            _ if role == Role::Template && generation > self.generation => self.fail_reload(text, now),
+            _ if role == Role::Proxy && generation > self.proxy => self.fail_reload(text, now),
             _ => {
                 let again_in = self.backoff(role).fail(now);
                 self.note_crash(role, &format!("{role} could not be forked: {text}"));
@@ -190,15 +186,11 @@ impl Fleet {
         }
     }
 
-    fn on_loaded(&mut self, pid: Pid, line: String) {
+    fn on_loaded(&mut self, pid: Pid, line: String, now: Instant) {
         let Some(child) = self.by_pid(pid).filter(|child| child.stage == Stage::Booting) else { return };
         (child.stage, child.deadline) = (Stage::Ready, None);
-        let generation = child.generation;
-        if generation > self.generation {
-            self.generation = generation;
-            self.reload = Reload::Trying;
-            // What made the old application's workers die young may be mended.
-            self.backoffs.clear();
+        if child.generation > self.generation {
+            self.on_next_loaded(now);
         }
         self.backoff(Role::Template).reset();
         let first = self.phase == Phase::Starting;
@@ -212,10 +204,7 @@ impl Fleet {
         let generation = child.generation;
         match self.phase {
             Phase::Starting => self.fail(code, text),
-            _ if generation != self.generation => {
-                self.reload = Reload::Idle;
-                self.say(Notice::ReloadFailed { text });
-            }
+            _ if generation > self.generation => self.fail_reload(text, now),
             _ => {
                 let again_in = self.backoff(Role::Template).fail(now);
                 self.note_crash(Role::Template, &text);
@@ -225,18 +214,27 @@ impl Fleet {
     }
 
     fn on_ready(&mut self, pid: Pid, now: Instant) {
-        let Some(child) = self.by_pid(pid).filter(|child| child.stage == Stage::Booting) else { return };
+        // A template says `Loaded` instead.
+        let is_meant = |child: &&mut Child| child.stage == Stage::Booting && child.role != Role::Template;
+        let Some(child) = self.by_pid(pid).filter(is_meant) else { return };
         (child.stage, child.deadline) = (Stage::Ready, None);
-        let role = child.role;
-        if self.reload == Reload::Trying {
-            self.reload = Reload::Rolling;
+        let child = child.clone();
+        match child.role {
+            Role::Proxy => self.on_proxy_ready(child.generation),
+            _ => self.on_worker_ready(&child, now),
         }
-        let predecessors = self.pids_where(|child| child.role == role && child.pid != pid);
-        self.send_off(&predecessors, now + self.plan.graceful);
-        if self.phase == Phase::Starting {
+        if self.phase == Phase::Starting && self.can_serve() {
             self.phase = Phase::Serving;
             self.say(Notice::Serving);
         }
+    }
+
+    /// A proxy accepts connections, and a worker requests.
+    fn can_serve(&self) -> bool {
+        let is_ready = |is_meant: fn(Role) -> bool| {
+            self.children.iter().any(|child| child.stage == Stage::Ready && is_meant(child.role))
+        };
+        is_ready(|role| role == Role::Proxy) && is_ready(|role| matches!(role, Role::Worker(_)))
     }
 
     fn on_exited(&mut self, pid: Pid, worker: Option<u32>, ended: Ended, now: Instant) {
@@ -266,16 +264,11 @@ impl Fleet {
     /// A child has ended that nobody had told to.
     fn on_lost(&mut self, child: &Child, ended: Ended, now: Instant) {
         let role = child.role;
-        if role == Role::Template && child.generation > self.generation {
-            self.reload = Reload::Idle;
-            let text = format!("the template died while it loaded the application ({ended})");
-            return self.say(Notice::ReloadFailed { text });
+        if self.is_on_trial(child) {
+            return self.on_trial_lost(role, ended, now);
         }
         if child.generation < self.generation && role != Role::Proxy {
             return self.say(Notice::Lost { role, pid: child.pid, ended, again_in: Duration::ZERO });
-        }
-        if self.reload == Reload::Trying && matches!(role, Role::Worker(_)) {
-            return self.roll_back(role, ended, now);
         }
         let good = child.serves() && now - child.since >= Backoff::GOOD_LIFE;
         let backoff = self.backoff(role);
@@ -295,17 +288,6 @@ impl Fleet {
             }
             _ => self.say(Notice::Lost { role, pid: child.pid, ended, again_in }),
         }
-    }
-
-    /// The first successor ended before it served: the others would too. The old generation is still whole.
-    fn roll_back(&mut self, role: Role, ended: Ended, now: Instant) {
-        let new = self.generation;
-        self.reload = Reload::Idle;
-        self.generation -= 1;
-        let text = format!("the new {role} ended before it was ready ({ended}); its reason is in the log");
-        self.say(Notice::ReloadFailed { text });
-        let new = self.pids_where(|child| child.generation == new && child.role != Role::Proxy);
-        self.send_off(&new, now + self.plan.graceful);
     }
 
     // ---- the table ----

@@ -42,8 +42,8 @@ pub enum Notice {
     Reloading,
     /// A reload was given up; what served before goes on serving.
     ReloadFailed { text: String },
-    /// Every worker is of this generation.
-    Reloaded { generation: u32 },
+    /// Every worker is of this generation; these keys wait for a restart.
+    Reloaded { generation: u32, waiting: Vec<String> },
     /// The appliance serves on for so long and says that it is not ready any more.
     Leaving { delay: Duration },
     /// The appliance finishes what it has.
@@ -64,10 +64,18 @@ impl Notice {
         }
     }
 
+    /// What a reload could not bring into force.
+    pub fn wait_for_restart(keys: &[String]) -> String {
+        format!("changed, but not in force before the appliance is started again: {}", keys.join(", "))
+    }
+
     /// Why the appliance cannot start: a child took longer than `timeouts.boot`.
     pub fn too_slow(role: Role, boot: Duration) -> String {
-        let what =
-            if role == Role::Template { "the application was not loaded" } else { "no worker was ready" };
+        let what = match role {
+            Role::Template => "the application was not loaded",
+            Role::Proxy => "the proxy was not ready",
+            Role::Worker(_) => "no worker was ready",
+        };
         format!("{what} within {boot:?}; if it needs longer, raise timeouts.boot")
     }
 }
@@ -170,12 +178,17 @@ impl Facts {
             Notice::ReloadFailed { text } => {
                 tracing::error!("reload failed, everything stays as it was: {text}");
             }
-            Notice::Reloaded { generation } => tracing::info!(generation, "reloaded"),
             Notice::Leaving { delay } if self.human => {
                 line(format_args!("leaving: serving on for {delay:?} (Ctrl-C again to stop now)"));
             }
             Notice::Leaving { delay } => {
                 tracing::info!(?delay, "leaving; it serves on, and is not ready any more")
+            }
+            Notice::Reloaded { generation, waiting } => {
+                tracing::info!(generation, "reloaded");
+                if !waiting.is_empty() {
+                    tracing::warn!("{}", Notice::wait_for_restart(waiting));
+                }
             }
             Notice::Stopping if self.human => {
                 line(format_args!("stopping: finishing {busy} requests (Ctrl-C again to stop now)"))

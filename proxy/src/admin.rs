@@ -17,14 +17,20 @@ const HEAD_BYTES: usize = 4096;
 /// Time for one request, and pause after a failed accept.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Serves as long as the control thread lives.
+/// Serves as long as the control thread lives, or until another proxy serves there.
 pub(crate) async fn run(listener: StdListener, shared: Arc<Shared>, drain: DrainWatch) {
     let listener = match listener.set_nonblocking(true).and_then(|()| TcpListener::from_std(listener)) {
         Ok(listener) => listener,
         Err(error) => return tracing::error!(%error, "cannot serve the admin endpoint"),
     };
+    let mut replaced = std::pin::pin!(replaced(&shared, drain.clone()));
     loop {
-        match listener.accept().await {
+        let accepted = tokio::select! {
+            biased;
+            () = &mut replaced => return,
+            accepted = listener.accept() => accepted,
+        };
+        match accepted {
             Ok((stream, _)) => {
                 let (shared, drain) = (shared.clone(), drain.clone());
                 // A probe that fails or takes too long is simply cut.
@@ -32,6 +38,15 @@ pub(crate) async fn run(listener: StdListener, shared: Arc<Shared>, drain: Drain
             }
             Err(_) => tokio::time::sleep(PATIENCE).await,
         }
+    }
+}
+
+/// Waits for the drain that ends with a successor in this proxy's place. At the end of the whole appliance there is none,
+/// and probes are told until the last moment.
+async fn replaced(shared: &Shared, mut drain: DrainWatch) {
+    drain.begun().await;
+    if !shared.workers.is_replaced() {
+        std::future::pending().await
     }
 }
 

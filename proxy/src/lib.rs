@@ -73,18 +73,24 @@ pub trait Upstreams: Send + Sync + 'static {
     fn socket(&self, worker: WorkerId) -> &Path;
     /// What the worker last published.
     fn load(&self, worker: WorkerId) -> Load;
+    /// Whether another proxy has taken the place of this one, which only finishes what it has.
+    fn is_replaced(&self) -> bool {
+        false
+    }
 }
 
 /// Lives the proxy's life in a process of its own: serves `listeners` (already listening, non-blocking, in the order of
-/// `settings.listen`) until SIGTERM, then drains within `timeouts.graceful`; returns the exit code of the process.
+/// `settings.listen`) until SIGTERM, then drains within `timeouts.graceful`; returns the exit code of the process. Calls
+/// `ready` once, when every listener is accepted from.
 /// Starts threads and runtimes, so it must be called after the fork.
 pub fn run(
     settings: &appliance_config::Settings,
     listeners: Vec<std::os::fd::OwnedFd>,
     admin: Option<std::net::TcpListener>,
     upstreams: std::sync::Arc<dyn Upstreams>,
+    ready: impl FnOnce(),
 ) -> i32 {
-    match runtime::serve(settings, &listeners, admin, &upstreams, drain::terminated) {
+    match runtime::serve(settings, listeners, admin, &upstreams, ready, drain::terminated) {
         Ok(_cut) => 0,
         Err(error) => {
             tracing::error!("the proxy cannot start: {error}");

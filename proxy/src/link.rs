@@ -120,6 +120,11 @@ impl Links {
                     // An error means that the connection is gone altogether.
                     let _ = retired.await;
                     link.state.send_modify(|state| state.line = None);
+                    // It ended because the worker has a successor, however young it was: requests wait for the next one.
+                    if self.upstreams.load(link.worker).instance != instance {
+                        pause = FIRST_PAUSE;
+                        continue;
+                    }
                 }
                 Err(error) => {
                     tracing::debug!(worker = link.worker, %error, "no link to the worker yet");

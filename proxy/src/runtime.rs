@@ -31,9 +31,10 @@ use tokio::time::timeout;
 /// Serves until the future that `stop` makes is ready, then drains. The number of requests that had to be cut.
 pub(crate) fn serve<S: Future<Output = ()>>(
     settings: &Settings,
-    listeners: &[OwnedFd],
+    listeners: Vec<OwnedFd>,
     admin: Option<TcpListener>,
     upstreams: &Arc<dyn Upstreams>,
+    ready: impl FnOnce(),
     stop: impl FnOnce() -> io::Result<S>,
 ) -> Result<u64, StartError> {
     let shared = Arc::new(Shared {
@@ -45,8 +46,10 @@ pub(crate) fn serve<S: Future<Output = ()>>(
     let (drain, watch) = Drain::new();
     let (alive, gone) = mpsc::channel(1);
     let prepared: Vec<Prepared> = (0..settings.proxy.threads)
-        .map(|_| prepare(&shared, listeners, upstreams, &watch))
+        .map(|_| prepare(&shared, &listeners, upstreams, &watch))
         .collect::<Result<_, _>>()?;
+    // Each thread has its own, and closes it when the drain begins: one that nobody else has refuses at once then.
+    drop(listeners);
     let control = runtime()?;
     let stop = {
         let _inside = control.enter();
@@ -59,6 +62,7 @@ pub(crate) fn serve<S: Future<Output = ()>>(
         if let Some(admin) = admin {
             tokio::spawn(admin::run(admin, shared.clone(), watch.clone()));
         }
+        ready();
         stop.await;
         end(&shared, &drain, gone).await
     });

@@ -44,6 +44,10 @@ impl Workers {
         self.upstreams.count()
     }
 
+    pub(crate) fn is_replaced(&self) -> bool {
+        self.upstreams.is_replaced()
+    }
+
     /// Every worker, in the order of their numbers.
     pub(crate) fn seen(&self) -> impl Iterator<Item = Seen> {
         self.in_flight.iter().zip(1..).map(|(in_flight, worker)| Seen {

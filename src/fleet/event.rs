@@ -69,6 +69,19 @@ impl Vitals {
     }
 }
 
+/// What a configuration that was read again asks for, once it is in force.
+#[derive(Clone, Debug)]
+pub struct Next {
+    /// What it says of processes.
+    pub plan: Plan,
+    /// Whether it names another number of workers; otherwise the number stays, also one that was set by hand.
+    pub resizes: bool,
+    /// Whether the proxy that runs cannot take it up.
+    pub replaces_proxy: bool,
+    /// Keys that wait for a restart.
+    pub waiting: Vec<String>,
+}
+
 /// Something that has happened.
 #[derive(Clone, Debug)]
 pub enum Event {
@@ -86,7 +99,7 @@ pub enum Event {
     Forked { worker: u32, generation: u32, life: u32, pid: Pid },
     /// A template could not fork a worker.
     ForkFailed { worker: u32, text: String },
-    /// A worker is about to accept.
+    /// A worker is about to accept, or a proxy accepts.
     Ready { pid: Pid },
     /// A process has ended; a worker's template also says which worker it was.
     Exited { pid: Pid, worker: Option<u32>, ended: Ended },
@@ -98,8 +111,12 @@ pub enum Event {
     Stop,
     /// `appliance stop --now`: nothing is finished.
     StopNow,
-    /// SIGHUP, `appliance reload`.
+    /// SIGHUP, `appliance reload`, `uwsgi.reload()`, a touched path.
     Reload,
+    /// The master has read the configuration that [`Action::Configure`] asked for.
+    Configured(Next),
+    /// It is refused, and why.
+    Misconfigured { text: String },
 }
 
 /// Something to do.
@@ -107,6 +124,12 @@ pub enum Event {
 pub enum Action {
     /// Fork the proxy or a template, and answer with `Started` or `NotStarted`.
     Start { role: Role, generation: u32 },
+    /// Read the configuration for this generation, and answer with `Configured` or `Misconfigured`.
+    Configure { generation: u32 },
+    /// The configuration that was read is in force from now on.
+    Adopt,
+    /// Nothing comes of it.
+    Abandon,
     /// Order a template to fork a worker.
     Fork { template: Pid, worker: u32, life: u32 },
     /// Order a template to exit.

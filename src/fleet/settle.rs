@@ -1,6 +1,6 @@
 //! From the table of children to what must be done: whoever is missing is asked for, whoever is late is killed,
 //! whoever's turn it is to go is told. Runs after every event, so it never matters which event made a difference.
-use super::{Action, Fleet, Phase, Reload};
+use super::{Action, Fleet, Phase};
 use crate::child::{Child, Order, Role, Stage};
 use crate::notice::Notice;
 use appliance_worker::{abi, board};
@@ -32,8 +32,8 @@ impl Fleet {
         }
         let template = self.find(Role::Template, self.generation).filter(|child| child.stage == Stage::Ready);
         let Some(template) = template.map(|child| child.pid) else { return };
-        if self.is_missing(Role::Proxy, 0, now) {
-            self.order(Role::Proxy, 0, now);
+        if self.is_missing(Role::Proxy, self.proxy, now) {
+            self.order(Role::Proxy, self.proxy, now);
         }
         for worker in 1..=self.plan.workers {
             let role = Role::Worker(worker);
@@ -53,13 +53,13 @@ impl Fleet {
             return;
         };
         self.lives.insert(worker, life);
-        let (role, generation, deadline) = (Role::Worker(worker), self.generation, now + self.plan.boot);
+        let (role, generation, deadline) = (Role::Worker(worker), self.generation, now + self.boot());
         self.orders.push(Order { role, generation, life, deadline });
         self.act(Action::Fork { template, worker, life });
     }
 
-    fn order(&mut self, role: Role, generation: u32, now: Instant) {
-        self.orders.push(Order { role, generation, life: 0, deadline: now + self.plan.boot });
+    pub(super) fn order(&mut self, role: Role, generation: u32, now: Instant) {
+        self.orders.push(Order { role, generation, life: 0, deadline: now + self.boot() });
         self.act(Action::Start { role, generation });
     }
 
@@ -73,32 +73,6 @@ impl Fleet {
         let worker = |role: Role| matches!(role, Role::Worker(_));
         self.orders.iter().any(|order| worker(order.role))
             || self.children.iter().any(|child| worker(child.role) && child.stage == Stage::Booting)
-    }
-
-    fn begin_or_end_reload(&mut self, now: Instant) {
-        if self.reload == Reload::Rolling && self.is_rolled_over() {
-            self.reload = Reload::Idle;
-            let old =
-                self.pids_where(|child| child.role == Role::Template && child.generation < self.generation);
-            self.send_off(&old, now + self.plan.graceful);
-            self.say(Notice::Reloaded { generation: self.generation });
-        }
-        let idle = self.reload == Reload::Idle && self.phase == Phase::Serving && self.leave_at.is_none();
-        if idle && std::mem::take(&mut self.reload_again) {
-            self.reload = Reload::Loading;
-            self.say(Notice::Reloading);
-            self.order(Role::Template, self.generation + 1, now);
-        }
-    }
-
-    /// Every worker is of this generation, and the last one has left: the board has two places for each worker.
-    fn is_rolled_over(&self) -> bool {
-        (1..=self.plan.workers).all(|id| {
-            self.find(Role::Worker(id), self.generation).is_some_and(|child| child.stage == Stage::Ready)
-        }) && !self
-            .children
-            .iter()
-            .any(|child| matches!(child.role, Role::Worker(_)) && child.stage == Stage::Leaving)
     }
 
     /// Kills what is longer in its stage than it may be.

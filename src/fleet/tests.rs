@@ -2,6 +2,7 @@
 use super::stop::{LAST_WORDS, SAME_WISH};
 use super::*;
 
+mod configuration;
 mod health;
 
 const BOOT: Duration = Duration::from_secs(60);
@@ -18,6 +19,10 @@ struct Session {
     last_pid: i32,
     /// Pids by role and generation, as the made-up kernel gave them; dead ones too.
     pids: BTreeMap<(Role, u32), Pid>,
+    /// What the next configuration to be read says.
+    configuration: Event,
+    /// Whether a proxy is ready as soon as it is started.
+    quick_proxy: bool,
 }
 
 impl Session {
@@ -26,9 +31,18 @@ impl Session {
     }
 
     fn of(plan: Plan) -> Session {
-        let fleet = Fleet::new(Plan { boot: BOOT, graceful: GRACEFUL, ..plan });
+        let plan = Plan { boot: BOOT, graceful: GRACEFUL, ..plan };
+        let next = Next { plan: plan.clone(), resizes: false, replaces_proxy: false, waiting: Vec::new() };
         let now = Instant::now();
-        Session { fleet, began: now, now, last_pid: 100, pids: BTreeMap::new() }
+        Session {
+            fleet: Fleet::new(plan),
+            began: now,
+            now,
+            last_pid: 100,
+            pids: BTreeMap::new(),
+            configuration: Event::Configured(next),
+            quick_proxy: true,
+        }
     }
 
     /// A fleet that serves, in its second hour.
@@ -49,18 +63,29 @@ impl Session {
         session
     }
 
-    /// Tells an event, and answers every `Start` as the master does.
+    /// Tells an event, and answers every `Start` and `Configure` as the master does.
     fn on(&mut self, event: Event) -> Vec<Action> {
         let mut actions = self.fleet.on(event, self.now);
         let mut at = 0;
         while at < actions.len() {
-            if let Action::Start { role, generation } = actions[at] {
-                let pid = self.new_pid(role, generation);
-                actions.extend(self.fleet.on(Event::Started { role, generation, pid }, self.now));
+            for event in self.answers(&actions[at].clone()) {
+                actions.extend(self.fleet.on(event, self.now));
             }
             at += 1;
         }
         actions
+    }
+
+    fn answers(&mut self, action: &Action) -> Vec<Event> {
+        match *action {
+            Action::Configure { .. } => vec![self.configuration.clone()],
+            Action::Start { role, generation } => {
+                let pid = self.new_pid(role, generation);
+                let ready = (role == Role::Proxy && self.quick_proxy).then_some(Event::Ready { pid });
+                std::iter::once(Event::Started { role, generation, pid }).chain(ready).collect()
+            }
+            _ => Vec::new(),
+        }
     }
 
     fn new_pid(&mut self, role: Role, generation: u32) -> Pid {
@@ -114,14 +139,17 @@ impl Session {
     }
 }
 
-/// The actions that do something. Which life of a worker they are about is left out.
+/// The actions that do something to a process. Which life of a worker they are about is left out.
 fn deeds(actions: Vec<Action>) -> Vec<Action> {
     let without_life = |action| match action {
         Action::Fork { template, worker, .. } => Action::Fork { template, worker, life: 0 },
         Action::MarkDead { worker, .. } => Action::MarkDead { worker, life: 0 },
         other => other,
     };
-    actions.into_iter().filter(|action| !matches!(action, Action::Say(_))).map(without_life).collect()
+    let is_deed = |action: &Action| {
+        !matches!(action, Action::Say(_) | Action::Configure { .. } | Action::Adopt | Action::Abandon)
+    };
+    actions.into_iter().filter(is_deed).map(without_life).collect()
 }
 
 fn notices(actions: &[Action]) -> Vec<&Notice> {
@@ -498,7 +526,7 @@ fn a_reload_replaces_one_worker_after_the_other_successor_first() {
     assert_eq!(deeds(session.ready(2, 1)), [Action::Finish(session.worker(2, 0))]);
     session.exited(Role::Worker(1), 0, DONE);
     let actions = session.exited(Role::Worker(2), 0, DONE);
-    assert_eq!(notices(&actions), [&Notice::Reloaded { generation: 1 }]);
+    assert_eq!(notices(&actions), [&Notice::Reloaded { generation: 1, waiting: Vec::new() }]);
     let old = session.pid(Role::Template, 0);
     assert_eq!(deeds(actions), [Action::MarkDead { worker: 2, life: 0 }, Action::Quit { template: old }]);
     assert_eq!(deeds(session.exited(Role::Template, 0, DONE)), []);

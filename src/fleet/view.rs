@@ -36,6 +36,11 @@ impl Fleet {
         self.generation
     }
 
+    /// Generation of the proxy that is in force.
+    pub fn proxy(&self) -> u32 {
+        self.proxy
+    }
+
     /// Every process, in the order in which they came.
     pub fn children(&self) -> &[Child] {
         &self.children

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 /// Memory is measured this often: the kernel walks over all pages of a process to sum up what is its own.
 const MEASURE_EVERY: Duration = Duration::from_secs(5);
 
-impl Master<'_> {
+impl Master {
     /// What is due to be looked at now.
     pub(super) fn look(&mut self, now: Instant) -> Option<Event> {
         if self.fleet.next_look(now).is_none_or(|at| at > now) {

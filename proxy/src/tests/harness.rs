@@ -144,7 +144,8 @@ impl Proxy {
                     let _ = stopped.await;
                 })
             };
-            runtime::serve(&settings, &[public.into(), unix.into()], Some(admin), &upstreams, stop).unwrap()
+            runtime::serve(&settings, vec![public.into(), unix.into()], Some(admin), &upstreams, || {}, stop)
+                .unwrap()
         };
         let served = Some(std::thread::spawn(serve));
         Self { address, admin: admin_address, board, dir, stop: Some(stop), served }
