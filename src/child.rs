@@ -1,5 +1,6 @@
 //! One child as the master sees it: what it is for, its process, how far it has come, until when it may stay so. The
 //! child's own side is `template.rs`, `worker.rs` and the proxy crate. Only `fleet.rs` changes these values.
+use crate::fleet::Health;
 use nix::unistd::Pid;
 use std::fmt;
 use std::time::{Duration, Instant};
@@ -55,6 +56,10 @@ pub struct Child {
     pub stage: Stage,
     /// When it is killed if it is still in this stage; `None`: never, or it has been already.
     pub deadline: Option<Instant>,
+    /// How it was at the last looks at it.
+    pub health: Health,
+    /// Its socket has lost its name.
+    pub is_cut_off: bool,
 }
 
 impl Child {

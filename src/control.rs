@@ -12,7 +12,7 @@ use nix::unistd::Uid;
 use std::io::{self, ErrorKind};
 use std::os::fd::AsFd;
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 pub mod client;
@@ -56,8 +56,9 @@ pub struct Control {
     last_id: u64,
     rest_until: Option<Instant>,
     // Removes the socket file, and only then the folder it lies in.
-    _file: Listener,
-    _seat: Option<Seat>,
+    file: Listener,
+    path: PathBuf,
+    seat: Option<Seat>,
 }
 
 impl Control {
@@ -87,7 +88,25 @@ impl Control {
     fn at(socket: &Path, seat: Option<Seat>) -> Result<Control, Error> {
         let file = sockets::open_control(socket)?;
         let listener = file.try_clone().map_err(Error::system("open the control socket"))?.into();
-        Ok(Control { listener, clients: Vec::new(), last_id: 0, rest_until: None, _file: file, _seat: seat })
+        Ok(Control {
+            listener,
+            clients: Vec::new(),
+            last_id: 0,
+            rest_until: None,
+            file,
+            path: socket.to_owned(),
+            seat,
+        })
+    }
+
+    /// Opens the socket again if its file has been removed from the run directory; a client that is connected stays.
+    pub fn restore(&mut self) -> Result<(), Error> {
+        if self.seat.is_none() && !self.file.has_name() {
+            let file = sockets::open_control(&self.path)?;
+            self.listener = file.try_clone().map_err(Error::system("open the control socket"))?.into();
+            self.file = file;
+        }
+        Ok(())
     }
 
     /// What to wait for.
@@ -206,7 +225,6 @@ mod tests {
     use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl};
     use std::io::{Read, Write};
     use std::os::unix::fs::PermissionsExt;
-    use std::path::PathBuf;
 
     /// A control socket in a folder of its own, which goes with the value.
     struct Site {

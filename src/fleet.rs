@@ -11,10 +11,17 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 mod event;
-pub use event::{Action, Event, Next, Plan};
+pub use event::{Action, Event, Next, Plan, Vitals};
+mod health;
+pub use health::Health;
+mod recycle;
+pub use recycle::Worn;
 mod reload;
 use reload::Reload;
 mod settle;
+mod stop;
+mod trouble;
+use trouble::Trouble;
 mod view;
 pub use view::Condition;
 #[cfg(test)]
@@ -22,12 +29,6 @@ mod tests;
 
 /// A worker that crashes this often before anybody was ever ready will not get better by itself.
 const START_ATTEMPTS: u32 = 5;
-/// The proxy gives its last requests all of `timeouts.graceful`; the master gives it this much longer to say what it
-/// cut.
-const LAST_WORDS: Duration = Duration::from_millis(500);
-
-/// Two signals this close together are one wish: `timeout` and other wrappers signal a process and its group.
-const SAME_WISH: Duration = Duration::from_millis(100);
 
 /// What the whole appliance is at.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -37,17 +38,9 @@ enum Phase {
     /// Whatever fails is replaced.
     Serving,
     /// First the proxy, so that no new request comes; then the workers; then the templates.
-    Stopping { last: Rank, code: i32, kill_at: Option<Instant> },
+    Stopping { last: stop::Rank, code: i32, kill_at: Option<Instant> },
     /// `Exit` has been said.
     Over,
-}
-
-/// Whose turn it is to go.
-#[derive(Clone, Copy, Debug, PartialEq)]
-enum Rank {
-    Proxy,
-    Workers,
-    Templates,
 }
 
 /// The table.
@@ -68,6 +61,11 @@ pub struct Fleet {
     reload_again: bool,
     /// When it was first told to stop.
     stop_told: Option<Instant>,
+    /// It serves on until then (`timeouts.drain_delay`), and then stops.
+    leave_at: Option<Instant>,
+    /// When the master last looked at what the processes publish.
+    looked: Option<Instant>,
+    trouble: Trouble,
     children: Vec<Child>,
     orders: Vec<Order>,
     /// The last life that each worker was given.
@@ -89,6 +87,9 @@ impl Fleet {
             waiting: Vec::new(),
             reload_again: false,
             stop_told: None,
+            leave_at: None,
+            looked: None,
+            trouble: Trouble::default(),
             children: Vec::new(),
             orders: Vec::new(),
             lives: BTreeMap::new(),
@@ -113,9 +114,11 @@ impl Fleet {
             }
             Event::Ready { pid } => self.on_ready(pid, now),
             Event::Exited { pid, worker, ended } => self.on_exited(pid, worker, ended, now),
+            Event::Looked(all) => self.on_look(&all, now),
+            Event::SocketRenewed { worker } => self.on_socket_renewed(worker),
             Event::Stop => self.on_stop(now),
             Event::StopNow => self.on_stop_now(now),
-            Event::Reload => self.reload_again = !matches!(self.phase, Phase::Stopping { .. }),
+            Event::Reload => self.reload_again = self.is_up() && self.leave_at.is_none(),
             Event::Configured(next) => self.on_configured(next, now),
             Event::Misconfigured { text } => self.on_misconfigured(text, now),
         }
@@ -131,7 +134,7 @@ impl Fleet {
         let children = self.children.iter().filter_map(|child| child.deadline);
         let orders = self.orders.iter().map(|order| order.deadline);
         let backoffs = self.backoffs.values().filter_map(|backoff| backoff.ends(now));
-        children.chain(orders).chain(backoffs).min()
+        children.chain(orders).chain(backoffs).chain(self.leave_at).min()
     }
 
     fn on_started(&mut self, role: Role, generation: u32, life: u32, pid: Pid, now: Instant) {
@@ -142,7 +145,22 @@ impl Fleet {
         if !wanted {
             self.act(Action::Kill(pid));
         }
-        self.children.push(Child { role, generation, life, pid, since: now, stage, deadline });
+        self.children.push(Child {
+            role,
+            generation,
+            life,
+            pid,
+            since: now,
+            stage,
+            deadline,
+            health: Health::default(),
+            is_cut_off: false,
+        });
+    }
+
+    /// Whatever is missing is asked for.
+    fn is_up(&self) -> bool {
+        matches!(self.phase, Phase::Starting | Phase::Serving)
     }
 
     /// A child that comes late (its template died, or the appliance stops) must not take a place that is filled.
@@ -151,9 +169,7 @@ impl Fleet {
             Role::Worker(id) => (1..=self.plan.workers).contains(&id) && generation == self.generation,
             Role::Proxy | Role::Template => true,
         };
-        known
-            && matches!(self.phase, Phase::Starting | Phase::Serving)
-            && self.find(role, generation).is_none()
+        known && self.is_up() && self.find(role, generation).is_none()
     }
 
     fn on_not_started(&mut self, role: Role, generation: u32, text: String, now: Instant) {
@@ -164,6 +180,7 @@ impl Fleet {
             _ if role == Role::Proxy && generation > self.proxy => self.fail_reload(text, now),
             _ => {
                 let again_in = self.backoff(role).fail(now);
+                self.note_crash(role, &format!("{role} could not be forked: {text}"));
                 self.say(Notice::NotForked { role, text, again_in });
             }
         }
@@ -190,6 +207,7 @@ impl Fleet {
             _ if generation > self.generation => self.fail_reload(text, now),
             _ => {
                 let again_in = self.backoff(Role::Template).fail(now);
+                self.note_crash(Role::Template, &text);
                 self.say(Notice::LoadFailed { text, again_in });
             }
         }
@@ -238,7 +256,7 @@ impl Fleet {
         if child.role == Role::Template {
             self.orders.retain(|order| order.generation != child.generation);
         }
-        if child.stage != Stage::Leaving && matches!(self.phase, Phase::Starting | Phase::Serving) {
+        if child.stage != Stage::Leaving && self.is_up() {
             self.on_lost(&child, ended, now);
         }
     }
@@ -261,49 +279,15 @@ impl Fleet {
             backoff.fail(now)
         };
         let failures = backoff.failures();
+        if !good {
+            self.note_crash(role, &Notice::not_started(role, ended));
+        }
         match self.phase {
             Phase::Starting if is_final(role, ended, failures) => {
                 self.fail(abi::EXIT_FAILED, Notice::not_started(role, ended));
             }
             _ => self.say(Notice::Lost { role, pid: child.pid, ended, again_in }),
         }
-    }
-
-    fn on_stop(&mut self, now: Instant) {
-        match self.stop_told {
-            Some(told) if now < told + SAME_WISH => return,
-            Some(_) => {}
-            None => self.stop_told = Some(now),
-        }
-        match self.phase {
-            Phase::Starting | Phase::Serving => {
-                let kill_at = Some(now + self.plan.graceful + LAST_WORDS);
-                self.phase = Phase::Stopping { last: Rank::Proxy, code: abi::EXIT_DONE, kill_at };
-                self.say(Notice::Stopping);
-                let proxy = self.pids_where(|child| child.role == Role::Proxy);
-                self.send_off(&proxy, now);
-            }
-            Phase::Stopping { .. } => self.on_stop_now(now),
-            Phase::Over => {}
-        }
-    }
-
-    fn on_stop_now(&mut self, now: Instant) {
-        if matches!(self.phase, Phase::Starting | Phase::Serving) {
-            self.on_stop(now);
-        }
-        if let Phase::Stopping { last, code, .. } = self.phase {
-            self.phase = Phase::Stopping { last, code, kill_at: None };
-            self.say(Notice::StopNow);
-            self.kill_all();
-        }
-    }
-
-    /// The start has failed: say why, leave nothing running.
-    fn fail(&mut self, code: i32, text: String) {
-        self.say(Notice::Failed { text });
-        self.phase = Phase::Stopping { last: Rank::Templates, code, kill_at: None };
-        self.kill_all();
     }
 
     // ---- the table ----
@@ -322,12 +306,6 @@ impl Fleet {
             };
             (child.stage, child.deadline) = (Stage::Leaving, Some(deadline));
             self.act(action);
-        }
-    }
-
-    fn kill_all(&mut self) {
-        for child in &self.children {
-            self.actions.push(Action::Kill(child.pid));
         }
     }
 

@@ -3,7 +3,7 @@
 //! nothing itself.
 use crate::bridge;
 use crate::channel::{self, Orders, Reporter, Reports};
-use crate::child::Role;
+use crate::child::{Backoff, Role};
 use crate::control::status::{self, Status};
 use crate::control::{self, Answer, Control, Meaning};
 use crate::doors::Doors;
@@ -37,6 +37,8 @@ use std::rc::Rc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
+mod look;
+mod places;
 mod questions;
 mod reload;
 
@@ -78,6 +80,11 @@ struct Master {
     reports: Reports,
     reporter: Reporter,
     templates: BTreeMap<Pid, Orders>,
+    /// When memory was last measured.
+    measured: Option<Instant>,
+    /// When the run directory was last looked after, and how it went.
+    kept: Option<Instant>,
+    place_backoff: Backoff,
     tie: Tie,
     _lifeline: Lifeline,
 }
@@ -129,6 +136,9 @@ impl Master {
             reports,
             reporter,
             templates: BTreeMap::new(),
+            measured: None,
+            kept: None,
+            place_backoff: Backoff::default(),
             tie,
             _lifeline: lifeline,
         })
@@ -147,6 +157,8 @@ impl Master {
             self.show_mode();
             self.wait()?;
             events = self.take_events()?;
+            events.extend(self.look(Instant::now()));
+            events.extend(self.keep_places(Instant::now()));
             events.push_back(Event::Tick);
         }
     }
@@ -184,6 +196,7 @@ impl Master {
         let clients = self.control.as_ref().and_then(Control::next_deadline);
         let deadlines = [
             self.fleet.next_deadline(now),
+            self.fleet.next_look(now),
             clients,
             self.surveys.next_deadline(),
             self.touch.next_deadline(),
@@ -293,7 +306,7 @@ impl Master {
                 self.board.slot(worker, life).set_state(State::Dead);
             }
             Action::Say(notice) => {
-                if notice == Notice::Stopping {
+                if matches!(notice, Notice::Leaving { .. } | Notice::Stopping) {
                     self.modes.leave(Instant::now());
                 }
                 self.facts.say(&notice, self.busy());
@@ -378,6 +391,7 @@ impl Master {
             workers: self.settings.workers.count,
             cores: self.settings.workers.cores,
             waiting: number(self.settings.limits.waiting),
+            stall: self.settings.timeouts.stall,
             connections: number(self.settings.limits.connections),
             queue: number(self.settings.limits.queue),
         };
@@ -392,8 +406,13 @@ impl Master {
     }
 
     /// Tells the proxies what to do with requests.
-    fn show_mode(&self) {
-        let current = self.modes.current(Instant::now());
+    fn show_mode(&mut self) {
+        let now = Instant::now();
+        match self.fleet.crash_loop(now) {
+            Some((_, wait)) => self.modes.crash_loop(now + wait, now),
+            None => self.modes.recover(),
+        }
+        let current = self.modes.current(now);
         self.panel.set_mode(current.mode, current.retry_after);
     }
 

@@ -42,7 +42,6 @@ pub struct Modes {
     paused: Option<Instant>,
 }
 
-#[cfg_attr(not(test), expect(dead_code, reason = "for whoever counts the crashes"))]
 impl Modes {
     /// No worker can live; the next one is tried at `until`.
     pub fn crash_loop(&mut self, until: Instant, now: Instant) {

@@ -10,7 +10,7 @@ use appliance_worker::panel::Pulse;
 use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// How things are.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -38,8 +38,11 @@ pub struct Master {
     pub version: String,
     /// Number of reloads that have succeeded; new workers carry it.
     pub generation: u32,
-    /// `starting`, `serving`, `reloading` or `stopping`.
+    /// `starting`, `serving`, `reloading`, `crash-loop` or `stopping`.
     pub state: String,
+    /// In a crash loop: why the last worker or template has ended, with the traceback if the application could not be
+    /// loaded.
+    pub reason: Option<String>,
     /// What the proxy does with requests: `serving`, `paused`, `maintenance`, `crash-loop` or `leaving`.
     pub mode: String,
     /// Seconds since it does; none while it serves.
@@ -91,7 +94,8 @@ pub struct Worker {
     pub pid: Option<i32>,
     /// Generation that it was started in.
     pub generation: u32,
-    /// `booting`, `ready`, `retiring` (its successor is on the way), `draining` or `dead`.
+    /// `booting`, `ready`, `stalled` (its loop stands still for `timeouts.stall`), `retiring` (its successor is on the way),
+    /// `draining` or `dead`.
     pub state: String,
     /// Requests that it runs, and may run at once.
     pub cores: Cores,
@@ -127,6 +131,8 @@ pub struct Limits {
     pub cores: u32,
     /// `limits.waiting`.
     pub waiting: u32,
+    /// `timeouts.stall`.
+    pub stall: Duration,
     /// `limits.connections`.
     pub connections: u32,
     /// `limits.queue`.
@@ -190,6 +196,7 @@ impl Master {
             Condition::Starting => "starting",
             Condition::Serving => "serving",
             Condition::Reloading => "reloading",
+            Condition::CrashLoop => "crash-loop",
             Condition::Stopping => "stopping",
         };
         Master {
@@ -198,6 +205,7 @@ impl Master {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             generation: fleet.generation(),
             state: state.to_owned(),
+            reason: fleet.crash_loop(now).map(|(reason, _)| reason.to_owned()),
             mode: mode::name(current.mode).to_owned(),
             mode_seconds: current.since.map(seconds_since),
             listen: listen.to_vec(),
@@ -244,6 +252,9 @@ impl Worker {
         }
         if child.serves() && slot.state() == State::Draining {
             worker.state = stage(Stage::Leaving).to_owned();
+        } else if child.stage == Stage::Ready && !limits.stall.is_zero() && child.health.stood >= limits.stall
+        {
+            worker.state = "stalled".to_owned();
         }
         worker.cores.busy = slot.busy.load(Relaxed).min(limits.cores);
         worker.waiting = slot.waiting.load(Relaxed).min(limits.waiting);
@@ -280,13 +291,20 @@ mod tests {
     use super::*;
     use crate::fleet::{Event, Plan};
     use crate::mode::Modes;
-    use std::time::Duration;
 
-    const LIMITS: Limits = Limits { workers: 2, cores: 10, waiting: 100, connections: 50, queue: 5 };
+    const LIMITS: Limits = Limits {
+        workers: 2,
+        cores: 10,
+        waiting: 100,
+        stall: Duration::from_secs(2),
+        connections: 50,
+        queue: 5,
+    };
 
     /// A fleet of two, of whom worker 1 has been forked and worker 2 has not been seen yet.
     fn fleet(now: Instant) -> Fleet {
-        let plan = Plan { workers: 2, boot: Duration::from_secs(9), graceful: Duration::from_secs(9) };
+        let (boot, graceful) = (Duration::from_secs(9), Duration::from_secs(9));
+        let plan = Plan { workers: 2, boot, graceful, ..Plan::default() };
         let mut fleet = Fleet::new(plan);
         let pid = Pid::from_raw;
         for event in [

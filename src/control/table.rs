@@ -19,6 +19,9 @@ pub fn table(status: &Status) -> String {
     for url in &master.listen {
         text.push_str(&format!("serving {url}\n"));
     }
+    if let Some(reason) = &master.reason {
+        text.push_str(&format!("no worker can live: {}\n", reason.trim_end()));
+    }
     text.push('\n');
     let mut rows = vec![
         ["process", "pid", "gen", "state", "cores", "waiting", "requests", "exceptions", "rss"]
@@ -110,6 +113,7 @@ mod tests {
                 version: "0.1.0".into(),
                 generation: 2,
                 state: "serving".into(),
+                reason: None,
                 mode: "paused".into(),
                 mode_seconds: Some(75),
                 listen: vec!["http://127.0.0.1:8080".into()],

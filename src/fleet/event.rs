@@ -3,11 +3,12 @@ use crate::child::Role;
 use crate::message::Ended;
 use crate::notice::Notice;
 use appliance_config::Settings;
+use appliance_config::settings::OnCrashLoop;
 use nix::unistd::Pid;
 use std::time::Duration;
 
-/// What the configuration says of processes.
-#[derive(Clone, Debug)]
+/// What the configuration says of processes. A time or number of zero is no limit, but for `boot` and `graceful`.
+#[derive(Clone, Debug, Default)]
 pub struct Plan {
     /// `workers.count`.
     pub workers: u32,
@@ -15,16 +16,56 @@ pub struct Plan {
     pub boot: Duration,
     /// `timeouts.graceful`.
     pub graceful: Duration,
+    /// `timeouts.drain_delay`.
+    pub drain_delay: Duration,
+    /// `timeouts.hang`.
+    pub hang: Duration,
+    /// `workers.max_requests`.
+    pub max_requests: u64,
+    /// `workers.max_memory`, in bytes.
+    pub max_memory: Option<u64>,
+    /// `workers.max_lifetime`.
+    pub max_lifetime: Duration,
+    /// `workers.on_crash_loop = "exit"`.
+    pub exit_on_crash_loop: bool,
 }
 
 impl Plan {
-    /// What these settings say.
+    /// The plan of these settings.
     pub fn of(settings: &Settings) -> Plan {
+        let Settings { workers, timeouts, .. } = settings;
         Plan {
-            workers: settings.workers.count,
-            boot: settings.timeouts.boot,
-            graceful: settings.timeouts.graceful,
+            workers: workers.count,
+            boot: timeouts.boot,
+            graceful: timeouts.graceful,
+            drain_delay: timeouts.drain_delay,
+            hang: timeouts.hang,
+            max_requests: workers.max_requests,
+            max_memory: workers.max_memory,
+            max_lifetime: workers.max_lifetime,
+            exit_on_crash_loop: workers.on_crash_loop == OnCrashLoop::Exit,
         }
+    }
+}
+
+/// What a process publishes of itself, as the master has read it a moment ago: numbers of a process that runs application
+/// code, so none of them is more than a reason to replace it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Vitals {
+    /// Whose they are.
+    pub pid: Pid,
+    /// Its last turn, in milliseconds of the monotonic clock; 0: it has had none.
+    pub tick_ms: u64,
+    /// Requests finished.
+    pub requests: u64,
+    /// Memory of its own in bytes, if it was measured.
+    pub memory: Option<u64>,
+}
+
+impl Vitals {
+    /// Those of a process that has not published anything.
+    pub fn of(pid: Pid) -> Vitals {
+        Vitals { pid, tick_ms: 0, requests: 0, memory: None }
     }
 }
 
@@ -62,6 +103,10 @@ pub enum Event {
     Ready { pid: Pid },
     /// A process has ended; a worker's template also says which worker it was.
     Exited { pid: Pid, worker: Option<u32>, ended: Ended },
+    /// The master has looked at what the processes publish.
+    Looked(Vec<Vitals>),
+    /// The name of a worker's socket was gone; its next process gets a new socket.
+    SocketRenewed { worker: u32 },
     /// SIGTERM, SIGINT, `appliance stop`.
     Stop,
     /// `appliance stop --now`: nothing is finished.

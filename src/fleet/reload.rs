@@ -35,7 +35,11 @@ impl Fleet {
         }
         // A third proxy would have no place on the panel.
         let is_free = self.reload == Reload::Idle && !self.is_leaving(|role| role == Role::Proxy);
-        if is_free && self.phase == Phase::Serving && std::mem::take(&mut self.reload_again) {
+        if is_free
+            && self.phase == Phase::Serving
+            && self.leave_at.is_none()
+            && std::mem::take(&mut self.reload_again)
+        {
             self.reload = Reload::Reading;
             self.say(Notice::Reloading);
             self.act(Action::Configure { generation: self.generation + 1 });

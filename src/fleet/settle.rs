@@ -1,6 +1,6 @@
 //! From the table of children to what must be done: whoever is missing is asked for, whoever is late is killed,
 //! whoever's turn it is to go is told. Runs after every event, so it never matters which event made a difference.
-use super::{Action, Fleet, Phase, Rank};
+use super::{Action, Fleet, Phase};
 use crate::child::{Child, Order, Role, Stage};
 use crate::notice::Notice;
 use appliance_worker::{abi, board};
@@ -9,9 +9,11 @@ use std::time::Instant;
 
 impl Fleet {
     pub(super) fn settle(&mut self, now: Instant) {
+        self.stop_if_due(now);
         match self.phase {
             Phase::Starting | Phase::Serving => {
                 self.kill_late(now);
+                self.settle_trouble(now);
                 self.begin_or_end_reload(now);
                 self.fill(now);
             }
@@ -89,32 +91,6 @@ impl Fleet {
             }
             self.say(Notice::TooSlow { role: child.role, pid: child.pid, stage: child.stage });
             self.act(Action::Kill(child.pid));
-        }
-    }
-
-    /// One rank after the other, each when the one before has gone; at the deadline all at once.
-    fn wind_down(&mut self, now: Instant) {
-        let Phase::Stopping { mut last, code, mut kill_at } = self.phase else { return };
-        if kill_at.is_some_and(|at| at <= now) {
-            kill_at = None;
-            self.say(Notice::Cut { left: self.children.len() });
-            self.kill_all();
-        }
-        if last == Rank::Proxy && self.pids_where(|child| child.role == Role::Proxy).is_empty() {
-            last = Rank::Workers;
-            let workers = self.pids_where(|child| matches!(child.role, Role::Worker(_)));
-            self.send_off(&workers, now);
-        }
-        if last == Rank::Workers && self.pids_where(|child| matches!(child.role, Role::Worker(_))).is_empty()
-        {
-            last = Rank::Templates;
-            let templates = self.pids_where(|child| child.role == Role::Template);
-            self.send_off(&templates, now);
-        }
-        self.phase = Phase::Stopping { last, code, kill_at };
-        if last == Rank::Templates && self.children.is_empty() {
-            self.phase = Phase::Over;
-            self.act(Action::Exit(code));
         }
     }
 }

@@ -1,7 +1,9 @@
 //! The fleet against a made-up kernel: pids count up, time moves only when a test says so. A test reads as a session.
+use super::stop::{LAST_WORDS, SAME_WISH};
 use super::*;
 
 mod configuration;
+mod health;
 
 const BOOT: Duration = Duration::from_secs(60);
 const GRACEFUL: Duration = Duration::from_secs(30);
@@ -12,6 +14,7 @@ const DONE: Ended = Ended::Code(0);
 /// A fleet, its clock, and who runs.
 struct Session {
     fleet: Fleet,
+    began: Instant,
     now: Instant,
     last_pid: i32,
     /// Pids by role and generation, as the made-up kernel gave them; dead ones too.
@@ -24,11 +27,17 @@ struct Session {
 
 impl Session {
     fn new(workers: u32) -> Session {
-        let plan = Plan { workers, boot: BOOT, graceful: GRACEFUL };
+        Session::of(Plan { workers, ..Plan::default() })
+    }
+
+    fn of(plan: Plan) -> Session {
+        let plan = Plan { boot: BOOT, graceful: GRACEFUL, ..plan };
         let next = Next { plan: plan.clone(), resizes: false, replaces_proxy: false, waiting: Vec::new() };
+        let now = Instant::now();
         Session {
             fleet: Fleet::new(plan),
-            now: Instant::now(),
+            began: now,
+            now,
             last_pid: 100,
             pids: BTreeMap::new(),
             configuration: Event::Configured(next),
@@ -38,7 +47,12 @@ impl Session {
 
     /// A fleet that serves, in its second hour.
     fn serving(workers: u32) -> Session {
-        let mut session = Session::new(workers);
+        Session::serving_by(Plan { workers, ..Plan::default() })
+    }
+
+    fn serving_by(plan: Plan) -> Session {
+        let workers = plan.workers;
+        let mut session = Session::of(plan);
         session.tick();
         session.loaded(0);
         for worker in 1..=workers {
