@@ -38,6 +38,7 @@ mod soak;
 mod start;
 mod stopped;
 mod syscalls;
+mod systemd;
 mod threads;
 mod timeouts;
 mod validated;
