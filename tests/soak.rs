@@ -11,6 +11,8 @@ const LONG: Duration = Duration::from_secs(60);
 /// From one kill to the next.
 const PAUSE: Duration = Duration::from_secs(2);
 const WORKERS: u32 = 3;
+/// What a worker that is killed has lived at least.
+const LIFE: Duration = Duration::from_millis(1100);
 
 fn start() -> Appliance {
     let setup = metered().workers(WORKERS);
@@ -139,6 +141,31 @@ fn ten_seconds_of_operation_lose_nothing() {
 #[test]
 fn ten_seconds_of_kills_lose_no_get_and_run_no_post_twice() {
     survive(SHORT);
+}
+
+#[test]
+#[ignore = "takes a minute: make soak"]
+fn a_hundred_killed_workers_are_replaced() {
+    let appliance = start();
+    let mut born = [Instant::now(); WORKERS as usize];
+    let mut times = Vec::new();
+    for number in 0..100 {
+        let index = number % WORKERS as usize;
+        // Whoever dies within a second of its birth is replaced after a pause.
+        within(LIFE.saturating_sub(born[index].elapsed()), || None::<()>);
+        let worker = index as u32 + 1;
+        appliance.process(&format!("worker {worker}")).signal(Signal::SIGKILL);
+        let killed = Instant::now();
+        // The socket is the same, so this waits for the successor.
+        assert_eq!(appliance.worker_client(worker).get("/quick/first").status, 200);
+        times.push(killed.elapsed());
+        born[index] = Instant::now();
+    }
+    times.sort();
+    println!(
+        "100 workers killed one by one; the successor answered after {:?} (median), {:?} (p99)",
+        times[50], times[98]
+    );
 }
 
 #[test]
