@@ -41,6 +41,7 @@ mod syscalls;
 mod systemd;
 mod threads;
 mod timeouts;
+mod top;
 mod validated;
 mod verbs;
 mod wsgi;
