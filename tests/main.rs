@@ -41,6 +41,7 @@ mod start;
 mod stop;
 mod stopped;
 mod syscalls;
+mod systemd;
 mod threads;
 mod timeouts;
 mod validated;

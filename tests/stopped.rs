@@ -2,7 +2,8 @@
 //! suspended, and a wall clock that jumps. Nobody is killed for it, and what was under way goes on.
 use crate::harness::{Appliance, Client, Process, Setup, until};
 use nix::sys::signal::Signal;
-use std::fs;
+use std::fs::{self, OpenOptions};
+use std::os::unix::fs::FileExt;
 use std::process::Command;
 use std::thread;
 use std::time::Duration;
@@ -12,9 +13,9 @@ const STALL: Duration = Duration::from_millis(300);
 /// A worker that stands still so long is killed.
 const HANG: Duration = Duration::from_secs(3);
 
-fn start(workers: u32) -> Appliance {
-    let setup = Setup::app("facts:application").workers(workers);
-    let setup = setup.set("timeouts.stall", "300ms").set("timeouts.hang", "3s");
+fn start(hang: &str) -> Appliance {
+    let setup = Setup::app("facts:application").workers(2);
+    let setup = setup.set("timeouts.stall", "300ms").set("timeouts.hang", hang);
     let appliance = setup.start();
     appliance.wait_for_workers();
     appliance
@@ -52,7 +53,7 @@ fn assert_all_live(appliance: &Appliance, family: &[Process]) {
 
 #[test]
 fn a_worker_that_stands_still_for_a_moment_is_left_alone() {
-    let appliance = start(2);
+    let appliance = start("3s");
     let family = appliance.family();
     let worker = appliance.process("worker 1");
     for _ in 0..3 {
@@ -66,8 +67,23 @@ fn a_worker_that_stands_still_for_a_moment_is_left_alone() {
 }
 
 #[test]
+fn a_worker_that_stands_still_gets_no_new_requests() {
+    let appliance = start("20s");
+    let family = appliance.family();
+    let (worker, other) = (appliance.process("worker 1"), appliance.process("worker 2"));
+    worker.signal(Signal::SIGSTOP);
+    // A loop that has nothing to do has a turn once a second, so it is noticed no sooner.
+    stand_still(Duration::from_millis(2500));
+    let answers: Vec<_> = (0..40).map(|_| appliance.get("/").json()["pid"].clone()).collect();
+    worker.signal(Signal::SIGCONT);
+    assert!(answers.iter().all(|pid| *pid == other.pid), "{answers:?}");
+    until("it gets requests again", || appliance.get("/").json()["pid"] == worker.pid);
+    assert_all_live(&appliance, &family);
+}
+
+#[test]
 fn a_template_that_stands_still_harms_nobody_and_goes_on() {
-    let appliance = start(2);
+    let appliance = start("3s");
     let family = appliance.family();
     let template = appliance.process("template");
     template.signal(Signal::SIGSTOP);
@@ -82,7 +98,7 @@ fn a_template_that_stands_still_harms_nobody_and_goes_on() {
 
 #[test]
 fn a_proxy_that_stands_still_for_a_moment_answers_afterwards() {
-    let appliance = start(2);
+    let appliance = start("3s");
     let family = appliance.family();
     let mut kept = appliance.client();
     assert_eq!(kept.get("/").status, 200);
@@ -99,7 +115,7 @@ fn a_proxy_that_stands_still_for_a_moment_answers_afterwards() {
 
 #[test]
 fn a_machine_that_was_suspended_goes_on_where_it_was() {
-    let appliance = start(2);
+    let appliance = start("3s");
     let mut kept = appliance.client();
     assert_eq!(kept.get("/").status, 200);
     let mut family = appliance.family();
@@ -177,7 +193,9 @@ fn a_wall_clock_that_jumps_changes_nothing() {
         let mut waiting = begin_request(&appliance);
         let date = || appliance.get("/").header("date").map(|date| date[..16].to_owned());
         let before = date();
-        fs::write(&jump, i64::to_ne_bytes(shift)).unwrap();
+        // Never shorter than it is, because it is mapped.
+        let file = OpenOptions::new().write(true).open(&jump).unwrap();
+        file.write_all_at(&i64::to_ne_bytes(shift), 0).unwrap();
         assert_eq!(waiting.answer().status, 200);
         until("answers are of another day", || date() != before);
         assert!((0..20).all(|_| appliance.get("/").status == 200));
