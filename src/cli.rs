@@ -37,6 +37,14 @@ pub enum Command {
         #[arg(long)]
         plan: bool,
     },
+    /// Change the number of workers, and wait until there are as many
+    Scale {
+        /// Number of workers
+        #[arg(value_name = "N")]
+        workers: u32,
+        #[command(flatten)]
+        source: Source,
+    },
     /// Finish what runs, and wait until everything has ended
     Stop {
         #[command(flatten)]

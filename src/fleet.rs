@@ -10,14 +10,17 @@ use nix::unistd::Pid;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+mod demand;
+use demand::Demand;
 mod event;
-pub use event::{Action, Event, Next, Plan, Vitals};
+pub use event::{Action, Event, Next, Plan, Queue, Vitals};
 mod health;
 pub use health::Health;
 mod recycle;
 pub use recycle::Worn;
 mod reload;
 use reload::Reload;
+mod scale;
 mod settle;
 mod stop;
 mod trouble;
@@ -66,6 +69,11 @@ pub struct Fleet {
     /// When the master last looked at what the processes publish.
     looked: Option<Instant>,
     trouble: Trouble,
+    demand: Demand,
+    /// Somebody waits for [`Notice::Scaled`].
+    is_scaling: bool,
+    /// Places for workers, as the master was told.
+    places_told: u32,
     children: Vec<Child>,
     orders: Vec<Order>,
     /// The last life that each worker was given.
@@ -78,6 +86,7 @@ impl Fleet {
     /// A fleet of nobody; the first [`Event::Tick`] starts it.
     pub fn new(plan: Plan) -> Fleet {
         Fleet {
+            places_told: plan.workers,
             plan,
             phase: Phase::Starting,
             generation: 0,
@@ -90,6 +99,8 @@ impl Fleet {
             leave_at: None,
             looked: None,
             trouble: Trouble::default(),
+            demand: Demand::default(),
+            is_scaling: false,
             children: Vec::new(),
             orders: Vec::new(),
             lives: BTreeMap::new(),
@@ -114,7 +125,8 @@ impl Fleet {
             }
             Event::Ready { pid } => self.on_ready(pid, now),
             Event::Exited { pid, worker, ended } => self.on_exited(pid, worker, ended, now),
-            Event::Looked(all) => self.on_look(&all, now),
+            Event::Looked { all, queue } => self.on_look(&all, queue, now),
+            Event::Scale { workers } => self.on_scale(workers, now),
             Event::SocketRenewed { worker } => self.on_socket_renewed(worker),
             Event::Stop => self.on_stop(now),
             Event::StopNow => self.on_stop_now(now),

@@ -322,6 +322,7 @@ impl Master {
                 self.facts.say(&notice, self.busy());
                 self.tell_clients(|control, now| control.on_notice(&notice, now));
             }
+            Action::Resize { workers } => self.resize(workers),
             Action::Adopt => self.adopt(),
             Action::Abandon => self.abandon(),
             // Answered in `handle`.
@@ -331,6 +332,7 @@ impl Master {
 
     /// An error: the order could not be made, for want of descriptors.
     fn order_fork(&mut self, template: Pid, worker: u32, life: u32) -> io::Result<()> {
+        self.open_workers(worker).map_err(io::Error::other)?;
         let Some(orders) = self.templates.get(&template) else { return Ok(()) };
         let socket = self.workers.get(worker.wrapping_sub(1) as usize).ok_or(io::ErrorKind::InvalidInput)?;
         let (here, there) = channel::questions()?;

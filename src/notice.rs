@@ -38,6 +38,12 @@ pub enum Notice {
     CrashLoop { reason: String },
     /// A worker serves again.
     Recovered,
+    /// The load asks for another number of workers.
+    Scaling { workers: u32, why: &'static str },
+    /// There are as many workers as somebody asked for.
+    Scaled { workers: u32 },
+    /// There cannot be as many workers as somebody asked for.
+    ScaleRefused { workers: u32, why: String },
     /// A reload begins.
     Reloading,
     /// A reload was given up; what served before goes on serving.
@@ -174,6 +180,9 @@ impl Facts {
                 tracing::error!("no worker can live; requests are answered 503 until one does: {reason}");
             }
             Notice::Recovered => tracing::info!("a worker serves again"),
+            Notice::Scaling { workers, why } => tracing::info!(workers, "scaling: {why}"),
+            Notice::Scaled { workers } => tracing::info!(workers, "scaled"),
+            Notice::ScaleRefused { workers, why } => tracing::warn!(workers, "not scaled: {why}"),
             Notice::Reloading => tracing::info!("reloading the application"),
             Notice::ReloadFailed { text } => {
                 tracing::error!("reload failed, everything stays as it was: {text}");

@@ -62,6 +62,12 @@ pub fn plan(whereabouts: &Whereabouts) -> Result<(), Error> {
     Ok(())
 }
 
+/// `appliance scale`.
+pub fn scale(whereabouts: &Whereabouts, workers: u32) -> Result<(), Error> {
+    done(&Master::find(whereabouts)?.ask(Verb::Scale { workers })?);
+    Ok(())
+}
+
 /// `appliance stop`.
 pub fn stop(whereabouts: &Whereabouts, now: bool) -> Result<(), Error> {
     let mut master = Master::find(whereabouts)?;

@@ -30,6 +30,11 @@ pub enum Verb {
     },
     /// Change what the proxies do with requests.
     Switch(Switch),
+    /// Change the number of workers; answered when there are as many.
+    Scale {
+        /// How many.
+        workers: u32,
+    },
     /// Ask every worker, or this one, and tell what they answer.
     Ask {
         /// What they are asked.
@@ -40,7 +45,7 @@ pub enum Verb {
 }
 
 /// The verbs, for whoever sends another.
-const VERBS: &str = "status, reload, plan, stop, pause, resume, maintenance, requests and stacks";
+const VERBS: &str = "status, reload, plan, scale, stop, pause, resume, maintenance, requests and stacks";
 
 /// One line of the master's.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -74,6 +79,7 @@ impl Verb {
             Verb::Status => ("status", String::new()),
             Verb::Reload => ("reload", String::new()),
             Verb::Plan => ("plan", String::new()),
+            Verb::Scale { workers } => ("scale", format!(",\"workers\":{workers}")),
             Verb::Stop { now: false } => ("stop", String::new()),
             Verb::Stop { now: true } => ("stop", ",\"now\":true".to_owned()),
             Verb::Switch(Switch::Pause) => ("pause", String::new()),
@@ -100,6 +106,10 @@ impl Verb {
             Some("status") => Verb::Status,
             Some("reload") => Verb::Reload,
             Some("plan") => Verb::Plan,
+            Some("scale") => {
+                let workers = take_number(&mut fields, "workers")?;
+                Verb::Scale { workers: workers.ok_or("the verb \"scale\" needs the field \"workers\"")? }
+            }
             Some("stop") => Verb::Stop { now: take_flag(&mut fields, "now")?.unwrap_or(false) },
             Some("pause") => Verb::Switch(Switch::Pause),
             Some("resume") => Verb::Switch(Switch::Resume),
@@ -108,8 +118,12 @@ impl Verb {
                     take_flag(&mut fields, "on")?.ok_or("the verb \"maintenance\" needs the field \"on\"")?;
                 Verb::Switch(Switch::Maintenance(on))
             }
-            Some("requests") => Verb::Ask { question: Question::Requests, worker: take_worker(&mut fields)? },
-            Some("stacks") => Verb::Ask { question: Question::Stacks, worker: take_worker(&mut fields)? },
+            Some("requests") => {
+                Verb::Ask { question: Question::Requests, worker: take_number(&mut fields, "worker")? }
+            }
+            Some("stacks") => {
+                Verb::Ask { question: Question::Stacks, worker: take_number(&mut fields, "worker")? }
+            }
             _ => return Err(format!("there is no verb {name}; there are {VERBS}")),
         };
         match fields.keys().next() {
@@ -127,10 +141,10 @@ fn take_flag(fields: &mut Map<String, Value>, name: &str) -> Result<Option<bool>
     }
 }
 
-fn take_worker(fields: &mut Map<String, Value>) -> Result<Option<u32>, String> {
-    let Some(value) = fields.remove("worker") else { return Ok(None) };
-    let id = value.as_u64().and_then(|id| u32::try_from(id).ok());
-    id.map(Some).ok_or_else(|| format!("the field \"worker\" is the number of a worker, not {value}"))
+fn take_number(fields: &mut Map<String, Value>, name: &str) -> Result<Option<u32>, String> {
+    let Some(value) = fields.remove(name) else { return Ok(None) };
+    let number = value.as_u64().and_then(|number| u32::try_from(number).ok());
+    number.map(Some).ok_or_else(|| format!("the field {name:?} is a whole number, not {value}"))
 }
 
 impl Answer {
@@ -171,6 +185,7 @@ mod tests {
             Verb::Status,
             Verb::Reload,
             Verb::Plan,
+            Verb::Scale { workers: 4 },
             Verb::Stop { now: false },
             Verb::Stop { now: true },
             Verb::Switch(Switch::Pause),

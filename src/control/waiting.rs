@@ -14,6 +14,11 @@ pub enum Wait {
         /// It has begun.
         begun: bool,
     },
+    /// So many workers.
+    Scale {
+        /// How many.
+        workers: u32,
+    },
     /// The end of the master.
     Exit,
 }
@@ -44,6 +49,7 @@ pub fn meaning(verb: Verb, condition: Condition) -> Meaning {
         Verb::Ask { question, worker } => Meaning::Ask(question, worker),
         Verb::Reload | Verb::Switch(_) if stops => Meaning::Refuse("the appliance is about to stop"),
         Verb::Switch(switch) => Meaning::Switch(switch),
+        Verb::Scale { workers } => Meaning::Wait(Wait::Scale { workers }, Some(Event::Scale { workers })),
         Verb::Reload => Meaning::Wait(Wait::Reload { begun: false }, Some(Event::Reload)),
         Verb::Stop { now: true } => Meaning::Wait(Wait::Exit, Some(Event::StopNow)),
         // A second signal would mean "now".
@@ -57,6 +63,7 @@ impl Wait {
     pub fn heard(self) -> Answer {
         Answer::Progress(match self {
             Wait::Reload { .. } => "reloading".to_owned(),
+            Wait::Scale { workers } => format!("scaling to {}", count(workers)),
             Wait::Exit => "stopping".to_owned(),
         })
     }
@@ -67,6 +74,23 @@ impl Wait {
             Wait::Exit => match notice {
                 Notice::Cut { left } => {
                     Some(Answer::Progress(format!("timeouts.graceful is over; {left} processes are killed")))
+                }
+                _ => None,
+            },
+            Wait::Scale { workers } => match notice {
+                Notice::Scaled { workers: there } if there == workers => {
+                    Some(Answer::Done(format!("scaled; there are {}", count(*workers))))
+                }
+                Notice::Scaled { workers: there } | Notice::Scaling { workers: there, .. }
+                    if there != workers =>
+                {
+                    Some(Answer::Error(format!("it was scaled to {} meanwhile", count(*there))))
+                }
+                Notice::ScaleRefused { workers: asked, why } if asked == workers => {
+                    Some(Answer::Error(why.clone()))
+                }
+                Notice::Leaving { .. } | Notice::Stopping => {
+                    Some(Answer::Error("the appliance was told to stop meanwhile".to_owned()))
                 }
                 _ => None,
             },
@@ -103,9 +127,13 @@ impl Wait {
     pub fn at_exit(self) -> Answer {
         match self {
             Wait::Exit => Answer::Done("stopped".to_owned()),
-            Wait::Reload { .. } => Answer::Error("the appliance has stopped".to_owned()),
+            Wait::Reload { .. } | Wait::Scale { .. } => Answer::Error("the appliance has stopped".to_owned()),
         }
     }
+}
+
+fn count(workers: u32) -> String {
+    if workers == 1 { "1 worker".to_owned() } else { format!("{workers} workers") }
 }
 
 #[cfg(test)]
@@ -152,6 +180,19 @@ mod tests {
         let told = wait.on(&Notice::ReloadFailed { text: "Traceback\nValueError".into() });
         let Some(Answer::Error(text)) = told else { panic!("{told:?}") };
         assert!(text.ends_with("everything stays as it was: Traceback\nValueError"), "{text}");
+    }
+
+    #[test]
+    fn a_scale_ends_with_as_many_workers_as_were_asked_for_or_with_the_reason() {
+        let wait = || Wait::Scale { workers: 3 };
+        let done = Answer::Done("scaled; there are 3 workers".into());
+        assert_eq!(wait().on(&Notice::Scaled { workers: 3 }), Some(done));
+        let meanwhile = Answer::Error("it was scaled to 1 worker meanwhile".into());
+        assert_eq!(wait().on(&Notice::Scaled { workers: 1 }), Some(meanwhile));
+        let refused = |workers| Notice::ScaleRefused { workers, why: "no".into() };
+        assert_eq!(wait().on(&refused(3)), Some(Answer::Error("no".into())));
+        assert_eq!(wait().on(&refused(9)), None, "that was somebody else's");
+        assert!(matches!(wait().on(&Notice::Stopping), Some(Answer::Error(_))));
     }
 
     #[test]

@@ -4,7 +4,9 @@ use crate::message::Ended;
 use crate::notice::Notice;
 use appliance_config::Settings;
 use appliance_config::settings::OnCrashLoop;
+use appliance_worker::board::CAPACITY;
 use nix::unistd::Pid;
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 /// What the configuration says of processes. A time or number of zero is no limit, but for `boot` and `graceful`.
@@ -12,6 +14,12 @@ use std::time::Duration;
 pub struct Plan {
     /// `workers.count`.
     pub workers: u32,
+    /// `workers.min`.
+    pub min: u32,
+    /// `workers.max`.
+    pub max: u32,
+    /// Most workers that there is room for.
+    pub room: u32,
     /// `timeouts.boot`.
     pub boot: Duration,
     /// `timeouts.graceful`.
@@ -34,8 +42,12 @@ impl Plan {
     /// The plan of these settings.
     pub fn of(settings: &Settings) -> Plan {
         let Settings { workers, timeouts, .. } = settings;
+        let ports = settings.native.base_port.map_or(CAPACITY, |base| u32::from(u16::MAX - base));
         Plan {
             workers: workers.count,
+            min: workers.min,
+            max: workers.max,
+            room: ports.min(CAPACITY),
             boot: timeouts.boot,
             graceful: timeouts.graceful,
             drain_delay: timeouts.drain_delay,
@@ -45,6 +57,11 @@ impl Plan {
             max_lifetime: workers.max_lifetime,
             exit_on_crash_loop: workers.on_crash_loop == OnCrashLoop::Exit,
         }
+    }
+
+    /// How many workers somebody may ask for: what the configuration says, if it says so.
+    pub fn bounds(&self) -> RangeInclusive<u32> {
+        if self.min == self.max { 1..=self.room } else { self.min..=self.max }
     }
 }
 
@@ -58,14 +75,42 @@ pub struct Vitals {
     pub tick_ms: u64,
     /// Requests finished.
     pub requests: u64,
+    /// Requests that it can run at once, that it runs, and that wait for a core.
+    pub cores: u32,
+    pub busy: u32,
+    pub waiting: u32,
     /// Memory of its own in bytes, if it was measured.
     pub memory: Option<u64>,
+}
+
+/// What the proxies publish of the requests that wait for a worker.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Queue {
+    /// Those that wait.
+    pub queued: u64,
+    /// Those that have waited and wait no more.
+    pub dequeued: u64,
+    /// How long these have waited together.
+    pub waited: Duration,
+}
+
+impl Queue {
+    /// How long the requests that have left the queue since `before` have waited there on average; if none has and some are
+    /// waiting, as long as can be.
+    pub fn waits_since(&self, before: &Queue) -> Duration {
+        let left = self.dequeued.saturating_sub(before.dequeued);
+        match u32::try_from(left).unwrap_or(u32::MAX) {
+            0 if self.queued > 0 => Duration::MAX,
+            0 => Duration::ZERO,
+            left => self.waited.saturating_sub(before.waited) / left,
+        }
+    }
 }
 
 impl Vitals {
     /// Those of a process that has not published anything.
     pub fn of(pid: Pid) -> Vitals {
-        Vitals { pid, tick_ms: 0, requests: 0, memory: None }
+        Vitals { pid, tick_ms: 0, requests: 0, cores: 0, busy: 0, waiting: 0, memory: None }
     }
 }
 
@@ -104,9 +149,11 @@ pub enum Event {
     /// A process has ended; a worker's template also says which worker it was.
     Exited { pid: Pid, worker: Option<u32>, ended: Ended },
     /// The master has looked at what the processes publish.
-    Looked(Vec<Vitals>),
+    Looked { all: Vec<Vitals>, queue: Queue },
     /// The name of a worker's socket was gone; its next process gets a new socket.
     SocketRenewed { worker: u32 },
+    /// `appliance scale`.
+    Scale { workers: u32 },
     /// SIGTERM, SIGINT, `appliance stop`.
     Stop,
     /// `appliance stop --now`: nothing is finished.
@@ -140,6 +187,8 @@ pub enum Action {
     Kill(Pid),
     /// A worker is gone: its slot on the board is dead.
     MarkDead { worker: u32, life: u32 },
+    /// So many places for workers are in use: open those that are new, close those that are not used any more.
+    Resize { workers: u32 },
     /// Tell the user.
     Say(Notice),
     /// Nothing is left: exit with this code.

@@ -1,7 +1,7 @@
 //! Who stands still: a worker whose loop, or a proxy whose threads, have had no turn for `timeouts.hang` is killed, and its end
 //! makes room for a successor. What counts is the time in which the master itself was there to see it: a master that was
 //! stopped, a machine that was suspended and a clock that jumped have seen nothing, and kill nobody.
-use super::{Action, Fleet, Vitals};
+use super::{Action, Fleet, Queue, Vitals};
 use crate::child::{Child, Role};
 use crate::notice::Notice;
 use std::time::{Duration, Instant};
@@ -35,7 +35,7 @@ impl Health {
 
 impl Fleet {
     /// The master has looked at what every process publishes.
-    pub(super) fn on_look(&mut self, all: &[Vitals], now: Instant) {
+    pub(super) fn on_look(&mut self, all: &[Vitals], queue: Queue, now: Instant) {
         self.looked = Some(now);
         for vitals in all {
             if let Some(child) = self.by_pid(vitals.pid) {
@@ -44,6 +44,7 @@ impl Fleet {
         }
         self.kill_hung();
         self.recycle(now);
+        self.follow_demand(queue, now);
     }
 
     /// When the master should look next; `None`: at no time.

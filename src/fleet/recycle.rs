@@ -59,7 +59,7 @@ impl Fleet {
     }
 
     /// Every worker is there, none comes or goes, and there is no reload.
-    fn is_in_order(&self) -> bool {
+    pub(super) fn is_in_order(&self) -> bool {
         self.phase == Phase::Serving
             && self.leave_at.is_none()
             && (self.reload, self.reload_again) == (Reload::Idle, false)
@@ -67,6 +67,7 @@ impl Fleet {
                 let mut all = self.children.iter().filter(|child| child.role == Role::Worker(worker));
                 all.next().is_some_and(|child| child.stage == Stage::Ready) && all.next().is_none()
             })
+            && self.places() == self.plan.workers
     }
 }
 

@@ -15,6 +15,7 @@ impl Fleet {
                 self.kill_late(now);
                 self.settle_trouble(now);
                 self.begin_or_end_reload(now);
+                self.settle_size();
                 self.fill(now);
             }
             Phase::Stopping { .. } => self.wind_down(now),

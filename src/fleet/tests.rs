@@ -4,6 +4,7 @@ use super::*;
 
 mod configuration;
 mod health;
+mod scale;
 
 const BOOT: Duration = Duration::from_secs(60);
 const GRACEFUL: Duration = Duration::from_secs(30);

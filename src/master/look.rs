@@ -2,10 +2,11 @@
 //! more to learn. It only reads; what follows is up to the fleet.
 use super::Master;
 use crate::child::{Child, Role};
-use crate::fleet::{Event, Vitals};
+use crate::fleet::{Event, Queue, Vitals};
+use appliance_worker::board::Slot;
 use nix::unistd::Pid;
 use std::fs;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 /// Memory is measured this often: the kernel walks over all pages of a process to sum up what is its own.
@@ -27,25 +28,49 @@ impl Master {
         for vitals in all.iter_mut().filter(|_| is_due) {
             vitals.memory = memory(vitals.pid);
         }
-        Some(Event::Looked(all))
+        Some(Event::Looked { all, queue: self.queue() })
     }
 
     /// What a child publishes; a place that another process has taken says nothing of it.
     fn vitals(&self, child: &Child) -> Option<Vitals> {
         let vitals = Vitals::of(child.pid);
-        let (pid, tick_ms, requests) = match child.role {
+        let is_its_own = |pid: &AtomicU32| pid.load(Relaxed) == child.pid.as_raw().unsigned_abs();
+        match child.role {
             Role::Worker(worker) => {
                 let slot = self.board.slot(worker, child.life);
-                (&slot.pid, &slot.tick_ms, slot.requests.load(Relaxed))
+                is_its_own(&slot.pid).then(|| self.vitals_of_worker(slot, vitals))
             }
             Role::Proxy => {
                 let pulse = self.panel.pulse(child.generation);
-                (&pulse.pid, &pulse.tick_ms, 0)
+                is_its_own(&pulse.pid).then(|| Vitals { tick_ms: pulse.tick_ms.load(Relaxed), ..vitals })
             }
-            Role::Template => return None,
-        };
-        let is_its_own = pid.load(Relaxed) == child.pid.as_raw().unsigned_abs();
-        is_its_own.then(|| Vitals { tick_ms: tick_ms.load(Relaxed), requests, ..vitals })
+            Role::Template => None,
+        }
+    }
+
+    fn vitals_of_worker(&self, slot: &Slot, vitals: Vitals) -> Vitals {
+        let cores = self.settings.workers.cores;
+        let waiting = u32::try_from(self.settings.limits.waiting).unwrap_or(u32::MAX);
+        Vitals {
+            tick_ms: slot.tick_ms.load(Relaxed),
+            requests: slot.requests.load(Relaxed),
+            cores: slot.cores.load(Relaxed).min(cores),
+            busy: slot.busy.load(Relaxed).min(cores),
+            waiting: slot.waiting.load(Relaxed).min(waiting),
+            ..vitals
+        }
+    }
+
+    /// What waits in the proxies.
+    fn queue(&self) -> Queue {
+        let mut queue = Queue::default();
+        for child in self.fleet.children().iter().filter(|child| child.role == Role::Proxy) {
+            let pulse = self.panel.pulse(child.generation);
+            queue.queued += u64::from(pulse.queued.load(Relaxed));
+            queue.dequeued += pulse.dequeued.load(Relaxed);
+            queue.waited += Duration::from_micros(pulse.queue_us.load(Relaxed));
+        }
+        queue
     }
 }
 

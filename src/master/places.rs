@@ -13,6 +13,24 @@ use std::time::{Duration, Instant};
 const LOOK_EVERY: Duration = Duration::from_secs(2);
 
 impl Master {
+    /// Opens the sockets of the workers up to this number.
+    pub(super) fn open_workers(&mut self, count: u32) -> Result<(), Error> {
+        for id in self.workers.len() as u32 + 1..=count {
+            let path = self.run_dir.socket(id);
+            let backlog = self.settings.limits.backlog;
+            self.workers.push(sockets::open_worker(&path, backlog, self.identity.as_ref())?);
+        }
+        Ok(())
+    }
+
+    /// So many workers are there or wanted. The sockets of the others are closed; what still waits to be taken there is
+    /// refused, so that the proxy sends it elsewhere. Those of new ones are opened when they are forked.
+    pub(super) fn resize(&mut self, workers: u32) {
+        self.board.set_workers(workers);
+        self.panel.set_workers(workers);
+        self.workers.truncate(workers as usize);
+    }
+
     /// Restores what is missing, if it is time to look.
     pub(super) fn keep_places(&mut self, now: Instant) -> Vec<Event> {
         let is_due = self.kept.is_none_or(|last| last + LOOK_EVERY <= now) && self.place_backoff.is_over(now);

@@ -7,7 +7,6 @@ use crate::error::Error;
 use crate::fleet::{Event, Next};
 use crate::load;
 use crate::notice::Facts;
-use crate::sockets;
 use crate::upcoming::Upcoming;
 use appliance_config::{Settings, changes};
 use appliance_worker::logging;
@@ -32,27 +31,12 @@ impl Master {
         Ok(next)
     }
 
-    /// Opens the sockets of the workers up to this number.
-    fn open_workers(&mut self, count: u32) -> Result<(), Error> {
-        for id in self.workers.len() as u32 + 1..=count {
-            let path = self.run_dir.socket(id);
-            let backlog = self.settings.limits.backlog;
-            self.workers.push(sockets::open_worker(&path, backlog, self.identity.as_ref())?);
-        }
-        Ok(())
-    }
-
     /// The configuration that was read is in force. Listeners that it does not have are closed here, and in the old proxy
     /// as soon as that is told to finish.
     pub(super) fn adopt(&mut self) {
         let Some(upcoming) = self.upcoming.take() else { return };
         for change in upcoming.changes.iter().filter(|change| !change.needs_restart()) {
             tracing::info!("configuration: {change}");
-        }
-        let workers = upcoming.settings.workers.count;
-        if workers != self.settings.workers.count {
-            self.board.set_workers(workers);
-            self.panel.set_workers(workers);
         }
         self.settings = upcoming.settings;
         self.doors = upcoming.doors;

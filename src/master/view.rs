@@ -10,7 +10,7 @@ impl Master {
     pub(super) fn status(&self, now: Instant) -> Status {
         let number = |limit: usize| u32::try_from(limit).unwrap_or(u32::MAX);
         let limits = status::Limits {
-            workers: self.settings.workers.count,
+            workers: self.fleet.places(),
             cores: self.settings.workers.cores,
             waiting: number(self.settings.limits.waiting),
             stall: self.settings.timeouts.stall,

@@ -1,5 +1,5 @@
 //! What the admin endpoint of an appliance under test says.
-use super::{Client, Setup, free_ports};
+use super::{Answer, Client, Setup, free_ports};
 use serde_json::Value;
 
 /// The endpoint of one appliance.
@@ -12,10 +12,16 @@ impl Admin {
         (setup.set("admin.listen", format!("127.0.0.1:{port}")), Admin(port))
     }
 
+    /// One `GET` on a connection of its own.
+    #[track_caller]
+    pub fn get(&self, target: &str) -> Answer {
+        Client::tcp(([127, 0, 0, 1], self.0).into()).unwrap().get(target)
+    }
+
     /// `/status`.
     #[track_caller]
     pub fn status(&self) -> Value {
-        Client::tcp(([127, 0, 0, 1], self.0).into()).unwrap().get("/status").json()
+        self.get("/status").json()
     }
 
     /// A number that each worker publishes, such as `busy` or `waiting`, of all together.

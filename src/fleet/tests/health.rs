@@ -10,7 +10,7 @@ impl Session {
         for _ in 0..seconds {
             self.now += SECOND;
             let all = vitals(self, self.seconds());
-            actions.extend(self.on(Event::Looked(all)));
+            actions.extend(self.on(Event::Looked { all, queue: Queue::default() }));
         }
         actions
     }
