@@ -4,9 +4,10 @@ use crate::host::Worker;
 use crate::wsgi::files::FileWrapper;
 use crate::wsgi::input::Input;
 use crate::wsgi::start::Spare;
-use crate::{disconnect, greenlet, raw, wait};
-use appliance_worker::answer::{Answer, Opening, TOGETHER};
+use crate::{disconnect, greenlet, raw, timeout, wait};
+use appliance_worker::answer::{Answer, Cause, Opening, TOGETHER};
 use appliance_worker::http::declared::Invalid;
+use appliance_worker::roll::Roll;
 use appliance_worker::{CoreId, Outcome, Request, Sent};
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
@@ -45,6 +46,10 @@ pub struct Call {
     disconnected: Cell<bool>,
     /// There was nobody to take what was sent.
     unheard: Cell<bool>,
+    /// How often it was told that it takes longer than it may.
+    timeouts: Cell<u32>,
+    /// The application has given the request back for good.
+    over: Cell<bool>,
 }
 
 /// Why a request could not be answered as the application wanted.
@@ -85,6 +90,8 @@ impl Call {
             ending: Cell::new(false),
             disconnected: Cell::new(false),
             unheard: Cell::new(false),
+            timeouts: Cell::new(0),
+            over: Cell::new(false),
         }
     }
 
@@ -128,6 +135,37 @@ impl Call {
             Some(greenlet) => greenlet::throw(py, &greenlet, &disconnect::exception(py)?).map(drop),
             None => Ok(()),
         }
+    }
+
+    /// The request takes longer than it may: ends it where it waits.
+    pub fn time_out(&self, py: Python<'_>, roll: &Roll) -> PyResult<()> {
+        let greenlet = self.suspended.borrow().as_ref().and_then(|greenlet| greenlet.bind(py).upgrade());
+        let Some(greenlet) = greenlet else { return Ok(()) };
+        let frame = greenlet.getattr("gr_frame").ok();
+        timeout::log(py, roll, self.core, frame.as_ref(), self.count_timeout());
+        greenlet::throw(py, &greenlet, &timeout::exception(py)?).map(drop)
+    }
+
+    /// It is told now that it takes longer than it may; how often it was told before.
+    pub fn count_timeout(&self) -> u32 {
+        let before = self.timeouts.get();
+        self.timeouts.set(before.saturating_add(1));
+        before
+    }
+
+    /// Whether it was told that it takes longer than it may.
+    pub(super) fn was_timed_out(&self) -> bool {
+        self.timeouts.get() > 0
+    }
+
+    /// Whether no code of the application runs for this request any more.
+    pub fn is_over(&self) -> bool {
+        self.over.get()
+    }
+
+    /// See [`Call::is_over`].
+    pub(super) fn set_over(&self) {
+        self.over.set(true);
     }
 
     /// A greenlet of this request that the engine is to resume.
@@ -237,7 +275,7 @@ impl Call {
 
     /// Ends a request that never got a greenlet.
     pub fn abandon(&self, worker: &Worker) {
-        worker.engine.abort(self.core);
+        worker.engine.abort(self.core, Cause::Exception);
         worker.forget(self.core);
         worker.engine.finish(self.core, Outcome::Cut, true);
     }
