@@ -11,7 +11,7 @@ REQUIREMENTS := examples/requirements.txt tests/requirements.txt packaging/venvs
 EXAMPLES := $(wildcard examples/*/appliance.toml)
 
 .NOTPARALLEL:
-.PHONY: help setup run build release test lint cargo-test arrow doc check-examples kit bench clean
+.PHONY: help setup run build release test lint cargo-test arrow doc check-examples kit soak bench clean
 
 help: ## what the targets do
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 16
@@ -48,6 +48,9 @@ check-examples: build .venv/ready ## `appliance check` of each example
 
 kit: build .venv/ready ## the acceptance checks of tests/kit against the real binary
 	.venv/bin/python tests/kit/run.py --binary $(APPLIANCE) --venv .venv
+
+soak: build .venv/ready ## two minutes of reloads and of kills under 32 clients: what was lost, and p99
+	cargo test --test appliance -- --ignored --nocapture --test-threads 1 soak::
 
 bench: release ## CPU time for each request beside other servers (installs them)
 	benches/setup.sh

@@ -24,10 +24,14 @@ pub struct Orders(OwnedFd);
 #[derive(Debug)]
 pub struct Inbox(OwnedFd);
 
-/// What a worker is born with, beside what its template has: its listening socket, and its end of the line on which the
-/// master asks it questions.
+/// What a worker is born with, beside what its template has: its number, its listening socket, and its end of the line on
+/// which the master asks it questions.
 #[derive(Debug)]
 pub struct Layette {
+    /// From 1; stable across respawns.
+    pub worker: u32,
+    /// Which of the processes of this worker id it will be.
+    pub life: u32,
     /// Listening unix socket.
     pub socket: OwnedFd,
     /// See [`questions`].
@@ -38,7 +42,7 @@ pub struct Layette {
 #[derive(Debug)]
 pub enum Order {
     /// Fork this worker.
-    Fork(u32, Layette),
+    Fork(Layette),
     /// Exit; the workers stay.
     Quit,
 }
@@ -56,9 +60,15 @@ pub fn questions() -> io::Result<(OwnedFd, OwnedFd)> {
 
 impl Orders {
     /// Orders a worker; never waits for a template that does not listen.
-    pub fn fork(&self, worker: u32, socket: BorrowedFd<'_>, questions: BorrowedFd<'_>) -> io::Result<()> {
+    pub fn fork(
+        &self,
+        worker: u32,
+        life: u32,
+        socket: BorrowedFd<'_>,
+        questions: BorrowedFd<'_>,
+    ) -> io::Result<()> {
         let descriptors = [socket.as_raw_fd(), questions.as_raw_fd()];
-        self.give(&Message::Fork { worker }, &[ControlMessage::ScmRights(&descriptors)])
+        self.give(&Message::Fork { worker, life }, &[ControlMessage::ScmRights(&descriptors)])
     }
 
     /// Orders it to exit.
@@ -98,8 +108,8 @@ impl Inbox {
         }
         Ok(match (Message::decode(&buffer[..length]), descriptors.pop(), descriptors.pop()) {
             (Some(Message::Quit), ..) => Some(Order::Quit),
-            (Some(Message::Fork { worker }), Some(questions), Some(socket)) => {
-                Some(Order::Fork(worker, Layette { socket, questions }))
+            (Some(Message::Fork { worker, life }), Some(questions), Some(socket)) => {
+                Some(Order::Fork(Layette { worker, life, socket, questions }))
             }
             _ => None,
         })
@@ -197,12 +207,12 @@ mod tests {
     fn reports_arrive_in_order_and_name_their_sender() {
         let (mut reports, reporter) = reports().unwrap();
         let long = Message::LoadFailed { code: 1, text: "x\n".repeat(MAX_TEXT / 2) };
-        reporter.report(&Message::Forked { worker: 2, generation: 0 });
+        reporter.report(&Message::Forked { worker: 2, generation: 0, life: 0 });
         reporter.try_clone().unwrap().report(&long);
         let me = Pid::this();
         assert_eq!(
             reports.take_all().unwrap(),
-            [(me, Message::Forked { worker: 2, generation: 0 }), (me, long)]
+            [(me, Message::Forked { worker: 2, generation: 0, life: 0 }), (me, long)]
         );
         assert_eq!(reports.take_all().unwrap(), []);
     }
@@ -221,9 +231,10 @@ mod tests {
         assert!(inbox.take().unwrap().is_none());
         let (mine, workers) = questions().unwrap();
         let (socket, client) = questions().unwrap();
-        orders.fork(9, socket.as_fd(), workers.as_fd()).unwrap();
+        orders.fork(9, 4, socket.as_fd(), workers.as_fd()).unwrap();
         drop((orders, workers, socket));
-        let Some(Order::Fork(9, layette)) = inbox.take().unwrap() else { panic!("no order") };
+        let Some(Order::Fork(layette)) = inbox.take().unwrap() else { panic!("no order") };
+        assert_eq!((layette.worker, layette.life), (9, 4));
         for (here, there) in [(&mine, &layette.questions), (&client, &layette.socket)] {
             send(there.as_raw_fd(), b"?", MsgFlags::empty()).unwrap();
             assert_eq!(recv(here.as_raw_fd(), &mut [0; 9], MsgFlags::MSG_DONTWAIT), Ok(1));

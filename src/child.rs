@@ -1,5 +1,6 @@
 //! One child as the master sees it: what it is for, its process, how far it has come, until when it may stay so. The
 //! child's own side is `template.rs`, `worker.rs` and the proxy crate. Only `fleet.rs` changes these values.
+use crate::fleet::Health;
 use nix::unistd::Pid;
 use std::fmt;
 use std::time::{Duration, Instant};
@@ -32,6 +33,8 @@ pub enum Stage {
     Booting,
     /// It does what it is for.
     Ready,
+    /// It does what it is for, until a successor does.
+    Retiring,
     /// It has been told to go; nobody waits for it but to reap it.
     Leaving,
 }
@@ -43,6 +46,8 @@ pub struct Child {
     pub role: Role,
     /// Number of the reload that it belongs to.
     pub generation: u32,
+    /// Which of the processes of its worker id it is, which says where on the board it publishes; 0 for all others.
+    pub life: u32,
     /// Its process.
     pub pid: Pid,
     /// When it was forked.
@@ -51,6 +56,17 @@ pub struct Child {
     pub stage: Stage,
     /// When it is killed if it is still in this stage; `None`: never, or it has been already.
     pub deadline: Option<Instant>,
+    /// How it was at the last looks at it.
+    pub health: Health,
+    /// Its socket has lost its name.
+    pub is_cut_off: bool,
+}
+
+impl Child {
+    /// Whether it does what it is for.
+    pub fn serves(&self) -> bool {
+        matches!(self.stage, Stage::Ready | Stage::Retiring)
+    }
 }
 
 /// A process that has been asked for and that nobody has seen yet.
@@ -60,6 +76,8 @@ pub struct Order {
     pub role: Role,
     /// Number of the reload that it will belong to.
     pub generation: u32,
+    /// Which of the processes of its worker id it will be; 0 for all others.
+    pub life: u32,
     /// When whoever was asked counts as stuck.
     pub deadline: Instant,
 }

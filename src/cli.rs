@@ -1,6 +1,6 @@
 //! The command line: arguments → what is asked. Pure: the environment and the file system are looked at by `main.rs`
 //! only. A flag with a name is a short way to write `--set key=value`, so that configuration has one set of rules.
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::{Path, PathBuf};
 
 /// `appliance`, as typed.
@@ -29,8 +29,14 @@ pub enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Load the application anew, replace the workers one by one, and wait for the end of it
-    Reload(Source),
+    /// Read the configuration and load the application anew, replace the workers one by one, and wait for the end of it
+    Reload {
+        #[command(flatten)]
+        source: Source,
+        /// Only show what would change in the configuration, and what each change needs
+        #[arg(long)]
+        plan: bool,
+    },
     /// Finish what runs, and wait until everything has ended
     Stop {
         #[command(flatten)]
@@ -39,11 +45,45 @@ pub enum Command {
         #[arg(long)]
         now: bool,
     },
+    /// Hold requests back in the proxy
+    Pause(Source),
+    /// Let requests go that `pause` holds back
+    Resume(Source),
+    /// Answer every request with 503, or serve again
+    Maintenance {
+        state: OnOff,
+        #[command(flatten)]
+        source: Source,
+    },
+    /// Show the requests under way in all workers, the oldest first
+    Requests(Asking),
+    /// Show where each greenlet, task and thread of the workers is
+    Stacks(Asking),
     /// Check the configuration without starting anything (exit code 0 or 64)
     Check(Source),
     /// Look at the configuration
     #[command(subcommand)]
     Config(ConfigCommand),
+}
+
+/// A switch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum OnOff {
+    On,
+    Off,
+}
+
+/// A question to the workers.
+#[derive(Debug, Args)]
+pub struct Asking {
+    #[command(flatten)]
+    pub source: Source,
+    /// Ask worker N only
+    #[arg(long, value_name = "N")]
+    pub worker: Option<u32>,
+    /// As JSON
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// The commands below `config`.
@@ -183,8 +223,13 @@ mod tests {
         let source = match cli.command {
             Command::Run(source)
             | Command::Status { source, .. }
-            | Command::Reload(source)
+            | Command::Reload { source, .. }
             | Command::Stop { source, .. }
+            | Command::Pause(source)
+            | Command::Resume(source)
+            | Command::Maintenance { source, .. }
+            | Command::Requests(Asking { source, .. })
+            | Command::Stacks(Asking { source, .. })
             | Command::Check(source)
             | Command::Config(ConfigCommand::Show(source)) => source,
         };
@@ -260,6 +305,12 @@ mod tests {
     #[test]
     fn a_running_appliance_is_named_as_it_was_started() {
         assert_eq!(asked("appliance status site --json").unwrap(), asked("appliance run site").unwrap());
+        assert_eq!(asked("appliance maintenance on site").unwrap(), asked("appliance run site").unwrap());
+        assert_eq!(
+            asked("appliance stacks site --worker 2 --json").unwrap(),
+            asked("appliance run site").unwrap()
+        );
+        assert!(asked("appliance maintenance maybe").is_err());
         assert_eq!(asked("appliance stop --now --config a.toml").unwrap().file, Some("/home/a.toml".into()));
         assert_eq!(
             flags("appliance reload --set admin.run_dir=/run/a"),

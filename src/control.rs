@@ -1,8 +1,8 @@
-//! The control socket: where `appliance status`, `reload` and `stop` reach a running master. The master owns it, polls
+//! The control socket: where `appliance status`, `reload`, `stop` and the other verbs reach a running master. The master owns it, polls
 //! it with everything else it waits for, and is never held up by it: everything is non-blocking, every client has a
 //! deadline, and there is a bound on their number. The files below it: `protocol` is what is said, `waiting` what a verb
-//! means, `status` and `table` how things are, `connection` one client, `place` where the socket lies, and `client` the
-//! other side.
+//! means, `status` and `table` how things are, `findings` what workers have answered, `printable` what a terminal is shown,
+//! `connection` one client, `place` where the socket lies, and `client` the other side.
 use crate::error::Error;
 use crate::notice::Notice;
 use crate::sockets::{self, Listener};
@@ -12,18 +12,21 @@ use nix::unistd::Uid;
 use std::io::{self, ErrorKind};
 use std::os::fd::AsFd;
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 pub mod client;
 mod connection;
+mod findings;
 mod place;
+mod printable;
 mod protocol;
 pub mod status;
-mod table;
+pub mod table;
 mod waiting;
 
 use connection::Connection;
+pub use findings::Told;
 use place::{Seat, Viewer};
 pub use protocol::{Answer, Verb};
 pub use waiting::{Meaning, Wait, meaning};
@@ -37,6 +40,14 @@ const REST: Duration = Duration::from_secs(1);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ClientId(u64);
 
+#[cfg(test)]
+impl ClientId {
+    /// Any client, for the tests of those who answer one.
+    pub fn new(n: u64) -> ClientId {
+        ClientId(n)
+    }
+}
+
 /// The socket and its clients.
 #[derive(Debug)]
 pub struct Control {
@@ -45,8 +56,9 @@ pub struct Control {
     last_id: u64,
     rest_until: Option<Instant>,
     // Removes the socket file, and only then the folder it lies in.
-    _file: Listener,
-    _seat: Option<Seat>,
+    file: Listener,
+    path: PathBuf,
+    seat: Option<Seat>,
 }
 
 impl Control {
@@ -76,7 +88,25 @@ impl Control {
     fn at(socket: &Path, seat: Option<Seat>) -> Result<Control, Error> {
         let file = sockets::open_control(socket)?;
         let listener = file.try_clone().map_err(Error::system("open the control socket"))?.into();
-        Ok(Control { listener, clients: Vec::new(), last_id: 0, rest_until: None, _file: file, _seat: seat })
+        Ok(Control {
+            listener,
+            clients: Vec::new(),
+            last_id: 0,
+            rest_until: None,
+            file,
+            path: socket.to_owned(),
+            seat,
+        })
+    }
+
+    /// Opens the socket again if its file has been removed from the run directory; a client that is connected stays.
+    pub fn restore(&mut self) -> Result<(), Error> {
+        if self.seat.is_none() && !self.file.has_name() {
+            let file = sockets::open_control(&self.path)?;
+            self.listener = file.try_clone().map_err(Error::system("open the control socket"))?.into();
+            self.file = file;
+        }
+        Ok(())
     }
 
     /// What to wait for.
@@ -195,7 +225,6 @@ mod tests {
     use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl};
     use std::io::{Read, Write};
     use std::os::unix::fs::PermissionsExt;
-    use std::path::PathBuf;
 
     /// A control socket in a folder of its own, which goes with the value.
     struct Site {

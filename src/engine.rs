@@ -29,8 +29,8 @@ pub struct Engine {
 pub struct Seat {
     /// From 1.
     pub worker: u32,
-    /// Number of the reload.
-    pub generation: u32,
+    /// Which of the processes of this worker id it is.
+    pub life: u32,
     /// Its listening unix socket.
     pub socket: OwnedFd,
     /// The board's memory.
@@ -173,7 +173,7 @@ impl Engine {
     pub fn run(&self, seat: Seat) -> i32 {
         let args = RunArgs {
             worker_id: seat.worker,
-            generation: seat.generation,
+            life: seat.life,
             socket: seat.socket.into_raw_fd(),
             board: seat.board.into_raw_fd(),
             questions: seat.questions.into_raw_fd(),

@@ -5,14 +5,23 @@
 use crate::child::{Backoff, Child, Order, Role, Stage};
 use crate::message::Ended;
 use crate::notice::Notice;
-use appliance_worker::abi;
+use appliance_worker::{abi, board};
 use nix::unistd::Pid;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 mod event;
-pub use event::{Action, Event, Plan};
+pub use event::{Action, Event, Next, Plan, Vitals};
+mod health;
+pub use health::Health;
+mod recycle;
+pub use recycle::Worn;
+mod reload;
+use reload::Reload;
 mod settle;
+mod stop;
+mod trouble;
+use trouble::Trouble;
 mod view;
 pub use view::Condition;
 #[cfg(test)]
@@ -20,12 +29,6 @@ mod tests;
 
 /// A worker that crashes this often before anybody was ever ready will not get better by itself.
 const START_ATTEMPTS: u32 = 5;
-/// The proxy gives its last requests all of `timeouts.graceful`; the master gives it this much longer to say what it
-/// cut.
-const LAST_WORDS: Duration = Duration::from_millis(500);
-
-/// Two signals this close together are one wish: `timeout` and other wrappers signal a process and its group.
-const SAME_WISH: Duration = Duration::from_millis(100);
 
 /// What the whole appliance is at.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -35,29 +38,9 @@ enum Phase {
     /// Whatever fails is replaced.
     Serving,
     /// First the proxy, so that no new request comes; then the workers; then the templates.
-    Stopping { last: Rank, code: i32, kill_at: Option<Instant> },
+    Stopping { last: stop::Rank, code: i32, kill_at: Option<Instant> },
     /// `Exit` has been said.
     Over,
-}
-
-/// Whose turn it is to go.
-#[derive(Clone, Copy, Debug, PartialEq)]
-enum Rank {
-    Proxy,
-    Workers,
-    Templates,
-}
-
-/// How far a reload has come.
-#[derive(Clone, Copy, Debug, PartialEq)]
-enum Reload {
-    Idle,
-    /// The next generation's template loads the application.
-    Loading,
-    /// The first successor boots; if it cannot, everything stays as it was.
-    Trying,
-    /// One successor has served; the others follow one by one.
-    Rolling,
 }
 
 /// The table.
@@ -67,13 +50,26 @@ pub struct Fleet {
     phase: Phase,
     /// Generation that new workers belong to.
     generation: u32,
+    /// Generation of the proxy; it counts by itself, because not every reload replaces the proxy.
+    proxy: u32,
     reload: Reload,
+    /// What the reload under way will put in force.
+    next: Option<Next>,
+    /// Keys that the last configuration changed and that wait for a restart.
+    waiting: Vec<String>,
     /// SIGHUP came while a reload was under way; the files may have changed after it read them.
     reload_again: bool,
     /// When it was first told to stop.
     stop_told: Option<Instant>,
+    /// It serves on until then (`timeouts.drain_delay`), and then stops.
+    leave_at: Option<Instant>,
+    /// When the master last looked at what the processes publish.
+    looked: Option<Instant>,
+    trouble: Trouble,
     children: Vec<Child>,
     orders: Vec<Order>,
+    /// The last life that each worker was given.
+    lives: BTreeMap<u32, u32>,
     backoffs: BTreeMap<Role, Backoff>,
     actions: Vec<Action>,
 }
@@ -85,11 +81,18 @@ impl Fleet {
             plan,
             phase: Phase::Starting,
             generation: 0,
+            proxy: 0,
             reload: Reload::Idle,
+            next: None,
+            waiting: Vec::new(),
             reload_again: false,
             stop_told: None,
+            leave_at: None,
+            looked: None,
+            trouble: Trouble::default(),
             children: Vec::new(),
             orders: Vec::new(),
+            lives: BTreeMap::new(),
             backoffs: BTreeMap::new(),
             actions: Vec::new(),
         }
@@ -99,21 +102,25 @@ impl Fleet {
     pub fn on(&mut self, event: Event, now: Instant) -> Vec<Action> {
         match event {
             Event::Tick => {}
-            Event::Started { role, generation, pid } => self.on_started(role, generation, pid, now),
+            Event::Started { role, generation, pid } => self.on_started(role, generation, 0, pid, now),
             Event::NotStarted { role, generation, text } => self.on_not_started(role, generation, text, now),
-            Event::Loaded { pid, line } => self.on_loaded(pid, line),
+            Event::Loaded { pid, line } => self.on_loaded(pid, line, now),
             Event::LoadFailed { pid, code, text } => self.on_load_failed(pid, code, text, now),
-            Event::Forked { worker, generation, pid } => {
-                self.on_started(Role::Worker(worker), generation, pid, now)
+            Event::Forked { worker, generation, life, pid } => {
+                self.on_started(Role::Worker(worker), generation, life, pid, now)
             }
             Event::ForkFailed { worker, text } => {
                 self.on_not_started(Role::Worker(worker), self.generation, text, now);
             }
             Event::Ready { pid } => self.on_ready(pid, now),
             Event::Exited { pid, worker, ended } => self.on_exited(pid, worker, ended, now),
+            Event::Looked(all) => self.on_look(&all, now),
+            Event::SocketRenewed { worker } => self.on_socket_renewed(worker),
             Event::Stop => self.on_stop(now),
             Event::StopNow => self.on_stop_now(now),
-            Event::Reload => self.reload_again = !matches!(self.phase, Phase::Stopping { .. }),
+            Event::Reload => self.reload_again = self.is_up() && self.leave_at.is_none(),
+            Event::Configured(next) => self.on_configured(next, now),
+            Event::Misconfigured { text } => self.on_misconfigured(text, now),
         }
         self.settle(now);
         std::mem::take(&mut self.actions)
@@ -127,21 +134,33 @@ impl Fleet {
         let children = self.children.iter().filter_map(|child| child.deadline);
         let orders = self.orders.iter().map(|order| order.deadline);
         let backoffs = self.backoffs.values().filter_map(|backoff| backoff.ends(now));
-        children.chain(orders).chain(backoffs).min()
+        children.chain(orders).chain(backoffs).chain(self.leave_at).min()
     }
 
-    fn on_started(&mut self, role: Role, generation: u32, pid: Pid, now: Instant) {
+    fn on_started(&mut self, role: Role, generation: u32, life: u32, pid: Pid, now: Instant) {
         let wanted = self.is_wanted(role, generation);
         self.orders.retain(|order| (order.role, order.generation) != (role, generation));
-        let (stage, deadline) = match role {
-            _ if !wanted => (Stage::Leaving, None),
-            Role::Proxy => (Stage::Ready, None),
-            Role::Template | Role::Worker(_) => (Stage::Booting, Some(now + self.plan.boot)),
-        };
+        let (stage, deadline) =
+            if wanted { (Stage::Booting, Some(now + self.boot())) } else { (Stage::Leaving, None) };
         if !wanted {
             self.act(Action::Kill(pid));
         }
-        self.children.push(Child { role, generation, pid, since: now, stage, deadline });
+        self.children.push(Child {
+            role,
+            generation,
+            life,
+            pid,
+            since: now,
+            stage,
+            deadline,
+            health: Health::default(),
+            is_cut_off: false,
+        });
+    }
+
+    /// Whatever is missing is asked for.
+    fn is_up(&self) -> bool {
+        matches!(self.phase, Phase::Starting | Phase::Serving)
     }
 
     /// A child that comes late (its template died, or the appliance stops) must not take a place that is filled.
@@ -150,35 +169,28 @@ impl Fleet {
             Role::Worker(id) => (1..=self.plan.workers).contains(&id) && generation == self.generation,
             Role::Proxy | Role::Template => true,
         };
-        known
-            && matches!(self.phase, Phase::Starting | Phase::Serving)
-            && self.find(role, generation).is_none()
+        known && self.is_up() && self.find(role, generation).is_none()
     }
 
     fn on_not_started(&mut self, role: Role, generation: u32, text: String, now: Instant) {
         self.orders.retain(|order| (order.role, order.generation) != (role, generation));
         match self.phase {
             Phase::Starting => self.fail(abi::EXIT_FAILED, format!("cannot fork the {role}: {text}")),
-            _ if role == Role::Template && generation != self.generation => {
-                self.reload = Reload::Idle;
-                self.say(Notice::ReloadFailed { text });
-            }
+            _ if role == Role::Template && generation > self.generation => self.fail_reload(text, now),
+            _ if role == Role::Proxy && generation > self.proxy => self.fail_reload(text, now),
             _ => {
                 let again_in = self.backoff(role).fail(now);
+                self.note_crash(role, &format!("{role} could not be forked: {text}"));
                 self.say(Notice::NotForked { role, text, again_in });
             }
         }
     }
 
-    fn on_loaded(&mut self, pid: Pid, line: String) {
+    fn on_loaded(&mut self, pid: Pid, line: String, now: Instant) {
         let Some(child) = self.by_pid(pid).filter(|child| child.stage == Stage::Booting) else { return };
         (child.stage, child.deadline) = (Stage::Ready, None);
-        let generation = child.generation;
-        if generation > self.generation {
-            self.generation = generation;
-            self.reload = Reload::Trying;
-            // What made the old application's workers die young may be mended.
-            self.backoffs.clear();
+        if child.generation > self.generation {
+            self.on_next_loaded(now);
         }
         self.backoff(Role::Template).reset();
         let first = self.phase == Phase::Starting;
@@ -192,30 +204,37 @@ impl Fleet {
         let generation = child.generation;
         match self.phase {
             Phase::Starting => self.fail(code, text),
-            _ if generation != self.generation => {
-                self.reload = Reload::Idle;
-                self.say(Notice::ReloadFailed { text });
-            }
+            _ if generation > self.generation => self.fail_reload(text, now),
             _ => {
                 let again_in = self.backoff(Role::Template).fail(now);
+                self.note_crash(Role::Template, &text);
                 self.say(Notice::LoadFailed { text, again_in });
             }
         }
     }
 
     fn on_ready(&mut self, pid: Pid, now: Instant) {
-        let Some(child) = self.by_pid(pid).filter(|child| child.stage == Stage::Booting) else { return };
+        // A template says `Loaded` instead.
+        let is_meant = |child: &&mut Child| child.stage == Stage::Booting && child.role != Role::Template;
+        let Some(child) = self.by_pid(pid).filter(is_meant) else { return };
         (child.stage, child.deadline) = (Stage::Ready, None);
-        let role = child.role;
-        if self.reload == Reload::Trying {
-            self.reload = Reload::Rolling;
+        let child = child.clone();
+        match child.role {
+            Role::Proxy => self.on_proxy_ready(child.generation),
+            _ => self.on_worker_ready(&child, now),
         }
-        let predecessors = self.pids_where(|child| child.role == role && child.pid != pid);
-        self.send_off(&predecessors, now + self.plan.graceful);
-        if self.phase == Phase::Starting {
+        if self.phase == Phase::Starting && self.can_serve() {
             self.phase = Phase::Serving;
             self.say(Notice::Serving);
         }
+    }
+
+    /// A proxy accepts connections, and a worker requests.
+    fn can_serve(&self) -> bool {
+        let is_ready = |is_meant: fn(Role) -> bool| {
+            self.children.iter().any(|child| child.stage == Stage::Ready && is_meant(child.role))
+        };
+        is_ready(|role| role == Role::Proxy) && is_ready(|role| matches!(role, Role::Worker(_)))
     }
 
     fn on_exited(&mut self, pid: Pid, worker: Option<u32>, ended: Ended, now: Instant) {
@@ -230,14 +249,14 @@ impl Fleet {
         };
         let child = self.children.remove(at);
         if let Role::Worker(worker) = child.role
-            && self.find(child.role, child.generation).is_none()
+            && !self.is_taken(worker, child.life)
         {
-            self.act(Action::MarkDead { worker, generation: child.generation });
+            self.act(Action::MarkDead { worker, life: child.life });
         }
         if child.role == Role::Template {
             self.orders.retain(|order| order.generation != child.generation);
         }
-        if child.stage != Stage::Leaving && matches!(self.phase, Phase::Starting | Phase::Serving) {
+        if child.stage != Stage::Leaving && self.is_up() {
             self.on_lost(&child, ended, now);
         }
     }
@@ -245,18 +264,13 @@ impl Fleet {
     /// A child has ended that nobody had told to.
     fn on_lost(&mut self, child: &Child, ended: Ended, now: Instant) {
         let role = child.role;
-        if role == Role::Template && child.generation > self.generation {
-            self.reload = Reload::Idle;
-            let text = format!("the template died while it loaded the application ({ended})");
-            return self.say(Notice::ReloadFailed { text });
+        if self.is_on_trial(child) {
+            return self.on_trial_lost(role, ended, now);
         }
         if child.generation < self.generation && role != Role::Proxy {
             return self.say(Notice::Lost { role, pid: child.pid, ended, again_in: Duration::ZERO });
         }
-        if self.reload == Reload::Trying && matches!(role, Role::Worker(_)) {
-            return self.roll_back(role, ended, now);
-        }
-        let good = child.stage == Stage::Ready && now - child.since >= Backoff::GOOD_LIFE;
+        let good = child.serves() && now - child.since >= Backoff::GOOD_LIFE;
         let backoff = self.backoff(role);
         let again_in = if good {
             backoff.reset();
@@ -265,60 +279,15 @@ impl Fleet {
             backoff.fail(now)
         };
         let failures = backoff.failures();
+        if !good {
+            self.note_crash(role, &Notice::not_started(role, ended));
+        }
         match self.phase {
             Phase::Starting if is_final(role, ended, failures) => {
                 self.fail(abi::EXIT_FAILED, Notice::not_started(role, ended));
             }
             _ => self.say(Notice::Lost { role, pid: child.pid, ended, again_in }),
         }
-    }
-
-    /// The first successor ended before it served: the others would too. The old generation is still whole.
-    fn roll_back(&mut self, role: Role, ended: Ended, now: Instant) {
-        let new = self.generation;
-        self.reload = Reload::Idle;
-        self.generation -= 1;
-        let text = format!("the new {role} ended before it was ready ({ended}); its reason is in the log");
-        self.say(Notice::ReloadFailed { text });
-        let new = self.pids_where(|child| child.generation == new && child.role != Role::Proxy);
-        self.send_off(&new, now + self.plan.graceful);
-    }
-
-    fn on_stop(&mut self, now: Instant) {
-        match self.stop_told {
-            Some(told) if now < told + SAME_WISH => return,
-            Some(_) => {}
-            None => self.stop_told = Some(now),
-        }
-        match self.phase {
-            Phase::Starting | Phase::Serving => {
-                let kill_at = Some(now + self.plan.graceful + LAST_WORDS);
-                self.phase = Phase::Stopping { last: Rank::Proxy, code: abi::EXIT_DONE, kill_at };
-                self.say(Notice::Stopping);
-                let proxy = self.pids_where(|child| child.role == Role::Proxy);
-                self.send_off(&proxy, now);
-            }
-            Phase::Stopping { .. } => self.on_stop_now(now),
-            Phase::Over => {}
-        }
-    }
-
-    fn on_stop_now(&mut self, now: Instant) {
-        if matches!(self.phase, Phase::Starting | Phase::Serving) {
-            self.on_stop(now);
-        }
-        if let Phase::Stopping { last, code, .. } = self.phase {
-            self.phase = Phase::Stopping { last, code, kill_at: None };
-            self.say(Notice::StopNow);
-            self.kill_all();
-        }
-    }
-
-    /// The start has failed: say why, leave nothing running.
-    fn fail(&mut self, code: i32, text: String) {
-        self.say(Notice::Failed { text });
-        self.phase = Phase::Stopping { last: Rank::Templates, code, kill_at: None };
-        self.kill_all();
     }
 
     // ---- the table ----
@@ -340,16 +309,19 @@ impl Fleet {
         }
     }
 
-    fn kill_all(&mut self) {
-        for child in &self.children {
-            self.actions.push(Action::Kill(child.pid));
-        }
-    }
-
+    /// The one that fills the place of a role in a generation, or is about to.
     fn find(&self, role: Role, generation: u32) -> Option<&Child> {
         self.children.iter().find(|child| {
-            (child.role, child.generation) == (role, generation) && child.stage != Stage::Leaving
+            (child.role, child.generation) == (role, generation)
+                && !matches!(child.stage, Stage::Retiring | Stage::Leaving)
         })
+    }
+
+    /// Whether a process has, or will have, the place on the board of this life of a worker.
+    fn is_taken(&self, worker: u32, life: u32) -> bool {
+        let place = (Role::Worker(worker), life % board::BANKS);
+        self.children.iter().any(|child| (child.role, child.life % board::BANKS) == place)
+            || self.orders.iter().any(|order| (order.role, order.life % board::BANKS) == place)
     }
 
     fn by_pid(&mut self, pid: Pid) -> Option<&mut Child> {

@@ -14,7 +14,7 @@ const MAX_PID: u64 = 20;
 #[derive(Debug)]
 pub struct Lock {
     path: PathBuf,
-    _file: File,
+    file: File,
 }
 
 /// Why a lock is not ours.
@@ -39,16 +39,25 @@ impl Lock {
             // Between our open and our lock, its last holder may have removed it: then it locks nobody out.
             if same_file(&file, path) {
                 write_pid(&mut file).map_err(Locked::Failed)?;
-                return Ok(Lock { path: path.to_owned(), _file: file });
+                return Ok(Lock { path: path.to_owned(), file });
             }
         }
     }
 }
 
+impl Lock {
+    /// Whether others find it there: its file has not been removed.
+    pub fn has_name(&self) -> bool {
+        same_file(&self.file, &self.path)
+    }
+}
+
 impl Drop for Lock {
     fn drop(&mut self) {
-        // It is still held, so nobody else's file can be removed. What cannot be removed does no harm.
-        let _ = fs::remove_file(&self.path);
+        // It is still held, so nobody else can put another in its place. What cannot be removed does no harm.
+        if self.has_name() {
+            let _ = fs::remove_file(&self.path);
+        }
     }
 }
 

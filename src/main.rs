@@ -6,6 +6,7 @@ mod channel;
 mod child;
 mod cli;
 mod control;
+mod doors;
 mod engine;
 mod error;
 mod fleet;
@@ -14,21 +15,27 @@ mod load;
 mod lock;
 mod master;
 mod message;
+mod mode;
 mod notice;
 mod privileges;
 mod run_dir;
 mod signals;
 mod sockets;
 mod spawn;
+mod survey;
 mod template;
+mod touch;
+mod upcoming;
 mod worker;
 
+use appliance_worker::report::Question;
 use appliance_worker::{abi, logging};
 use clap::Parser;
-use cli::{Cli, Command, ConfigCommand};
+use cli::{Asking, Cli, Command, ConfigCommand, OnOff};
 use control::client;
 use error::Error;
-use load::{load, locate};
+use load::{load, locate, request};
+use mode::Switch;
 use std::process::ExitCode;
 
 /// pingora allocates a 64 KiB buffer for each request; glibc consolidates its heap and returns pages at every one.
@@ -53,15 +60,28 @@ fn main() -> ExitCode {
 fn run(cli: Cli) -> Result<i32, Error> {
     match cli.command {
         Command::Run(source) => {
-            let loaded = load(source)?;
+            let request = request(source)?;
+            let loaded = load(&request)?;
             logging::init(&loaded.settings.log);
-            return master::run(&loaded);
+            return master::run(request, loaded);
         }
         Command::Status { source, json } => client::status(&locate(source)?, json)?,
-        Command::Reload(source) => client::reload(&locate(source)?)?,
+        Command::Reload { source, plan: true } => client::plan(&locate(source)?)?,
+        Command::Reload { source, plan: false } => client::reload(&locate(source)?)?,
         Command::Stop { source, now } => client::stop(&locate(source)?, now)?,
-        Command::Check(source) => notice::say_checked(load(source)?.file.as_deref()),
-        Command::Config(ConfigCommand::Show(source)) => notice::print(&load(source)?.show()),
+        Command::Pause(source) => client::switch(&locate(source)?, Switch::Pause)?,
+        Command::Resume(source) => client::switch(&locate(source)?, Switch::Resume)?,
+        Command::Maintenance { state, source } => {
+            client::switch(&locate(source)?, Switch::Maintenance(state == OnOff::On))?;
+        }
+        Command::Requests(asking) => ask(asking, Question::Requests)?,
+        Command::Stacks(asking) => ask(asking, Question::Stacks)?,
+        Command::Check(source) => notice::say_checked(load(&request(source)?)?.file.as_deref()),
+        Command::Config(ConfigCommand::Show(source)) => notice::print(&load(&request(source)?)?.show()),
     }
     Ok(abi::EXIT_DONE)
+}
+
+fn ask(asking: Asking, question: Question) -> Result<(), Error> {
+    client::ask(&locate(asking.source)?, question, asking.worker, asking.json)
 }

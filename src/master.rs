@@ -3,22 +3,27 @@
 //! nothing itself.
 use crate::bridge;
 use crate::channel::{self, Orders, Reporter, Reports};
-use crate::child::Role;
+use crate::child::{Backoff, Role};
 use crate::control::status::{self, Status};
 use crate::control::{self, Answer, Control, Meaning};
+use crate::doors::Doors;
 use crate::error::Error;
 use crate::fleet::{Action, Event, Fleet, Plan};
 use crate::message::Message;
-use crate::notice::Facts;
+use crate::mode::Modes;
+use crate::notice::{Facts, Notice};
 use crate::privileges::{self, Identity};
 use crate::run_dir::RunDir;
 use crate::signals::{Signals, Wish};
 use crate::sockets::{self, Listener};
 use crate::spawn::{self, Lifeline, Tie};
+use crate::survey::{Lines, Surveys};
 use crate::template;
-use appliance_config::{Loaded, Settings};
+use crate::touch::Touch;
+use crate::upcoming::Upcoming;
+use appliance_config::{Loaded, Request, Settings};
 use appliance_worker::abi;
-use appliance_worker::board::{Board, CAPACITY, State};
+use appliance_worker::board::{self, Board, CAPACITY, State};
 use appliance_worker::panel::Panel;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, kill};
@@ -26,15 +31,21 @@ use nix::sys::stat::{Mode, umask};
 use nix::unistd::Pid;
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::os::fd::AsFd;
+use std::path::PathBuf;
+use std::rc::Rc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
+mod look;
+mod places;
+mod questions;
+mod reload;
+
 /// Runs the appliance until it is told to stop, and answers the exit code of the process.
-pub fn run(loaded: &Loaded) -> Result<i32, Error> {
-    let facts = Facts::of(&loaded.settings, loaded.file.as_deref());
-    let mut master = Master::open(&loaded.settings, loaded.origin(), facts)?;
+/// `request` is what it was loaded from; a reload loads from it again.
+pub fn run(request: Request, loaded: Loaded) -> Result<i32, Error> {
+    let mut master = Master::open(request, loaded)?;
     let code = master.serve().map_err(Error::system("the master's loop"))?;
     if code == abi::EXIT_DONE {
         master.facts.say_goodbye();
@@ -44,79 +55,90 @@ pub fn run(loaded: &Loaded) -> Result<i32, Error> {
 
 /// Everything that the master owns. Sockets go before the directory that they lie in.
 #[derive(Debug)]
-struct Master<'a> {
-    settings: &'a Settings,
+struct Master {
+    request: Request,
+    /// The configuration in force.
+    settings: Rc<Settings>,
+    /// The one that a reload has read.
+    upcoming: Option<Upcoming>,
+    touch: Touch,
     began: Instant,
     facts: Facts,
     fleet: Fleet,
     pid: Pid,
     identity: Option<Identity>,
-    listeners: Vec<Listener>,
-    admin: Option<Listener>,
+    doors: Doors,
     workers: Vec<Listener>,
     control: Option<Control>,
     run_dir: RunDir,
     board: Board,
     panel: Panel,
-    /// Our ends of the lines to the workers, by id and generation.
-    questions: BTreeMap<(u32, u32), OwnedFd>,
+    modes: Modes,
+    lines: Lines,
+    surveys: Surveys,
     signals: Signals,
     reports: Reports,
     reporter: Reporter,
     templates: BTreeMap<Pid, Orders>,
+    /// When memory was last measured.
+    measured: Option<Instant>,
+    /// When the run directory was last looked after, and how it went.
+    kept: Option<Instant>,
+    place_backoff: Backoff,
     tie: Tie,
     _lifeline: Lifeline,
 }
 
-impl<'a> Master<'a> {
+impl Master {
     /// Opens everything; nothing has been forked when this fails.
-    fn open(settings: &'a Settings, origin: &Path, mut facts: Facts) -> Result<Master<'a>, Error> {
+    fn open(request: Request, loaded: Loaded) -> Result<Master, Error> {
+        let origin = loaded.origin().to_owned();
+        let settings = Rc::new(loaded.settings);
         spawn::set_title("appliance: master");
         umask(Mode::from_bits_truncate(settings.security.umask));
         spawn::expect_children().map_err(Error::system("become the reaper of orphans"))?;
         let signals = Signals::open().map_err(Error::system("open the signals"))?;
         let identity = privileges::resolve(&settings.security).map_err(Error::Usage)?;
         let (owner, backlog) = (identity.as_ref(), settings.limits.backlog);
-        let open = |listen: &appliance_config::settings::Listen| {
-            sockets::open_public(&listen.address, backlog, owner)
-        };
-        let listeners = settings.listen.iter().map(open).collect::<Result<Vec<_>, _>>()?;
-        let admin = settings.admin.listen.map(|address| sockets::open_admin(address, backlog)).transpose()?;
+        let doors = Doors::default().follow(&settings, owner)?;
         let runtime = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
         let run_dir = RunDir::open(settings.admin.run_dir.as_deref(), runtime.as_deref(), owner)?;
         let socket = |id| sockets::open_worker(&run_dir.socket(id), backlog, owner);
         let workers = (1..=settings.workers.count).map(socket).collect::<Result<Vec<_>, _>>()?;
-        let control = Control::open(settings.admin.run_dir.as_deref(), origin)?;
+        let control = Control::open(settings.admin.run_dir.as_deref(), &origin)?;
         let board = Board::create(settings.workers.count).map_err(Error::system("make the board"))?;
         let panel = Panel::create().map_err(Error::system("make the panel"))?;
         panel.set_workers(settings.workers.count);
         let (reports, reporter) = channel::reports().map_err(Error::system("open the reports"))?;
         let (lifeline, tie) = spawn::lifeline(owner).map_err(Error::system("open the lifeline"))?;
-        facts.urls = listeners.iter().map(|listener| listener.url.clone()).collect();
-        let plan = Plan {
-            workers: settings.workers.count,
-            boot: settings.timeouts.boot,
-            graceful: settings.timeouts.graceful,
-        };
+        let mut touch = Touch::default();
+        touch.watch(&settings.workers.touch_reload, Instant::now());
         Ok(Master {
-            settings,
             began: Instant::now(),
-            facts,
-            fleet: Fleet::new(plan),
+            facts: Facts { urls: doors.urls(), ..Facts::of(&settings, loaded.file.as_deref()) },
+            fleet: Fleet::new(Plan::of(&settings)),
             pid: Pid::this(),
+            request,
+            settings,
+            upcoming: None,
+            touch,
             identity,
-            listeners,
-            admin,
+            doors,
             workers,
             control,
             run_dir,
             board,
             panel,
-            questions: BTreeMap::new(),
+            modes: Modes::default(),
+            lines: Lines::new(),
+            surveys: Surveys::default(),
             signals,
             reports,
             reporter,
             templates: BTreeMap::new(),
+            measured: None,
+            kept: None,
+            place_backoff: Backoff::default(),
             tie,
             _lifeline: lifeline,
         })
@@ -132,8 +154,11 @@ impl<'a> Master<'a> {
                     return Ok(code);
                 }
             }
+            self.show_mode();
             self.wait()?;
             events = self.take_events()?;
+            events.extend(self.look(Instant::now()));
+            events.extend(self.keep_places(Instant::now()));
             events.push_back(Event::Tick);
         }
     }
@@ -149,6 +174,12 @@ impl<'a> Master<'a> {
                         return Some(code);
                     }
                     Action::Start { role, generation } => events.push_back(self.start(role, generation)),
+                    Action::Configure { generation } => events.push_back(self.configure(generation)),
+                    Action::Fork { template, worker, life } => {
+                        events.extend(self.order_fork(template, worker, life).err().map(|error| {
+                            Event::ForkFailed { worker, text: format!("it cannot be ordered: {error}") }
+                        }));
+                    }
                     other => self.perform(other),
                 }
             }
@@ -158,11 +189,19 @@ impl<'a> Master<'a> {
 
     // ---- what has happened ----
 
-    /// Sleeps until a signal, a report, a control client, or the next deadline of the fleet's or of theirs.
+    /// Sleeps until a signal, a report, a control client, a worker's answer, or the next deadline of the fleet's or of
+    /// theirs.
     fn wait(&self) -> io::Result<()> {
         let now = Instant::now();
         let clients = self.control.as_ref().and_then(Control::next_deadline);
-        let timeout = match self.fleet.next_deadline(now).into_iter().chain(clients).min() {
+        let deadlines = [
+            self.fleet.next_deadline(now),
+            self.fleet.next_look(now),
+            clients,
+            self.surveys.next_deadline(),
+            self.touch.next_deadline(),
+        ];
+        let timeout = match deadlines.into_iter().flatten().min() {
             None => PollTimeout::NONE,
             // Rounded up: waking a moment too early would only mean to sleep again.
             Some(at) => PollTimeout::try_from(at.saturating_duration_since(now) + Duration::from_millis(1))
@@ -170,7 +209,8 @@ impl<'a> Master<'a> {
         };
         let own = [self.signals.as_fd(), self.reports.as_fd()].map(|fd| PollFd::new(fd, PollFlags::POLLIN));
         let clients = self.control.iter().flat_map(Control::sources);
-        let mut sources: Vec<PollFd<'_>> = own.into_iter().chain(clients).collect();
+        let mut sources: Vec<PollFd<'_>> =
+            own.into_iter().chain(clients).chain(self.lines.sources()).collect();
         match poll(&mut sources, timeout) {
             Ok(_) | Err(nix::errno::Errno::EINTR) => Ok(()),
             Err(error) => Err(error.into()),
@@ -190,7 +230,12 @@ impl<'a> Master<'a> {
                 }
             }
         }
+        if let Some(path) = self.touch.look(Instant::now()) {
+            tracing::info!(path = %path.display(), "touched");
+            events.push_back(Event::Reload);
+        }
         self.take_verbs(&mut events);
+        self.take_answers(Instant::now());
         Ok(events)
     }
 
@@ -199,6 +244,12 @@ impl<'a> Master<'a> {
         for (client, verb) in self.control.as_mut().map_or_else(Vec::new, |control| control.turn(now)) {
             let answer = match control::meaning(verb, self.fleet.condition()) {
                 Meaning::Tell => Answer::Status(Box::new(self.status(now))),
+                Meaning::Plan => self.plan(),
+                Meaning::Switch(switch) => Answer::Done(self.modes.switch(switch, now)),
+                Meaning::Ask(question, worker) => {
+                    self.ask_workers(client, question, worker, now);
+                    continue;
+                }
                 Meaning::Refuse(why) => Answer::Error(why.to_owned()),
                 Meaning::Wait(wait, event) => {
                     events.extend(event);
@@ -215,7 +266,9 @@ impl<'a> Master<'a> {
             events.extend(match message {
                 Message::Loaded { line } => Some(Event::Loaded { pid, line }),
                 Message::LoadFailed { code, text } => Some(Event::LoadFailed { pid, code, text }),
-                Message::Forked { worker, generation } => Some(Event::Forked { worker, generation, pid }),
+                Message::Forked { worker, generation, life } => {
+                    Some(Event::Forked { worker, generation, life, pid })
+                }
                 Message::ForkFailed { worker, text } => Some(Event::ForkFailed { worker, text }),
                 Message::Ready => Some(Event::Ready { pid }),
                 Message::Exited { worker, pid, ended } => {
@@ -242,42 +295,47 @@ impl<'a> Master<'a> {
 
     fn perform(&mut self, action: Action) {
         match action {
-            Action::Fork { template, worker } => {
-                let ordered = self.order_fork(template, worker);
-                warn_if_refused(template, ordered);
-            }
             Action::Quit { template } => {
                 let ordered = self.templates.get(&template).map_or(Ok(()), Orders::quit);
                 warn_if_refused(template, ordered);
             }
             Action::Finish(pid) => signal(pid, Signal::SIGTERM),
             Action::Kill(pid) => signal(pid, Signal::SIGKILL),
-            Action::MarkDead { worker, generation } => {
-                self.questions.remove(&(worker, generation));
-                self.board.slot(worker, generation).set_state(State::Dead);
+            Action::MarkDead { worker, life } => {
+                self.lines.remove((worker, life));
+                self.board.slot(worker, life).set_state(State::Dead);
             }
             Action::Say(notice) => {
+                if matches!(notice, Notice::Leaving { .. } | Notice::Stopping) {
+                    self.modes.leave(Instant::now());
+                }
                 self.facts.say(&notice, self.busy());
                 self.tell_clients(|control, now| control.on_notice(&notice, now));
             }
+            Action::Adopt => self.adopt(),
+            Action::Abandon => self.abandon(),
             // Answered in `handle`.
-            Action::Start { .. } | Action::Exit(_) => {}
+            Action::Start { .. } | Action::Fork { .. } | Action::Configure { .. } | Action::Exit(_) => {}
         }
     }
 
-    fn order_fork(&mut self, template: Pid, worker: u32) -> io::Result<()> {
+    /// An error: the order could not be made, for want of descriptors.
+    fn order_fork(&mut self, template: Pid, worker: u32, life: u32) -> io::Result<()> {
         let Some(orders) = self.templates.get(&template) else { return Ok(()) };
         let socket = self.workers.get(worker.wrapping_sub(1) as usize).ok_or(io::ErrorKind::InvalidInput)?;
         let (here, there) = channel::questions()?;
-        orders.fork(worker, socket.as_fd(), there.as_fd())?;
-        self.questions.insert((worker, self.fleet.generation()), here);
+        let ordered = orders.fork(worker, life, socket.as_fd(), there.as_fd());
+        if ordered.is_ok() {
+            self.lines.add((worker, life), here);
+        }
+        warn_if_refused(template, ordered);
         Ok(())
     }
 
     fn start(&mut self, role: Role, generation: u32) -> Event {
         let started = spawn::require_one_thread().and_then(|()| match role {
             Role::Template => self.start_template(generation),
-            _ => self.start_proxy(),
+            _ => self.start_proxy(generation),
         });
         match started {
             Ok(pid) => Event::Started { role, generation, pid },
@@ -287,8 +345,9 @@ impl<'a> Master<'a> {
 
     fn start_template(&mut self, generation: u32) -> io::Result<Pid> {
         let (orders, inbox) = channel::orders()?;
+        let settings = self.settings_of_template(generation);
         let job = template::Job {
-            settings: self.settings,
+            settings: &settings,
             master: self.pid,
             generation,
             identity: self.identity.as_ref(),
@@ -302,13 +361,16 @@ impl<'a> Master<'a> {
         Ok(pid)
     }
 
-    fn start_proxy(&self) -> io::Result<Pid> {
+    fn start_proxy(&self, generation: u32) -> io::Result<Pid> {
+        let (settings, doors) = self.settings_of_proxy(generation);
         let job = bridge::Job {
-            settings: self.settings,
+            settings: &settings,
             master: self.pid,
+            generation,
             identity: self.identity.as_ref(),
-            listeners: clone_all(&self.listeners)?,
-            admin: self.admin.as_ref().map(Listener::try_clone).transpose()?,
+            listeners: doors.public()?,
+            admin: doors.admin()?,
+            reporter: self.reporter.try_clone()?,
             board: self.board.fd().try_clone_to_owned()?,
             panel: self.panel.fd().try_clone_to_owned()?,
             sockets: (1..=CAPACITY).map(|id| self.run_dir.socket(id)).collect(),
@@ -324,13 +386,34 @@ impl<'a> Master<'a> {
     }
 
     fn status(&self, now: Instant) -> Status {
+        let number = |limit: usize| u32::try_from(limit).unwrap_or(u32::MAX);
         let limits = status::Limits {
             workers: self.settings.workers.count,
             cores: self.settings.workers.cores,
-            waiting: u32::try_from(self.settings.limits.waiting).unwrap_or(u32::MAX),
+            waiting: number(self.settings.limits.waiting),
+            stall: self.settings.timeouts.stall,
+            connections: number(self.settings.limits.connections),
+            queue: number(self.settings.limits.queue),
         };
-        let master = status::Master::of(self.pid, &self.fleet, self.began, now, &self.facts.urls);
-        Status::compose(master, &self.fleet, limits, |id, generation| self.board.slot(id, generation))
+        let current = self.modes.current(now);
+        let master = status::Master::of(self.pid, &self.fleet, current, self.began, now, &self.facts.urls);
+        let sources = status::Sources {
+            slot: |id, life| self.board.slot(id, life),
+            pulse: |generation| self.panel.pulse(generation),
+            now_ms: board::monotonic_ms(),
+        };
+        Status::compose(master, &self.fleet, limits, sources)
+    }
+
+    /// Tells the proxies what to do with requests.
+    fn show_mode(&mut self) {
+        let now = Instant::now();
+        match self.fleet.crash_loop(now) {
+            Some((_, wait)) => self.modes.crash_loop(now + wait, now),
+            None => self.modes.recover(),
+        }
+        let current = self.modes.current(now);
+        self.panel.set_mode(current.mode, current.retry_after);
     }
 
     /// Requests that are under way or wait in all workers, as far as the workers say.
@@ -348,7 +431,7 @@ impl<'a> Master<'a> {
     }
 }
 
-/// An order that cannot be given is noticed by its deadline, or by the template's end.
+/// An order that a template does not take is noticed by its deadline, or by the template's end.
 fn warn_if_refused(template: Pid, ordered: io::Result<()>) {
     if let Err(error) = ordered {
         tracing::warn!(pid = template.as_raw(), %error, "the template takes no orders");
@@ -358,8 +441,4 @@ fn warn_if_refused(template: Pid, ordered: io::Result<()>) {
 /// A process that has gone in this very moment is what was wanted.
 fn signal(pid: Pid, signal: Signal) {
     let _ = kill(pid, signal);
-}
-
-fn clone_all(listeners: &[Listener]) -> io::Result<Vec<OwnedFd>> {
-    listeners.iter().map(Listener::try_clone).collect()
 }

@@ -18,6 +18,8 @@ pub enum Message {
     Fork {
         /// From 1; stable across respawns.
         worker: u32,
+        /// Which of the processes of this worker id it will be.
+        life: u32,
     },
     /// Master to template: exit; your workers stay.
     Quit,
@@ -39,6 +41,8 @@ pub enum Message {
         worker: u32,
         /// Generation of the template that forked it.
         generation: u32,
+        /// Which of the processes of this worker id it is.
+        life: u32,
     },
     /// Template: the kernel refused the fork.
     ForkFailed {
@@ -146,11 +150,11 @@ mod tests {
     fn every_message_comes_back_as_it_was() {
         let text = || "line one\nline \"two\" \u{e9}\u{1f600}".to_owned();
         for message in [
-            Message::Fork { worker: 3 },
+            Message::Fork { worker: 3, life: 7 },
             Message::Quit,
             Message::Loaded { line: text() },
             Message::LoadFailed { code: 64, text: text() },
-            Message::Forked { worker: 1, generation: 4 },
+            Message::Forked { worker: 1, generation: 4, life: 9 },
             Message::ForkFailed { worker: 2, text: text() },
             Message::Ready,
             Message::Exited { worker: 7, pid: 4711, ended: Ended::Code(65) },

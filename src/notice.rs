@@ -1,6 +1,7 @@
 //! What the master tells the person who started it: a typed notice, and its words. On a terminal the news are plain
 //! lines, in JSON each is one event with its facts as fields. Nothing is decided here.
 use crate::child::{Role, Stage};
+use crate::fleet::Worn;
 use crate::message::Ended;
 use appliance_config::Settings;
 use appliance_worker::logging;
@@ -29,12 +30,22 @@ pub enum Notice {
     LoadFailed { text: String, again_in: Duration },
     /// A child was killed because it stayed too long in a stage.
     TooSlow { role: Role, pid: Pid, stage: Stage },
+    /// A process was killed because it has stood still for so long.
+    Hung { role: Role, pid: Pid, stood: Duration },
+    /// A worker is to be replaced, and why.
+    Retiring { role: Role, pid: Pid, why: Worn },
+    /// Workers end again and again and nobody serves; why the last one did.
+    CrashLoop { reason: String },
+    /// A worker serves again.
+    Recovered,
     /// A reload begins.
     Reloading,
     /// A reload was given up; what served before goes on serving.
     ReloadFailed { text: String },
-    /// Every worker is of this generation.
-    Reloaded { generation: u32 },
+    /// Every worker is of this generation; these keys wait for a restart.
+    Reloaded { generation: u32, waiting: Vec<String> },
+    /// The appliance serves on for so long and says that it is not ready any more.
+    Leaving { delay: Duration },
     /// The appliance finishes what it has.
     Stopping,
     /// A second signal.
@@ -53,10 +64,18 @@ impl Notice {
         }
     }
 
+    /// What a reload could not bring into force.
+    pub fn wait_for_restart(keys: &[String]) -> String {
+        format!("changed, but not in force before the appliance is started again: {}", keys.join(", "))
+    }
+
     /// Why the appliance cannot start: a child took longer than `timeouts.boot`.
     pub fn too_slow(role: Role, boot: Duration) -> String {
-        let what =
-            if role == Role::Template { "the application was not loaded" } else { "no worker was ready" };
+        let what = match role {
+            Role::Template => "the application was not loaded",
+            Role::Proxy => "the proxy was not ready",
+            Role::Worker(_) => "no worker was ready",
+        };
         format!("{what} within {boot:?}; if it needs longer, raise timeouts.boot")
     }
 }
@@ -141,11 +160,36 @@ impl Facts {
                 let what = if *stage == Stage::Booting { "start" } else { "finish" };
                 tracing::warn!(pid = pid.as_raw(), "{role} took too long to {what}; killed");
             }
+            Notice::Hung { role, pid, stood } => {
+                tracing::error!(
+                    pid = pid.as_raw(),
+                    "{role} has stood still for {}s; killed",
+                    stood.as_secs()
+                );
+            }
+            Notice::Retiring { role, pid, why } => {
+                tracing::info!(pid = pid.as_raw(), "{role} is replaced: {why}");
+            }
+            Notice::CrashLoop { reason } => {
+                tracing::error!("no worker can live; requests are answered 503 until one does: {reason}");
+            }
+            Notice::Recovered => tracing::info!("a worker serves again"),
             Notice::Reloading => tracing::info!("reloading the application"),
             Notice::ReloadFailed { text } => {
                 tracing::error!("reload failed, everything stays as it was: {text}");
             }
-            Notice::Reloaded { generation } => tracing::info!(generation, "reloaded"),
+            Notice::Leaving { delay } if self.human => {
+                line(format_args!("leaving: serving on for {delay:?} (Ctrl-C again to stop now)"));
+            }
+            Notice::Leaving { delay } => {
+                tracing::info!(?delay, "leaving; it serves on, and is not ready any more")
+            }
+            Notice::Reloaded { generation, waiting } => {
+                tracing::info!(generation, "reloaded");
+                if !waiting.is_empty() {
+                    tracing::warn!("{}", Notice::wait_for_restart(waiting));
+                }
+            }
             Notice::Stopping if self.human => {
                 line(format_args!("stopping: finishing {busy} requests (Ctrl-C again to stop now)"))
             }

@@ -42,6 +42,20 @@ impl RunDir {
         Ok(dir)
     }
 
+    /// Makes the directory and its lock again if they have been removed, and answers whether they were. An error too if
+    /// another master has taken its place meanwhile.
+    pub fn restore(&mut self, identity: Option<&Identity>) -> Result<bool, Error> {
+        if self.lock.as_ref().is_some_and(Lock::has_name) {
+            return Ok(false);
+        }
+        configured_dir(&self.path, identity)?;
+        self.lock = Some(lock(&self.path)?);
+        if let Some(identity) = identity {
+            identity.give(&self.path).map_err(|error| refused(&self.path, error))?;
+        }
+        Ok(true)
+    }
+
     /// Path of a worker's socket; the same text for the master that binds it and the proxy that connects to it.
     pub fn socket(&self, worker: u32) -> PathBuf {
         self.path.join(format!("worker-{worker}.sock"))
@@ -121,6 +135,23 @@ mod tests {
         drop(dir);
         assert_eq!(fs::read_dir(&path).unwrap().count(), 0);
         RunDir::open(Some(&path), None, None).unwrap();
+        fs::remove_dir_all(parent).unwrap();
+    }
+
+    #[test]
+    fn a_directory_that_was_removed_is_made_again_unless_somebody_else_has_it_now() {
+        let parent = scratch();
+        let path = parent.join("run");
+        let mut dir = RunDir::open(Some(&path), None, None).unwrap();
+        assert!(!dir.restore(None).unwrap());
+        fs::remove_dir_all(&path).unwrap();
+        assert!(dir.restore(None).unwrap() && path.join(LOCK_FILE).exists());
+        fs::remove_dir_all(&path).unwrap();
+        let other = RunDir::open(Some(&path), None, None).unwrap();
+        assert!(dir.restore(None).unwrap_err().to_string().contains("another appliance runs there"));
+        drop(dir);
+        assert!(path.join(LOCK_FILE).exists(), "that is the other's");
+        drop(other);
         fs::remove_dir_all(parent).unwrap();
     }
 

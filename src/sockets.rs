@@ -29,13 +29,24 @@ pub struct Listener {
     fd: OwnedFd,
     /// Where it listens, for humans: `http://127.0.0.1:8080` with the real port, or `unix:/run/app.sock`.
     pub url: String,
-    _file: Option<SocketFile>,
+    file: Option<SocketFile>,
 }
 
 impl Listener {
+    /// Whether a client can still find it: its file, if it has one, has not been removed.
+    pub fn has_name(&self) -> bool {
+        self.file.as_ref().is_none_or(SocketFile::is_there)
+    }
+
     /// A second descriptor of the socket, to hand to a child.
     pub fn try_clone(&self) -> io::Result<OwnedFd> {
         self.fd.try_clone()
+    }
+
+    /// Changes how many connections may wait to be accepted; those that wait stay. Linux takes a second `listen` for that.
+    pub fn set_backlog(&self, queue: u32) {
+        // It listens already, so there is nothing that could fail.
+        let _ = listen(&self.fd, backlog(queue));
     }
 }
 
@@ -57,11 +68,15 @@ impl SocketFile {
         let inode = inode(&path)?;
         Ok(SocketFile { path, inode })
     }
+
+    fn is_there(&self) -> bool {
+        inode(&self.path).is_ok_and(|now| now == self.inode)
+    }
 }
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
-        if inode(&self.path).is_ok_and(|now| now == self.inode) {
+        if self.is_there() {
             // A file that cannot be removed does no harm: the next start replaces it.
             let _ = fs::remove_file(&self.path);
         }
@@ -116,7 +131,7 @@ fn open_tcp(address: SocketAddr, backlog: u32, choose: &'static str) -> Result<L
     let fd = bind_tcp(address, backlog).map_err(|errno| tcp_error(address, errno, choose))?;
     let bound = getsockname::<SockaddrStorage>(fd.as_raw_fd()).ok();
     let bound = bound.and_then(|found| socket_addr(&found)).unwrap_or(address);
-    Ok(Listener { fd, url: format!("http://{bound}"), _file: None })
+    Ok(Listener { fd, url: format!("http://{bound}"), file: None })
 }
 
 fn bind_tcp(address: SocketAddr, queue: u32) -> nix::Result<OwnedFd> {
@@ -174,7 +189,7 @@ fn open_unix(path: &Path, backlog: u32, identity: Option<&Identity>) -> Result<L
 
 fn listener_at(fd: OwnedFd, path: &Path) -> io::Result<Listener> {
     let file = SocketFile::of(path.to_owned())?;
-    Ok(Listener { fd, url: format!("unix:{}", path.display()), _file: Some(file) })
+    Ok(Listener { fd, url: format!("unix:{}", path.display()), file: Some(file) })
 }
 
 /// Nobody can connect before `listen`, so nobody can with another mode.

@@ -107,7 +107,7 @@ impl Template<'_> {
             }
             self.report_exits();
             match self.job.inbox.take()? {
-                Some(Order::Fork(worker, layette)) => self.try_fork(worker, layette),
+                Some(Order::Fork(layette)) => self.try_fork(layette),
                 Some(Order::Quit) => return Ok(()),
                 None => {}
             }
@@ -135,17 +135,19 @@ impl Template<'_> {
         });
     }
 
-    fn try_fork(&mut self, worker: u32, layette: Layette) {
-        if let Err(error) = self.fork(worker, layette) {
+    fn try_fork(&mut self, layette: Layette) {
+        let worker = layette.worker;
+        if let Err(error) = self.fork(layette) {
             self.job.reporter.report(&Message::ForkFailed { worker, text: error.to_string() });
         }
     }
 
-    fn fork(&mut self, worker: u32, layette: Layette) -> io::Result<()> {
+    fn fork(&mut self, layette: Layette) -> io::Result<()> {
         let job = &self.job;
+        let (worker, generation) = (layette.worker, job.generation);
         let seat = Seat {
             worker,
-            generation: job.generation,
+            life: layette.life,
             socket: layette.socket,
             board: job.board.try_clone()?,
             questions: layette.questions,
@@ -154,7 +156,7 @@ impl Template<'_> {
         let (reporter, tie) = (job.reporter.try_clone()?, self.tie.try_clone()?);
         let (engine, templates) = (&self.engine, self.descriptors());
         engine.on_fork(ForkPhase::Before);
-        let forked = spawn::fork(|| worker::live(engine, seat, reporter, tie, templates));
+        let forked = spawn::fork(|| worker::live(engine, seat, generation, reporter, tie, templates));
         engine.on_fork(ForkPhase::Parent);
         let pid = forked?;
         let end = spawn::pidfd_open(pid).inspect_err(|_| {

@@ -12,10 +12,17 @@ use std::sync::Mutex;
 /// Until the worker is ready; a C function pointer cannot carry it.
 static REPORTER: Mutex<Option<Reporter>> = Mutex::new(None);
 
-/// Lives a worker's life and answers its exit code. `templates` are the descriptors that it must not have.
-pub fn live(engine: &Engine, seat: Seat, reporter: Reporter, tie: Tie, templates: Vec<RawFd>) -> i32 {
+/// Lives a worker's life and answers its exit code. `generation` is that of its template, `templates` are the descriptors that it must not have.
+pub fn live(
+    engine: &Engine,
+    seat: Seat,
+    generation: u32,
+    reporter: Reporter,
+    tie: Tie,
+    templates: Vec<RawFd>,
+) -> i32 {
     let Ok(_tie) = tie.tighten() else { return abi::EXIT_FAILED };
-    reporter.report(&Message::Forked { worker: seat.worker, generation: seat.generation });
+    reporter.report(&Message::Forked { worker: seat.worker, generation, life: seat.life });
     spawn::close(templates);
     spawn::set_title(&format!("appliance: worker {}", seat.worker));
     if let Ok(mut place) = REPORTER.lock() {

@@ -45,7 +45,7 @@ impl Site {
         text.lines().map(entry).collect()
     }
 
-    /// Opens all requests, each on a connection of its own, and waits until the workers have them.
+    /// Opens all requests, each on a connection of its own, and waits until the workers have as many as they can run.
     #[track_caller]
     fn open(&self) -> Vec<(&'static str, String, Client)> {
         let open = |number: u32| {
@@ -59,7 +59,8 @@ impl Site {
         };
         let clients = (0..OPEN).map(open).collect();
         until("every core is busy and all others wait", || {
-            let (busy, waiting) = (self.admin.workers("busy"), self.admin.workers("waiting"));
+            let waiting = self.admin.workers("waiting") + self.admin.proxy("queued");
+            let busy = self.admin.workers("busy");
             busy == u64::from(2 * CORES) && busy + waiting == u64::from(OPEN)
         });
         until("the ledger is written", || self.ledger().len() == 2 * CORES as usize);

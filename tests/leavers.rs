@@ -100,9 +100,9 @@ fn leaving_while_no_core_is_free() {
     held.send(site.held("release"));
     until("the only core is busy", || site.admin.workers("busy") == 1);
     let clients = site.clients(b"GET /left HTTP/1.1\r\nHost: test\r\n\r\n");
-    until("all of them wait", || site.admin.workers("waiting") == LEAVERS);
+    until("all of them wait", || site.admin.proxy("queued") == LEAVERS);
     drop(clients);
-    until("nobody waits any more", || site.admin.workers("waiting") == 0);
+    until("nobody waits any more", || site.admin.proxy("queued") == 0);
     site.appliance.dir().write("release", "");
     assert_eq!(held.answer().status, 200);
     assert_eq!(site.appliance.get("/seen").text(), "3", "an application ran for a client that had left");

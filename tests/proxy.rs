@@ -160,13 +160,14 @@ fn requests_go_to_the_worker_with_free_cores() {
 }
 
 #[test]
-fn requests_beyond_cores_and_waiting_places_are_refused() {
+fn a_worker_s_own_listener_refuses_what_is_beyond_its_waiting_places_and_the_proxy_holds_it() {
     let appliance = Setup::app("facts:application").set("workers.cores", 1).set("limits.waiting", 0).start();
     let mut busy = appliance.client();
     busy.send("GET /sleep?s=1 HTTP/1.1\r\nHost: test\r\n\r\n");
     until("the worker is busy", || appliance.worker_client(1).get("/").status == 503);
-    let answer = appliance.get("/");
+    let answer = appliance.worker_client(1).get("/");
     assert_eq!((answer.status, answer.header("retry-after")), (503, Some("1")));
+    assert_eq!(appliance.get("/").status, 200);
     assert_eq!(busy.answer().status, 200);
 }
 

@@ -143,19 +143,6 @@ fn deadlines_and_limits_are_named_with_the_time_they_took() {
 }
 
 #[test]
-fn a_worker_that_has_too_much_to_do_says_so() {
-    let (appliance, admin) = site(|setup| setup.set("workers.cores", 1).set("limits.waiting", 1));
-    let mut held: Vec<_> = (0..2).map(|_| appliance.client()).collect();
-    for client in &mut held {
-        client.send("GET /sleeps HTTP/1.1\r\nHost: test\r\n\r\n");
-    }
-    until("one runs and one waits", || admin.workers("busy") + admin.workers("waiting") == 2);
-    let answer = appliance.client().get("/seen?busy");
-    assert_eq!((answer.status, answer.header("retry-after")), (503, Some("1")));
-    assert_eq!(ended(&appliance, "/seen?busy"), (503, "worker-busy".to_owned()));
-}
-
-#[test]
 fn variables_of_the_application_are_logged_and_nobody_else_sees_them() {
     let (appliance, _) = site(|setup| setup);
     let answer = appliance.client().get("/notes");

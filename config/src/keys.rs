@@ -1,6 +1,7 @@
 //! The table of keys: everything that can be written in `appliance.toml`, with its default. The loader takes the
 //! defaults from here, the checks the accepted forms, errors the suggestions; tests hold `docs/configuration.md` and
 //! `packaging/appliance.toml` against it. What a key does is decided elsewhere; nothing here looks at a value.
+use crate::change::Need::{self, Listener, Live, Proxy, Restart, Rolling};
 use crate::form::Form;
 
 /// One key.
@@ -12,6 +13,8 @@ pub struct Key {
     pub default: Option<&'static str>,
     /// What may be written.
     pub form: Form,
+    /// What it takes until a changed value is in force.
+    pub needs: &'static [Need],
     /// What it means, in one sentence.
     pub means: &'static str,
     /// What it is called in uWSGI, nginx or gunicorn; empty where they have none.
@@ -51,134 +54,148 @@ const fn text(what: &'static str, write: &'static str) -> Form {
 const FOLDER: Form = text("a path", r#"the path of a folder in quotes, such as "/srv/app""#);
 const TIME: Form = Form::Duration { zero: false };
 
-/// Rows of `path: default, form, like`; the doc comment of a row is the meaning.
+/// The master's own business.
+const LIVE: &[Need] = &[Live];
+/// Read by template and workers only.
+const ROLLING: &[Need] = &[Rolling];
+/// Read by the proxy only.
+const PROXY: &[Need] = &[Proxy];
+/// Read by both sides of the link.
+const BOTH: &[Need] = &[Rolling, Proxy];
+/// Read by everybody.
+const ALL: &[Need] = &[Live, Rolling, Proxy];
+const LISTENER: &[Need] = &[Listener];
+/// What the master has done with it at its start cannot be done again.
+const RESTART: &[Need] = &[Restart];
+
+/// Rows of `path: default, form, needs, like`; the doc comment of a row is the meaning.
 macro_rules! keys {
-    ($( $(#[doc = $means:literal])+ $path:literal: $default:expr, $form:expr, $like:literal; )*) => {
+    ($( $(#[doc = $means:literal])+ $path:literal: $default:expr, $form:expr, $needs:expr, $like:literal; )*) => {
         /// Every key, table by table.
         pub const KEYS: &[Key] = &[
-            $( Key { path: $path, default: $default, form: $form, means: concat!($($means),+), like: $like }, )*
+            $( Key { path: $path, default: $default, form: $form, needs: $needs, means: concat!($($means),+), like: $like }, )*
         ];
     };
 }
 
 keys! {
     /// The application as `module:callable`; found when the folder has `app.py` or `wsgi.py`.
-    "app.module": None, text("an application", r#""module:callable", such as "app:app" (no ".py")"#), "uWSGI `module`";
+    "app.module": None, text("an application", r#""module:callable", such as "app:app" (no ".py")"#), ROLLING, "uWSGI `module`";
     /// Working directory and first entry of `sys.path`; otherwise the folder of the file, else the current one.
-    "app.chdir": None, FOLDER, "uWSGI `chdir`";
+    "app.chdir": None, FOLDER, ROLLING, "uWSGI `chdir`";
     /// Virtual environment; otherwise `.venv` or `venv` in `chdir`, else `$VIRTUAL_ENV`.
-    "app.venv": None, text("a path", r#"the folder of a virtual environment in quotes, such as ".venv""#), "uWSGI `virtualenv`";
+    "app.venv": None, text("a path", r#"the folder of a virtual environment in quotes, such as ".venv""#), ROLLING, "uWSGI `virtualenv`";
     /// Interpreter to host when there is no virtual environment: a name on `PATH`, or a path.
-    "app.python": Some(r#""python3""#), text("an interpreter", r#"a name or a path in quotes, such as "python3.13""#), "";
+    "app.python": Some(r#""python3""#), text("an interpreter", r#"a name or a path in quotes, such as "python3.13""#), ROLLING, "";
     /// Further folders for `sys.path`, after `chdir`.
-    "app.pythonpath": Some("[]"), Form::Texts { what: "a path", write: r#"a list of folders, such as ["lib", "/srv/shared"]"# }, "uWSGI `pythonpath`";
+    "app.pythonpath": Some("[]"), Form::Texts { what: "a path", write: r#"a list of folders, such as ["lib", "/srv/shared"]"# }, ROLLING, "uWSGI `pythonpath`";
     /// How a request waits: in a greenlet on the loop, or, for code that blocks, in a thread of its own.
-    "app.suspend": Some(r#""greenlet""#), Form::Word { what: "a suspend engine", words: &["greenlet", "thread"] }, "uWSGI `greenlet`, `threads`";
+    "app.suspend": Some(r#""greenlet""#), Form::Word { what: "a suspend engine", words: &["greenlet", "thread"] }, ROLLING, "uWSGI `greenlet`, `threads`";
     /// Whether a request ends with `appliance.ClientDisconnected` when its client leaves; otherwise it runs on.
-    "app.cancel_on_disconnect": Some("true"), Form::Flag, "nginx `proxy_ignore_client_abort` (the opposite)";
+    "app.cancel_on_disconnect": Some("true"), Form::Flag, ROLLING, "nginx `proxy_ignore_client_abort` (the opposite)";
     /// Environment variables for the application, set before it is imported.
-    "app.env": Some("{}"), Form::Variables, "uWSGI `env`";
+    "app.env": Some("{}"), Form::Variables, ROLLING, "uWSGI `env`";
 
     /// Public addresses of the proxy; as tables, `[[listen]]` with `address = "…"` each.
-    "listen": Some(r#""127.0.0.1:8080""#), Form::Listeners, "uWSGI `http-socket`, nginx `listen`";
+    "listen": Some(r#""127.0.0.1:8080""#), Form::Listeners, LISTENER, "uWSGI `http-socket`, nginx `listen`";
 
     /// Worker processes; `"auto"` is one for each usable CPU.
-    "workers.count": Some(r#""auto""#), Form::Whole { what: "a number of workers", least: 1, most: 1024, auto: true }, "uWSGI `workers`, nginx `worker_processes`";
+    "workers.count": Some(r#""auto""#), Form::Whole { what: "a number of workers", least: 1, most: 1024, auto: true }, LIVE, "uWSGI `workers`, nginx `worker_processes`";
     /// Requests that one worker runs at the same time.
-    "workers.cores": Some("100"), whole("a number of cores", 1, 100_000), "uWSGI `async`, `tornado`";
+    "workers.cores": Some("100"), whole("a number of cores", 1, 100_000), BOTH, "uWSGI `async`, `tornado`";
     /// Fewest workers that are left when there is little to do; otherwise always `count`.
-    "workers.min": None, whole("a number of workers", 1, 1024), "uWSGI `cheaper`";
+    "workers.min": None, whole("a number of workers", 1, 1024), LIVE, "uWSGI `cheaper`";
     /// Most workers that are started when there is much to do; otherwise always `count`.
-    "workers.max": None, whole("a number of workers", 1, 1024), "uWSGI `workers` with `cheaper`";
+    "workers.max": None, whole("a number of workers", 1, 1024), LIVE, "uWSGI `workers` with `cheaper`";
     /// A worker is replaced after so many requests, give or take a tenth; `0`: never.
-    "workers.max_requests": Some("0"), whole("a number of requests", 0, 1_000_000_000), "uWSGI and gunicorn `max-requests`";
+    "workers.max_requests": Some("0"), whole("a number of requests", 0, 1_000_000_000), LIVE, "uWSGI and gunicorn `max-requests`";
     /// A worker that uses more memory of its own (PSS) is replaced; otherwise never.
-    "workers.max_memory": None, size("1MiB", "1024GiB"), "uWSGI `reload-on-rss`";
+    "workers.max_memory": None, size("1MiB", "1024GiB"), LIVE, "uWSGI `reload-on-rss`";
     /// A worker that is older is replaced; `0`: never.
-    "workers.max_lifetime": Some("0"), Form::Duration { zero: true }, "uWSGI `max-worker-lifetime`";
+    "workers.max_lifetime": Some("0"), Form::Duration { zero: true }, LIVE, "uWSGI `max-worker-lifetime`";
     /// Files and folders whose modification time is watched: a change reloads.
-    "workers.touch_reload": Some("[]"), Form::Texts { what: "a path", write: r#"a list of paths, such as ["reload.me"]"# }, "uWSGI `touch-reload`";
+    "workers.touch_reload": Some("[]"), Form::Texts { what: "a path", write: r#"a list of paths, such as ["reload.me"]"# }, LIVE, "uWSGI `touch-reload`";
     /// What follows when workers crash again and again: `"stay"` up and answer 503, or `"exit"` for whoever restarts containers.
-    "workers.on_crash_loop": Some(r#""stay""#), Form::Word { what: "what to do", words: &["stay", "exit"] }, "";
+    "workers.on_crash_loop": Some(r#""stay""#), Form::Word { what: "what to do", words: &["stay", "exit"] }, LIVE, "";
 
     /// Each worker also serves the application itself on `base_port + worker_id`.
-    "native.base_port": None, whole("a port", 1, 65_534), "uWSGI Tornado: listen after `@postfork`";
+    "native.base_port": None, whole("a port", 1, 65_534), ROLLING, "uWSGI Tornado: listen after `@postfork`";
     /// Address of these listeners; a client of theirs by-passes the proxy and its checks.
-    "native.address": Some(r#""127.0.0.1""#), text("an IP address", r#"an address without a port, such as "127.0.0.1" or "::1""#), "";
+    "native.address": Some(r#""127.0.0.1""#), text("an IP address", r#"an address without a port, such as "127.0.0.1" or "::1""#), ROLLING, "";
 
     /// From the first byte of a request head to its last.
-    "timeouts.header": Some(r#""10s""#), TIME, "nginx `client_header_timeout`";
+    "timeouts.header": Some(r#""10s""#), TIME, BOTH, "nginx `client_header_timeout`";
     /// Longest pause while a request body arrives.
-    "timeouts.body": Some(r#""60s""#), TIME, "nginx `client_body_timeout`, uWSGI `socket-timeout`";
+    "timeouts.body": Some(r#""60s""#), TIME, BOTH, "nginx `client_body_timeout`, uWSGI `socket-timeout`";
     /// Longest pause while a response leaves.
-    "timeouts.write": Some(r#""60s""#), TIME, "nginx `send_timeout`";
+    "timeouts.write": Some(r#""60s""#), TIME, BOTH, "nginx `send_timeout`";
     /// How long an idle connection is kept.
-    "timeouts.keepalive": Some(r#""75s""#), TIME, "nginx `keepalive_timeout`";
+    "timeouts.keepalive": Some(r#""75s""#), TIME, BOTH, "nginx `keepalive_timeout`";
     /// How long the proxy tries to connect to a worker.
-    "timeouts.connect": Some(r#""1s""#), TIME, "nginx `proxy_connect_timeout`";
+    "timeouts.connect": Some(r#""1s""#), TIME, PROXY, "nginx `proxy_connect_timeout`";
     /// Longest silence of a worker that owes a response; `0`: none.
-    "timeouts.response": Some("0"), Form::Duration { zero: true }, "nginx `proxy_read_timeout`";
+    "timeouts.response": Some("0"), Form::Duration { zero: true }, PROXY, "nginx `proxy_read_timeout`";
     /// How long one request may take; then it alone is ended, with 504; `0`: no limit.
-    "timeouts.request": Some("0"), Form::Duration { zero: true }, "uWSGI `harakiri`";
+    "timeouts.request": Some("0"), Form::Duration { zero: true }, ROLLING, "uWSGI `harakiri`";
     /// How long a request may wait for a worker in the proxy (else 503).
-    "timeouts.queue": Some(r#""10s""#), TIME, "haproxy `timeout queue`";
+    "timeouts.queue": Some(r#""10s""#), TIME, PROXY, "haproxy `timeout queue`";
     /// A worker whose loop stands still so long gets no new requests, and its stack is logged; `0`: never.
-    "timeouts.stall": Some(r#""2s""#), Form::Duration { zero: true }, "";
+    "timeouts.stall": Some(r#""2s""#), Form::Duration { zero: true }, ALL, "";
     /// A worker whose loop stands still so long is killed and replaced; `0`: never.
-    "timeouts.hang": Some(r#""30s""#), Form::Duration { zero: true }, "gunicorn `timeout`";
+    "timeouts.hang": Some(r#""30s""#), Form::Duration { zero: true }, LIVE, "gunicorn `timeout`";
     /// From the load of the application to the first ready worker.
-    "timeouts.boot": Some(r#""60s""#), TIME, "";
+    "timeouts.boot": Some(r#""60s""#), TIME, LIVE, "";
     /// From the signal to stop until what still runs is cut.
-    "timeouts.graceful": Some(r#""30s""#), TIME, "gunicorn `graceful_timeout`, nginx `worker_shutdown_timeout`";
+    "timeouts.graceful": Some(r#""30s""#), TIME, &[Live, Proxy], "gunicorn `graceful_timeout`, nginx `worker_shutdown_timeout`";
     /// How long it serves on after the signal to stop, while `/readyz` says 503, so that balancers look elsewhere; `0`: not at all.
-    "timeouts.drain_delay": Some("0"), Form::Duration { zero: true }, "Kubernetes `preStop` with `sleep`";
+    "timeouts.drain_delay": Some("0"), Form::Duration { zero: true }, LIVE, "Kubernetes `preStop` with `sleep`";
 
     /// Request line, with method and version (else 414).
-    "limits.request_line": Some(r#""8KiB""#), size("64B", "1MiB"), "nginx `large_client_header_buffers`, uWSGI `buffer-size`";
+    "limits.request_line": Some(r#""8KiB""#), size("64B", "1MiB"), BOTH, "nginx `large_client_header_buffers`, uWSGI `buffer-size`";
     /// The whole request head (else 431).
-    "limits.header_bytes": Some(r#""64KiB""#), size("256B", "16MiB"), "nginx `large_client_header_buffers`, uWSGI `buffer-size`";
+    "limits.header_bytes": Some(r#""64KiB""#), size("256B", "16MiB"), BOTH, "nginx `large_client_header_buffers`, uWSGI `buffer-size`";
     /// Header fields of a request (else 431).
-    "limits.headers": Some("100"), whole("a number of header fields", 1, 10_000), "nginx `max_headers`, gunicorn `limit_request_fields`";
+    "limits.headers": Some("100"), whole("a number of header fields", 1, 10_000), BOTH, "nginx `max_headers`, gunicorn `limit_request_fields`";
     /// Request body (else 413).
-    "limits.body": Some(r#""16MiB""#), size("1B", "1024GiB"), "nginx `client_max_body_size`, uWSGI `limit-post`";
+    "limits.body": Some(r#""16MiB""#), size("1B", "1024GiB"), BOTH, "nginx `client_max_body_size`, uWSGI `limit-post`";
     /// Bytes a second that a request body must arrive with on average, beyond the time that `timeouts.body` gives (else 408).
-    "limits.body_rate": Some(r#""512B""#), size("1B", "1GiB"), "Apache `RequestReadTimeout … MinRate`";
+    "limits.body_rate": Some(r#""512B""#), size("1B", "1GiB"), BOTH, "Apache `RequestReadTimeout … MinRate`";
     /// Part of a request body that is read before a core is taken.
-    "limits.body_buffer": Some(r#""64KiB""#), size("1B", "1GiB"), "nginx `client_body_buffer_size`, uWSGI `post-buffering`";
+    "limits.body_buffer": Some(r#""64KiB""#), size("1B", "1GiB"), ROLLING, "nginx `client_body_buffer_size`, uWSGI `post-buffering`";
     /// Unsent bytes of a response above which its producer waits.
-    "limits.write_buffer": Some(r#""64KiB""#), size("4KiB", "1GiB"), "nginx `proxy_buffers`";
+    "limits.write_buffer": Some(r#""64KiB""#), size("4KiB", "1GiB"), ROLLING, "nginx `proxy_buffers`";
     /// Bytes of one body that may be under way between proxy and worker, each way; a larger `body_buffer` counts instead.
-    "limits.stream_window": Some(r#""256KiB""#), size("16KiB", "1GiB"), "HTTP/2 `SETTINGS_INITIAL_WINDOW_SIZE`";
+    "limits.stream_window": Some(r#""256KiB""#), size("16KiB", "1GiB"), BOTH, "HTTP/2 `SETTINGS_INITIAL_WINDOW_SIZE`";
     /// Requests that may wait for a core in one worker (else 503).
-    "limits.waiting": Some("1000"), whole("a number of requests", 0, 1_000_000), "nginx Plus `queue`";
+    "limits.waiting": Some("1000"), whole("a number of requests", 0, 1_000_000), BOTH, "nginx Plus `queue`";
     /// Requests that may wait for a worker in the proxy (else 503).
-    "limits.queue": Some("1000"), whole("a number of requests", 0, 1_000_000), "haproxy `maxqueue`";
+    "limits.queue": Some("1000"), whole("a number of requests", 0, 1_000_000), PROXY, "haproxy `maxqueue`";
     /// Client connections of the whole proxy; more are closed at once.
-    "limits.connections": Some("10000"), whole("a number of connections", 1, 1_000_000), "nginx `worker_connections`";
+    "limits.connections": Some("10000"), whole("a number of connections", 1, 1_000_000), PROXY, "nginx `worker_connections`";
     /// Listen backlog of every socket; the kernel caps it at `net.core.somaxconn`.
-    "limits.backlog": Some("1024"), whole("a backlog", 1, 65_535), "uWSGI `listen`, nginx `backlog`";
+    "limits.backlog": Some("1024"), whole("a backlog", 1, 65_535), &[Live, Rolling], "uWSGI `listen`, nginx `backlog`";
 
     /// Threads of the proxy, each with a loop of its own.
-    "proxy.threads": Some("1"), whole("a number of threads", 1, 256), "nginx `worker_processes`";
+    "proxy.threads": Some("1"), whole("a number of threads", 1, 256), PROXY, "nginx `worker_processes`";
     /// Peers whose `X-Forwarded-*` headers are believed.
-    "proxy.trusted": Some("[]"), Form::Texts { what: "an address or a network", write: r#"a list such as ["10.0.0.0/8", "::1"]"# }, "nginx `set_real_ip_from`, gunicorn `forwarded_allow_ips`";
+    "proxy.trusted": Some("[]"), Form::Texts { what: "an address or a network", write: r#"a list such as ["10.0.0.0/8", "::1"]"# }, PROXY, "nginx `set_real_ip_from`, gunicorn `forwarded_allow_ips`";
 
     /// Least important lines to log, for all or for single targets.
-    "log.level": Some(r#""info""#), text("a log level", r#""error", "warn", "info", "debug", "trace" or "off", or levels for targets such as "info,appliance_proxy=debug""#), "nginx `error_log`";
+    "log.level": Some(r#""info""#), text("a log level", r#""error", "warn", "info", "debug", "trace" or "off", or levels for targets such as "info,appliance_proxy=debug""#), ALL, "nginx `error_log`";
     /// For humans, as JSON, or whichever suits a terminal or its absence.
-    "log.format": Some(r#""auto""#), Form::Word { what: "a log format", words: &["auto", "human", "json"] }, "uWSGI `log-format`, nginx `log_format`";
+    "log.format": Some(r#""auto""#), Form::Word { what: "a log format", words: &["auto", "human", "json"] }, RESTART, "uWSGI `log-format`, nginx `log_format`";
     /// One line for each request.
-    "log.access": Some("true"), Form::Flag, "nginx `access_log`, uWSGI `disable-logging`";
+    "log.access": Some("true"), Form::Flag, PROXY, "nginx `access_log`, uWSGI `disable-logging`";
 
     /// Read-only HTTP endpoint for probes and status; otherwise off.
-    "admin.listen": None, text("a TCP address", r#"an address and a port, such as "127.0.0.1:9090""#), "uWSGI `stats`, nginx `stub_status`";
+    "admin.listen": None, text("a TCP address", r#"an address and a port, such as "127.0.0.1:9090""#), LISTENER, "uWSGI `stats`, nginx `stub_status`";
     /// Folder for the workers' sockets and the control socket; otherwise a fresh private one for each run.
-    "admin.run_dir": None, FOLDER, "";
+    "admin.run_dir": None, FOLDER, RESTART, "";
 
     /// User of proxy and workers when started by root.
-    "security.user": None, text("a user", r#"a name or a number in quotes, such as "www-data""#), "uWSGI `uid`, nginx `user`";
+    "security.user": None, text("a user", r#"a name or a number in quotes, such as "www-data""#), RESTART, "uWSGI `uid`, nginx `user`";
     /// Group likewise; otherwise the user's own.
-    "security.group": None, text("a group", r#"a name or a number in quotes, such as "www-data""#), "uWSGI `gid`, nginx `user`";
+    "security.group": None, text("a group", r#"a name or a number in quotes, such as "www-data""#), RESTART, "uWSGI `gid`, nginx `user`";
     /// File mode creation mask of all processes.
-    "security.umask": Some(r#""0027""#), text("a file mode mask", r#"octal digits in quotes, from "0000" to "0777""#), "uWSGI `umask`";
+    "security.umask": Some(r#""0027""#), text("a file mode mask", r#"octal digits in quotes, from "0000" to "0777""#), RESTART, "uWSGI `umask`";
 }

@@ -15,6 +15,9 @@
 mod load;
 pub use load::{Loaded, Request, Whereabouts, load, locate};
 
+pub mod change;
+pub use change::{Change, changes};
+
 pub mod settings;
 pub use settings::Settings;
 

@@ -63,7 +63,7 @@ fn listeners(text: &mut String, settings: &Settings, written: &Written) {
 }
 
 /// The value of a key as it would be written; the inverse of `check.rs`.
-fn value(settings: &Settings, path: &str) -> Option<Value> {
+pub(crate) fn value(settings: &Settings, path: &str) -> Option<Value> {
     let (table, name) = path.split_once('.')?;
     match table {
         "app" => app(settings, name),

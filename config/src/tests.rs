@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 mod broken;
+mod change;
 mod documents;
 mod layers;
 mod show;

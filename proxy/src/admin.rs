@@ -1,6 +1,7 @@
 //! The read-only admin endpoint: `/healthz`, `/readyz`, `/status`, one request per connection, served by the proxy's control
 //! thread also while it drains. It has its own few lines of HTTP so that a probe never shares a code path with what it
 //! probes. It must never change anything.
+use crate::Mode;
 use crate::drain::DrainWatch;
 use crate::gateway::Shared;
 use serde_json::{Value, json};
@@ -17,14 +18,20 @@ const HEAD_BYTES: usize = 4096;
 /// Time for one request, and pause after a failed accept.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Serves as long as the control thread lives.
+/// Serves as long as the control thread lives, or until another proxy serves there.
 pub(crate) async fn run(listener: StdListener, shared: Arc<Shared>, drain: DrainWatch) {
     let listener = match listener.set_nonblocking(true).and_then(|()| TcpListener::from_std(listener)) {
         Ok(listener) => listener,
         Err(error) => return tracing::error!(%error, "cannot serve the admin endpoint"),
     };
+    let mut replaced = std::pin::pin!(replaced(&shared, drain.clone()));
     loop {
-        match listener.accept().await {
+        let accepted = tokio::select! {
+            biased;
+            () = &mut replaced => return,
+            accepted = listener.accept() => accepted,
+        };
+        match accepted {
             Ok((stream, _)) => {
                 let (shared, drain) = (shared.clone(), drain.clone());
                 // A probe that fails or takes too long is simply cut.
@@ -32,6 +39,15 @@ pub(crate) async fn run(listener: StdListener, shared: Arc<Shared>, drain: Drain
             }
             Err(_) => tokio::time::sleep(PATIENCE).await,
         }
+    }
+}
+
+/// Waits for the drain that ends with a successor in this proxy's place. At the end of the whole appliance there is none,
+/// and probes are told until the last moment.
+async fn replaced(shared: &Shared, mut drain: DrainWatch) {
+    drain.begun().await;
+    if !shared.workers.is_replaced() {
+        std::future::pending().await
     }
 }
 
@@ -43,27 +59,33 @@ async fn probe(mut stream: TcpStream, shared: &Shared, drain: &DrainWatch) -> st
         }
     }
     let line = head.split(|byte| *byte == b'\r').next().unwrap_or_default();
-    let answer = answer(&String::from_utf8_lossy(line), is_ready(shared, drain), || status(shared));
+    let answer = answer(&String::from_utf8_lossy(line), why_not_ready(shared, drain), || status(shared));
     stream.write_all(answer.as_bytes()).await?;
     stream.shutdown().await
 }
 
-/// At least one worker can take requests, and so can the proxy.
-fn is_ready(shared: &Shared, drain: &DrainWatch) -> bool {
-    !drain.has_begun() && shared.workers.seen().any(|one| one.load.ready)
+/// Why the appliance should get no requests; `None`: it should.
+fn why_not_ready(shared: &Shared, drain: &DrainWatch) -> Option<&'static str> {
+    match shared.workers.mode() {
+        _ if drain.has_begun() => Some("it is stopping"),
+        Mode::Leaving => Some("it is about to stop"),
+        Mode::Maintenance => Some("it is in maintenance"),
+        Mode::CrashLoop => Some("its workers end as soon as they have begun"),
+        Mode::Serving | Mode::Paused => (!shared.workers.is_any_ready()).then_some("no worker is ready"),
+    }
 }
 
 /// The whole answer to a request line.
-fn answer(line: &str, ready: bool, status: impl FnOnce() -> Value) -> String {
+fn answer(line: &str, why_not_ready: Option<&str>, status: impl FnOnce() -> Value) -> String {
     let mut words = line.split(' ');
     let (method, target) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
     let path = target.split('?').next().unwrap_or_default();
     let (code, kind, body) = match (method, path) {
         ("GET" | "HEAD", "/healthz") => ("200 OK", "text/plain", "ok\n".to_owned()),
-        ("GET" | "HEAD", "/readyz") if ready => ("200 OK", "text/plain", "ready\n".to_owned()),
-        ("GET" | "HEAD", "/readyz") => {
-            ("503 Service Unavailable", "text/plain", "no worker is ready\n".to_owned())
-        }
+        ("GET" | "HEAD", "/readyz") => match why_not_ready {
+            None => ("200 OK", "text/plain", "ready\n".to_owned()),
+            Some(why) => ("503 Service Unavailable", "text/plain", format!("{why}\n")),
+        },
         ("GET" | "HEAD", "/status") => ("200 OK", "application/json", format!("{:#}\n", status())),
         ("GET" | "HEAD", _) => {
             ("404 Not Found", "text/plain", "there are /healthz, /readyz and /status\n".to_owned())
@@ -88,16 +110,21 @@ fn status(shared: &Shared) -> Value {
             "id": one.worker,
             "pid": one.load.instance,
             "ready": one.load.ready,
+            "stalled": one.load.stalled,
             "cores": one.load.cores,
             "busy": one.load.busy,
             "waiting": one.load.waiting,
         })
     };
     let stats = &shared.stats;
+    let queue = &shared.workers.queue;
     json!({
         "workers": shared.workers.seen().map(worker).collect::<Vec<_>>(),
         "proxy": {
             "connections": stats.connections.get(),
+            "mode": word(shared.workers.mode()),
+            "queued": queue.length(),
+            "queue": queue.most(),
             "active": stats.active.get(),
             "requests": stats.requests.load(Relaxed),
             "retries": stats.retries.load(Relaxed),
@@ -107,12 +134,22 @@ fn status(shared: &Shared) -> Value {
     })
 }
 
+fn word(mode: Mode) -> &'static str {
+    match mode {
+        Mode::Serving => "serving",
+        Mode::Paused => "paused",
+        Mode::Maintenance => "maintenance",
+        Mode::CrashLoop => "crash-loop",
+        Mode::Leaving => "leaving",
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn answered(line: &str, ready: bool) -> String {
-        answer(line, ready, || json!({"workers": []}))
+        answer(line, (!ready).then_some("no worker is ready"), || json!({"workers": []}))
     }
 
     #[test]

@@ -72,9 +72,19 @@ pub(crate) enum Failure {
     ClientGone,
     /// The client read nothing for `timeouts.write`.
     ClientStalled,
-    /// No worker was ready for `workers::HOLD`.
+    /// No worker was ready at the end of `timeouts.queue`.
     NoWorker,
-    /// Every worker's backlog stayed full for `workers::HOLD`.
+    /// No worker had a free core for `timeouts.queue`, or could be reached because of a full backlog.
+    QueueTimeout,
+    /// `limits.queue` requests waited already.
+    QueueFull,
+    /// The appliance was paused for `timeouts.queue`.
+    Paused,
+    /// The appliance is in maintenance.
+    Maintenance,
+    /// Workers end as soon as they have begun.
+    CrashLoop,
+    /// The worker's backlog was full, and the body cannot be sent again.
     WorkersFull,
     /// No worker could be connected to.
     WorkerUnreachable,
@@ -121,9 +131,9 @@ impl Failure {
         format!("appliance: {} (request {})\n", self.sentence(), id.to_str().unwrap_or_default())
     }
 
-    /// Whether the client should simply ask again soon: the answer gets `Retry-After: 1`.
+    /// Whether the client should simply ask again soon: the answer gets `Retry-After`.
     pub(crate) fn is_passing(self) -> bool {
-        matches!(self, Self::NoWorker | Self::WorkersFull | Self::WorkerBusy)
+        self.status() == 503
     }
 
     /// The table: status, word, sentence.
@@ -156,8 +166,13 @@ impl Failure {
             Self::ClientGone => (499, "client-gone", "The client closed the connection."),
             Self::ClientStalled => (499, "client-stalled", "The client stopped reading the answer."),
             Self::NoWorker => (503, "no-worker", "No worker is ready at the moment. Please try again in a second."),
+            Self::QueueTimeout => (503, "queue-timeout", "All workers are busy at the moment. Please try again in a second."),
+            Self::QueueFull => (503, "queue-full", "Too many requests wait already. Please try again in a second."),
+            Self::Paused => (503, "paused", "The service is paused at the moment. Please try again in a second."),
+            Self::Maintenance => (503, "maintenance", "The service is down for maintenance. Please try again later."),
+            Self::CrashLoop => (503, "crash-loop", "The service cannot start at the moment. Please try again later."),
             Self::WorkersFull => (503, "workers-full", "All workers are busy at the moment. Please try again in a second."),
-            Self::WorkerUnreachable => (502, "worker-unreachable", "No worker could be reached."),
+            Self::WorkerUnreachable => (503, "worker-unreachable", "No worker could be reached. Please try again in a second."),
             Self::WorkerDied => (502, "worker-died", "The worker ended before it answered."),
             Self::WorkerGarbled => (502, "worker-garbled", "The worker's answer could not be understood."),
             Self::AnswerCut => (502, "answer-cut", "The worker ended in the middle of its answer."),

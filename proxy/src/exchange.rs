@@ -73,6 +73,13 @@ impl Exchange {
         self.seat.insert(seat)
     }
 
+    /// Says whether the request has a core or wants one, as far as is known.
+    pub(crate) fn set_wants_core(&mut self, wants_core: bool) {
+        if let Some(seat) = &mut self.seat {
+            seat.set_wants_core(wants_core);
+        }
+    }
+
     /// Decides about a try that failed: whether there is another one. If not, `failure` says why.
     pub(crate) fn settle(&mut self, mishap: Mishap, known: &Known) -> bool {
         self.seat = None;

@@ -1,5 +1,6 @@
 //! pingora's phases of one request: each calls the pure files and does what they say. One `Gateway` per proxy thread, driven
 //! by `conn.rs`. The methods stand in the order in which a request meets them. It must never contain a rule of its own.
+use crate::Mode;
 use crate::access_log::AccessLog;
 use crate::client::{Client, Peer};
 use crate::conn::Arrival;
@@ -10,6 +11,7 @@ use crate::forwarded;
 use crate::framed;
 use crate::hop::{self, Hop, Progress};
 use crate::link::Links;
+use crate::pulse::Heart;
 use crate::relay;
 use crate::request_id::{self, RequestIds, X_REQUEST_ID};
 use crate::retry::{Known, Mishap, Route};
@@ -41,13 +43,14 @@ pub(crate) struct Shared {
     pub(crate) workers: Arc<Workers>,
     pub(crate) ids: RequestIds,
     pub(crate) stats: Stats,
+    pub(crate) heart: Heart,
 }
 
 /// The phases of all requests of one thread.
 pub(crate) struct Gateway {
     pub(crate) shared: Arc<Shared>,
     pub(crate) links: Arc<Links>,
-    pub(crate) drain: DrainWatch,
+    drain: DrainWatch,
     hop: Hop,
     log: Arc<AccessLog>,
     /// Stands in until pingora hands over the connection's own.
@@ -64,6 +67,11 @@ impl Gateway {
     ) -> Self {
         let nobody = Arc::new(Client::new(Peer::Unix, false, HeaderValue::from_static("unix:")));
         Self { shared, links, drain, hop, log, nobody }
+    }
+
+    /// Whether clients should move on to another connection, which somebody else will accept.
+    pub(crate) fn is_ending(&self) -> bool {
+        self.drain.has_begun() || self.shared.workers.mode() == Mode::Leaving
     }
 
     /// Rewrites the request to what may be forwarded: no forged header, origin-form target, one true `Host`.
@@ -194,7 +202,7 @@ impl ProxyHttp for Gateway {
 
     async fn upstream_peer(&self, session: &mut Session, exchange: &mut Exchange) -> Result<Box<HttpPeer>> {
         match relay::reserve(&self.shared.workers, session, exchange, |_| true).await {
-            Ok(seat) => Ok(self.hop.peer(exchange.sit(seat))),
+            Ok(seat) => self.hop.peer(exchange.sit(seat)),
             Err(failure) => exchange.fail(failure),
         }
     }
@@ -245,6 +253,7 @@ impl ProxyHttp for Gateway {
         hop::check_answer(&session.req_header().method, answer).map_err(Error::into_up)?;
         exchange.progress.answer_begun =
             !answer.status.is_informational() || answer.status == StatusCode::SWITCHING_PROTOCOLS;
+        exchange.set_wants_core(!exchange.progress.answer_begun);
         Ok(())
     }
 
@@ -265,7 +274,7 @@ impl ProxyHttp for Gateway {
             answer.remove_header(&TRANSFER_ENCODING);
             exchange.until_close = true;
         }
-        if exchange.until_close || self.drain.has_begun() {
+        if exchange.until_close || self.is_ending() {
             session.set_keepalive(None);
         }
         Ok(())
@@ -317,7 +326,8 @@ impl ProxyHttp for Gateway {
             // Head and page leave together, with the end of the connection.
             exchange.client.set_more_coming(true);
             // A client that has left meanwhile needs no page.
-            let _ = write_page(session, failure, &exchange.id).await;
+            let _ =
+                write_page(session, failure, &exchange.id, self.shared.workers.retry_after(failure)).await;
             exchange.took = Some(exchange.started.elapsed());
             session.as_mut().shutdown().await;
         }
@@ -345,15 +355,20 @@ impl ProxyHttp for Gateway {
     }
 }
 
-async fn write_page(session: &mut Session, failure: Failure, id: &HeaderValue) -> Result<()> {
+async fn write_page(
+    session: &mut Session,
+    failure: Failure,
+    id: &HeaderValue,
+    retry_after: Option<Duration>,
+) -> Result<()> {
     let page = failure.page(id);
     let mut answer = ResponseHeader::build(failure.status(), Some(8))?;
     answer.insert_header(CONTENT_TYPE, "text/plain; charset=utf-8")?;
     answer.insert_header(CONTENT_LENGTH, page.len())?;
     answer.insert_header(CACHE_CONTROL, "no-store")?;
     answer.insert_header(X_REQUEST_ID, id.clone())?;
-    if failure.is_passing() {
-        answer.insert_header(RETRY_AFTER, "1")?;
+    if let Some(retry_after) = retry_after {
+        answer.insert_header(RETRY_AFTER, retry_after.as_secs())?;
     }
     session.as_mut().write_error_response(answer, page.into()).await
 }

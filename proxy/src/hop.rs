@@ -19,8 +19,9 @@ use http::Method;
 use http::header::{CONTENT_LENGTH, HOST, HeaderName, HeaderValue, TRANSFER_ENCODING};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::upstreams::peer::HttpPeer;
-use pingora::{Error, ErrorType, Result};
+use pingora::{Error, ErrorType, OrErr, Result};
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// The client's `<ip>:<port>` as the application sees it.
@@ -35,37 +36,36 @@ const X_CORE: HeaderName = HeaderName::from_static("x-appliance-core");
 /// `errno` values of a full descriptor table, of the process and of the system (Linux).
 const DESCRIPTORS_EXHAUSTED: [i32; 2] = [24, 23];
 
-/// How to reach each worker.
+/// How to reach the workers.
 pub(crate) struct Hop {
-    /// One for each worker, in order; cloned for each request, because pingora wants to own it.
-    peers: Vec<HttpPeer>,
+    upstreams: Arc<dyn Upstreams>,
+    connect: Duration,
 }
 
 impl Hop {
-    pub(crate) fn new(upstreams: &dyn Upstreams, timeouts: &Timeouts) -> Result<Self, StartError> {
-        let peers = (1..=upstreams.count())
-            .map(|worker| peer(upstreams, worker, timeouts))
-            .collect::<Result<_, _>>()?;
-        Ok(Self { peers })
+    pub(crate) fn new(upstreams: Arc<dyn Upstreams>, timeouts: &Timeouts) -> Result<Self, StartError> {
+        let hop = Self { upstreams, connect: timeouts.connect };
+        (1..=hop.upstreams.count()).try_for_each(|worker| hop.to(worker).map(drop))?;
+        Ok(hop)
     }
 
     /// The way to the worker at which the request has its seat.
-    pub(crate) fn peer(&self, seat: &Seat) -> Box<HttpPeer> {
-        Box::new(self.peers[seat.worker as usize - 1].clone())
+    pub(crate) fn peer(&self, seat: &Seat) -> Result<Box<HttpPeer>> {
+        self.to(seat.worker).map(Box::new).or_err(ErrorType::InternalError, "a worker's socket")
     }
-}
 
-fn peer(upstreams: &dyn Upstreams, worker: WorkerId, timeouts: &Timeouts) -> Result<HttpPeer, StartError> {
-    let path = upstreams.socket(worker).to_string_lossy();
-    let mut peer = HttpPeer::new_uds(&path, false, String::new())
-        .map_err(|source| StartError::WorkerSocket { path: path.into_owned(), source })?;
-    peer.options.connection_timeout = Some(timeouts.connect);
-    // pingora applies them to every read and write, also to those of a WebSocket that may be silent for hours.
-    peer.options.read_timeout = None;
-    peer.options.write_timeout = None;
-    // Each request here wants a connection of its own for another protocol; one that is refused is not worth keeping.
-    peer.options.idle_timeout = Some(Duration::ZERO);
-    Ok(peer)
+    fn to(&self, worker: WorkerId) -> Result<HttpPeer, StartError> {
+        let path = self.upstreams.socket(worker).to_string_lossy();
+        let mut peer = HttpPeer::new_uds(&path, false, String::new())
+            .map_err(|source| StartError::WorkerSocket { path: path.into_owned(), source })?;
+        peer.options.connection_timeout = Some(self.connect);
+        // pingora applies them to every read and write, also to those of a WebSocket that may be silent for hours.
+        peer.options.read_timeout = None;
+        peer.options.write_timeout = None;
+        // Each request here wants a connection of its own for another protocol; one that is refused is not worth keeping.
+        peer.options.idle_timeout = Some(Duration::ZERO);
+        Ok(peer)
+    }
 }
 
 /// Adds what the worker and the application are told of the request.

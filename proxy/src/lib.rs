@@ -1,9 +1,9 @@
 //! The front proxy: pingora, driven from our own accept loop, before the workers' unix sockets.
 //!
 //! A request's way: `accept` → `conn` (idle, head, `strict`) → pingora, which calls `gateway` phase by phase: `forwarded`
-//! (who is the client), `workers` and `balance` (who serves it), `relay` (how it gets there: over `link`; upgrades over `hop`),
-//! `retry` (what if it fails) → `access_log`. `runtime` starts and `drain` ends it all. The pure files, where the rules are:
-//! `strict`, `framing`, `framed`, `balance`, `retry`, `forwarded`, `error`.
+//! (who is the client), `workers`, `balance` and `queue` (who serves it, and when), `relay` (how it gets there: over `link`;
+//! upgrades over `hop`), `retry` (what if it fails) → `access_log`. `runtime` starts and `drain` ends it all; `pulse` says that
+//! it lives. The pure files, where the rules are: `strict`, `framing`, `framed`, `balance`, `retry`, `forwarded`, `error`.
 //!
 //! pingora logs through the `log` crate. Its lines about single requests are suppressed, because the access log names the
 //! reason; what remains is seen if the process's subscriber listens to `log` (tracing-subscriber's feature `tracing-log`).
@@ -28,6 +28,8 @@ mod inbox;
 mod line;
 mod link;
 mod patience;
+mod pulse;
+mod queue;
 mod relay;
 mod request_id;
 mod retry;
@@ -46,6 +48,7 @@ mod workers;
 mod tests;
 
 use std::path::Path;
+use std::time::Duration;
 
 /// A worker's number, from 1; stable across respawns.
 pub type WorkerId = u32;
@@ -55,6 +58,8 @@ pub type WorkerId = u32;
 pub struct Load {
     /// It serves requests (false: booting, draining or dead).
     pub ready: bool,
+    /// Its loop stands still: what it has stays there, but it gets no new requests (`timeouts.stall`).
+    pub stalled: bool,
     /// Changes whenever another process takes the worker's place (its pid).
     pub instance: u32,
     /// Requests it can run at once.
@@ -65,26 +70,73 @@ pub struct Load {
     pub waiting: u32,
 }
 
-/// What the proxy needs to know of the workers. Implemented by the binary from the board.
+/// What the proxy does with requests.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Mode {
+    /// It passes them on.
+    #[default]
+    Serving,
+    /// It holds them in its queue.
+    Paused,
+    /// It answers 503; what runs is finished.
+    Maintenance,
+    /// No worker can live: it answers 503, unless one lives after all.
+    CrashLoop,
+    /// It serves, but says that it is not ready, and that each answer is the last on its connection.
+    Leaving,
+}
+
+/// How much the proxy has to do, at one moment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Pulse {
+    /// Client connections that are open.
+    pub connections: u64,
+    /// Requests whose answers are not complete.
+    pub in_flight: u64,
+    /// Requests that wait for a worker.
+    pub queued: u64,
+    /// Requests that have ever waited for a worker and wait no more.
+    pub dequeued: u64,
+    /// How long these have waited together, in microseconds.
+    pub queue_us: u64,
+    /// How long ago every one of the proxy's threads had a turn.
+    pub age: Duration,
+}
+
+/// What the proxy needs to know of the workers, and of what the master wants. Implemented by the binary from shared memory.
 pub trait Upstreams: Send + Sync + 'static {
-    /// Number of workers; ids are `1..=count()`.
+    /// Number of workers at this moment; ids are `1..=count()`.
     fn count(&self) -> u32;
+    /// The most that [`Upstreams::count`] can ever say.
+    fn capacity(&self) -> u32;
     /// The absolute path of a worker's unix socket (the same text that the master bound).
     fn socket(&self, worker: WorkerId) -> &Path;
     /// What the worker last published.
     fn load(&self, worker: WorkerId) -> Load;
+    /// Whether another proxy has taken the place of this one, which only finishes what it has.
+    fn is_replaced(&self) -> bool {
+        false
+    }
+
+    /// What to do with requests.
+    fn mode(&self) -> Mode;
+    /// When clients may come again that get 503 because of the mode.
+    fn retry_after(&self) -> Duration;
+    /// Tells the master; called about twice a second.
+    fn publish(&self, pulse: &Pulse);
 }
 
 /// Lives the proxy's life in a process of its own: serves `listeners` (already listening, non-blocking, in the order of
-/// `settings.listen`) until SIGTERM, then drains within `timeouts.graceful`; returns the exit code of the process.
-/// Starts threads and runtimes, so it must be called after the fork.
+/// `settings.listen`) until SIGTERM, then drains within `timeouts.graceful`; returns the exit code of the process. `ready` is
+/// called once, when all listeners are being accepted from. Starts threads and runtimes, so it must be called after the fork.
 pub fn run(
     settings: &appliance_config::Settings,
     listeners: Vec<std::os::fd::OwnedFd>,
     admin: Option<std::net::TcpListener>,
     upstreams: std::sync::Arc<dyn Upstreams>,
+    ready: impl FnOnce(),
 ) -> i32 {
-    match runtime::serve(settings, &listeners, admin, &upstreams, drain::terminated) {
+    match runtime::serve(settings, listeners, admin, &upstreams, ready, drain::terminated) {
         Ok(_cut) => 0,
         Err(error) => {
             tracing::error!("the proxy cannot start: {error}");

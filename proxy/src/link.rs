@@ -1,5 +1,5 @@
-//! This thread's links: one connection to each worker, opened when the thread starts and opened again, with back-off, when
-//! the worker closes it or wants no more requests on it. `runtime.rs` starts the keepers, `relay.rs` asks for a connection.
+//! This thread's links: one connection to each worker, opened as soon as there is such a worker and opened again, with back-off,
+//! when the worker closes it or wants no more requests on it. `pulse.rs` has them tended, `relay.rs` asks for a connection.
 //! It must never choose a worker.
 use crate::carrier::Carrier;
 use crate::hop;
@@ -9,8 +9,9 @@ use crate::{Upstreams, WorkerId};
 use appliance_link::{Hello, hello};
 use bytes::BytesMut;
 use std::io;
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
@@ -26,7 +27,8 @@ const GOOD: Duration = Duration::from_secs(1);
 
 /// The links of one thread.
 pub(crate) struct Links {
-    links: Vec<Link>,
+    /// One for each worker that there can ever be; made when there is such a worker.
+    links: Box<[OnceLock<Link>]>,
     upstreams: Arc<dyn Upstreams>,
     window: usize,
     connect: Duration,
@@ -34,8 +36,9 @@ pub(crate) struct Links {
 
 struct Link {
     worker: WorkerId,
-    path: PathBuf,
     state: watch::Sender<State>,
+    /// There is a task that keeps it open.
+    is_kept: AtomicBool,
 }
 
 /// What the requests see of a link.
@@ -61,26 +64,38 @@ impl Links {
     /// `window`: bytes that may be under way on one stream; `connect`: the longest time for a connection to be accepted by
     /// the kernel.
     pub(crate) fn new(upstreams: &Arc<dyn Upstreams>, window: usize, connect: Duration) -> Arc<Self> {
-        let down = State { line: None, instance: 0, failures: 0, mishap: Mishap::Unconnected };
-        let link = |worker| Link {
-            worker,
-            path: upstreams.socket(worker).to_owned(),
-            state: watch::Sender::new(down.clone()),
-        };
-        let links = (1..=upstreams.count()).map(link).collect();
+        let links = (0..upstreams.capacity()).map(|_| OnceLock::new()).collect();
         Arc::new(Self { links, upstreams: upstreams.clone(), window, connect })
     }
 
-    /// Keeps every link open for as long as the runtime of this thread lives.
-    pub(crate) fn start(self: &Arc<Self>) {
-        for index in 0..self.links.len() {
+    /// Opens a link to every worker that has none, and keeps it open as long as there is that worker and the runtime of this
+    /// thread lives. To be called from time to time, as the number of workers may grow.
+    pub(crate) fn tend(self: &Arc<Self>) {
+        (1..=self.upstreams.count()).for_each(|worker| self.begin_keeping(worker));
+    }
+
+    fn begin_keeping(self: &Arc<Self>, worker: WorkerId) {
+        if !self.link(worker).is_kept.swap(true, Relaxed) {
             let links = self.clone();
-            tokio::spawn(async move { links.keep(&links.links[index]).await });
+            tokio::spawn(async move { links.keep(links.link(worker)).await });
         }
     }
 
+    fn link(&self, worker: WorkerId) -> &Link {
+        self.links[worker as usize - 1].get_or_init(|| Link {
+            worker,
+            state: watch::Sender::new(State {
+                line: None,
+                instance: 0,
+                failures: 0,
+                mishap: Mishap::Unconnected,
+            }),
+            is_kept: AtomicBool::new(false),
+        })
+    }
+
     fn state(&self, worker: WorkerId) -> &watch::Sender<State> {
-        &self.links[worker as usize - 1].state
+        &self.link(worker).state
     }
 
     /// Whether a request could be sent to the worker at once.
@@ -90,7 +105,7 @@ impl Links {
 
     /// The connection to a worker that takes new streams; waits while it is being made. If the board names another process
     /// by now, `instance`, there must be a new one: the old process may be stuck, and not even say that it goes.
-    pub(crate) async fn line(&self, worker: WorkerId, instance: u32) -> Result<Arc<Line>, Mishap> {
+    pub(crate) async fn line(self: &Arc<Self>, worker: WorkerId, instance: u32) -> Result<Arc<Line>, Mishap> {
         let state = self.state(worker);
         let failures = {
             let now = state.borrow();
@@ -101,6 +116,7 @@ impl Links {
             }
             now.failures
         };
+        self.begin_keeping(worker);
         let mut changes = state.subscribe();
         let settled = |state: &State| state.open_line().is_some() || state.failures > failures;
         match changes.wait_for(settled).await {
@@ -109,9 +125,10 @@ impl Links {
         }
     }
 
+    /// Ends when the number of workers has become smaller than this one's.
     async fn keep(&self, link: &Link) {
         let mut pause = FIRST_PAUSE;
-        loop {
+        while link.worker <= self.upstreams.count() {
             let begun = Instant::now();
             match self.connect(link).await {
                 Ok((line, retired)) => {
@@ -120,13 +137,15 @@ impl Links {
                     // An error means that the connection is gone altogether.
                     let _ = retired.await;
                     link.state.send_modify(|state| state.line = None);
+                    // It ended because the worker has a successor, however young it was: requests wait for the next one.
+                    if self.upstreams.load(link.worker).instance != instance {
+                        pause = FIRST_PAUSE;
+                        continue;
+                    }
                 }
                 Err(error) => {
                     tracing::debug!(worker = link.worker, %error, "no link to the worker yet");
-                    link.state.send_modify(|state| {
-                        state.failures += 1;
-                        state.mishap = hop::connect_mishap(&error);
-                    });
+                    link.fail(hop::connect_mishap(&error));
                 }
             }
             if begun.elapsed() >= GOOD {
@@ -136,12 +155,14 @@ impl Links {
             sleep(pause).await;
             pause = (pause * 2).min(LONGEST_PAUSE);
         }
+        link.is_kept.store(false, Relaxed);
+        link.fail(Mishap::Unconnected);
     }
 
     /// Connects, exchanges the hellos and starts the carrier. A worker that is busy answers the hello late, as it would
     /// answer a request; only its end is a failure.
     async fn connect(&self, link: &Link) -> io::Result<(Arc<Line>, oneshot::Receiver<()>)> {
-        let mut socket = connect(&link.path, self.connect).await?;
+        let mut socket = connect(self.upstreams.socket(link.worker), self.connect).await?;
         let ours = Hello::new(self.window);
         socket.write_all(&ours.bytes()).await?;
         let mut inbound = BytesMut::new();
@@ -162,6 +183,16 @@ impl Links {
         let (line, retired) = Line::new(ours.window, theirs.window);
         tokio::spawn(Carrier::new(line.clone(), socket, inbound, link.worker));
         Ok((line, retired))
+    }
+}
+
+impl Link {
+    /// Tells those who wait for a connection that there is none.
+    fn fail(&self, mishap: Mishap) {
+        self.state.send_modify(|state| {
+            state.failures += 1;
+            state.mishap = mishap;
+        });
     }
 }
 

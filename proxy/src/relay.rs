@@ -230,6 +230,8 @@ impl Relay<'_> {
     /// The next event of the stream; meanwhile the body goes on, and the client is watched.
     async fn next(&mut self, stream: &Stream) -> Result<Event, Trouble> {
         loop {
+            let may_have_core = !self.exchange.progress.answer_begun && !self.upload.awaits_client();
+            self.exchange.set_wants_core(may_have_core);
             // The worker may be silent as long as it waits for the client, for whom there is `timeouts.body`.
             let limit = self.response_limit().filter(|_| !self.upload.awaits_client());
             let step = self.step(stream);
@@ -265,13 +267,17 @@ impl Relay<'_> {
             return Err(Trouble::Worker(Mishap::Garbled));
         }
         let is_final = !answer.status.is_informational();
+        if told.failure() == Some(Failure::WorkerBusy) {
+            // It had more to do than was known when it was chosen. No application has seen the request.
+            return Err(Trouble::Worker(Mishap::Full));
+        }
         if is_final {
             self.frame(&mut answer, facts.length, end)?;
             self.exchange.progress.answer_begun = true;
             self.exchange.app = Some(AppTime { core: facts.core, micros: facts.micros });
             self.exchange.told = told;
             answer.insert_header(X_REQUEST_ID, self.exchange.id.clone())?;
-            if self.exchange.until_close || self.gateway.drain.has_begun() {
+            if self.exchange.until_close || self.gateway.is_ending() {
                 self.session.as_mut().set_keepalive(None);
             }
         }

@@ -4,7 +4,8 @@
 //! once the client has seen a byte of an answer.
 use crate::WorkerId;
 use crate::error::Failure;
-use tokio::time::Instant;
+use crate::queue::Ticket;
+use std::time::Duration;
 
 /// How a try ended before the answer was complete.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,6 +29,10 @@ pub(crate) enum Mishap {
 /// A request may see this many workers die under it: two killed within a few milliseconds must not fail a GET. After the
 /// third it is likely that the request is what kills them, and each takes the requests of others with it.
 const DEATHS: u32 = 3;
+
+/// Tries of one request, where there are not more workers than that: those which no application has seen cost only time, and
+/// a single worker may be killed twice in a row.
+const TRIES: u32 = 6;
 
 /// What to do after a mishap.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,8 +67,10 @@ pub(crate) struct Route {
     pub(crate) deaths: u32,
     /// The last try ended at a full backlog.
     pub(crate) full: bool,
-    /// Until when it waits for a worker; `None`: it has not had to wait. Kept by `workers.rs`.
-    pub(crate) held_until: Option<Instant>,
+    /// Its number in the order of arrival, from its first wish for a worker on. Kept by `workers.rs`, as is the next.
+    pub(crate) ticket: Option<Ticket>,
+    /// How long it has waited for workers.
+    pub(crate) waited: Duration,
 }
 
 impl Route {
@@ -80,7 +87,7 @@ impl Route {
             Mishap::Died => known.idempotent,
             Mishap::Answering | Mishap::Silent | Mishap::Garbled => false,
         };
-        let tries_left = self.full || (self.tries < 1 + known.workers && self.deaths < DEATHS);
+        let tries_left = self.full || (self.tries < TRIES.max(1 + known.workers) && self.deaths < DEATHS);
         if executed_at_most_once && tries_left && known.replayable && !known.answered {
             Verdict::Again
         } else {
@@ -136,13 +143,22 @@ mod tests {
     }
 
     #[test]
-    fn there_are_one_more_tries_than_workers() {
+    fn tries_come_to_an_end() {
         let mut route = Route::default();
-        assert_eq!(route.after(Mishap::Unconnected, 1, &GET), Verdict::Again);
-        assert_eq!(route.after(Mishap::Full, 2, &GET), Verdict::Again, "a full backlog is no try");
-        assert_eq!(route.after(Mishap::Unread, 2, &GET), Verdict::Again);
+        for _ in 1..TRIES {
+            assert_eq!(route.after(Mishap::Unread, 1, &POST), Verdict::Again);
+            assert_eq!(route.after(Mishap::Full, 2, &POST), Verdict::Again, "a full backlog is no try");
+        }
         assert_eq!(route.after(Mishap::Unconnected, 1, &GET), Verdict::GiveUp(Failure::WorkerUnreachable));
-        assert_eq!(route.tries, 3);
+        assert_eq!(route.tries, TRIES);
+    }
+
+    #[test]
+    fn there_are_one_more_tries_than_workers() {
+        let (mut route, many) =
+            (Route { tries: TRIES, ..Route::default() }, Known { workers: TRIES + 1, ..GET });
+        assert_eq!(route.after(Mishap::Unread, 7, &many), Verdict::Again);
+        assert_eq!(route.after(Mishap::Unread, 8, &many), Verdict::GiveUp(Failure::WorkerDied));
     }
 
     #[test]

@@ -11,9 +11,10 @@ use crate::error::StartError;
 use crate::gateway::{Gateway, Shared};
 use crate::hop::Hop;
 use crate::link::Links;
+use crate::pulse::{self, Heart};
 use crate::request_id::RequestIds;
 use crate::stats::Stats;
-use crate::workers::{HOLD, Workers};
+use crate::workers::Workers;
 use appliance_config::Settings;
 use appliance_config::settings::{Endpoint, Listen, Log, LogFormat};
 use pingora::proxy::http_proxy;
@@ -28,37 +29,47 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
-/// Serves until the future that `stop` makes is ready, then drains. The number of requests that had to be cut.
+/// Serves until the future that `stop` makes is ready, then drains; calls `ready` when every thread accepts. The number of
+/// requests that had to be cut.
 pub(crate) fn serve<S: Future<Output = ()>>(
     settings: &Settings,
-    listeners: &[OwnedFd],
+    listeners: Vec<OwnedFd>,
     admin: Option<TcpListener>,
     upstreams: &Arc<dyn Upstreams>,
+    ready: impl FnOnce(),
     stop: impl FnOnce() -> io::Result<S>,
 ) -> Result<u64, StartError> {
+    let now = Instant::now();
     let shared = Arc::new(Shared {
         settings: settings.clone(),
-        workers: Workers::new(upstreams.clone(), HOLD),
+        workers: Workers::new(upstreams.clone(), settings.limits.queue, settings.timeouts.queue),
         ids: RequestIds::new(),
-        stats: Stats::new(Instant::now()),
+        stats: Stats::new(now),
+        heart: Heart::new(settings.proxy.threads, now),
     });
     let (drain, watch) = Drain::new();
     let (alive, gone) = mpsc::channel(1);
-    let prepared: Vec<Prepared> = (0..settings.proxy.threads)
-        .map(|_| prepare(&shared, listeners, upstreams, &watch))
+    let (starting, mut all_accept) = mpsc::channel(1);
+    let prepared: Vec<Prepared> = (0..settings.proxy.threads as usize)
+        .map(|index| prepare(index, &shared, &listeners, upstreams, &watch))
         .collect::<Result<_, _>>()?;
+    // Each thread has its own, and closes it when the drain begins: one that nobody else has refuses at once then.
+    drop(listeners);
     let control = runtime()?;
     let stop = {
         let _inside = control.enter();
         stop().map_err(StartError::Signal)?
     };
     let threads: Vec<JoinHandle<()>> =
-        prepared.into_iter().map(|one| one.spawn(&watch, &alive)).collect::<Result<_, _>>()?;
-    drop(alive);
+        prepared.into_iter().map(|one| one.spawn(&watch, &alive, &starting)).collect::<Result<_, _>>()?;
+    drop((alive, starting));
     let cut = control.block_on(async {
         if let Some(admin) = admin {
             tokio::spawn(admin::run(admin, shared.clone(), watch.clone()));
         }
+        tokio::spawn(pulse::report(shared.clone(), upstreams.clone()));
+        all_accept.recv().await;
+        ready();
         stop.await;
         end(&shared, &drain, gone).await
     });
@@ -88,6 +99,7 @@ async fn end(shared: &Shared, drain: &Drain, mut gone: mpsc::Receiver<()>) -> u6
 
 /// A proxy thread, ready to start.
 struct Prepared {
+    index: usize,
     runtime: Runtime,
     listeners: Vec<Listener>,
     links: Arc<Links>,
@@ -95,6 +107,7 @@ struct Prepared {
 }
 
 fn prepare(
+    index: usize,
     shared: &Arc<Shared>,
     listeners: &[OwnedFd],
     upstreams: &Arc<dyn Upstreams>,
@@ -109,7 +122,7 @@ fn prepare(
         let _inside = runtime.enter();
         listeners.iter().zip(&shared.settings.listen).map(adopt).collect::<Result<_, _>>()?
     };
-    let hop = Hop::new(&**upstreams, &shared.settings.timeouts)?;
+    let hop = Hop::new(upstreams.clone(), &shared.settings.timeouts)?;
     let log = Arc::new(AccessLog::new(style(&shared.settings.log)));
     let limits = &shared.settings.limits;
     let links = Links::new(upstreams, limits.stream_window, shared.settings.timeouts.connect);
@@ -122,38 +135,58 @@ fn prepare(
     };
     let proxy = Arc::new(http_proxy(&Arc::new(conf), gateway));
     let front = Arc::new(Front { proxy, shared: shared.clone(), log });
-    Ok(Prepared { runtime, listeners, links, front })
+    Ok(Prepared { index, runtime, listeners, links, front })
 }
 
 impl Prepared {
-    /// Starts the thread; it drops `alive` at its end.
-    fn spawn(self, watch: &DrainWatch, alive: &mpsc::Sender<()>) -> Result<JoinHandle<()>, StartError> {
-        let (watch, alive) = (watch.clone(), alive.clone());
-        let Self { runtime, listeners, links, front } = self;
+    /// Starts the thread; it drops `starting` when it accepts, and `alive` at its end.
+    fn spawn(
+        self,
+        watch: &DrainWatch,
+        alive: &mpsc::Sender<()>,
+        starting: &mpsc::Sender<()>,
+    ) -> Result<JoinHandle<()>, StartError> {
+        let (watch, alive, starting) = (watch.clone(), alive.clone(), starting.clone());
+        let Self { index, runtime, listeners, links, front } = self;
         let life = move || {
-            runtime.block_on(thread(listeners, links, front, watch));
+            runtime.block_on(async {
+                let accepting = begin(index, listeners, links, &front, &watch);
+                // The loops have their first turn, and with it their sockets, before this task goes on.
+                tokio::task::yield_now().await;
+                drop(starting);
+                serve_all(accepting, &front, watch).await;
+            });
             drop(alive);
         };
         std::thread::Builder::new().name("proxy".into()).spawn(life).map_err(StartError::Thread)
     }
 }
 
-/// One proxy thread's life: until the last connection is gone or the patience ends.
-async fn thread(listeners: Vec<Listener>, links: Arc<Links>, front: Arc<Front>, mut watch: DrainWatch) {
-    links.start();
-    let (alive, mut gone) = mpsc::channel(1);
+/// Starts what a proxy thread does; the channel ends with its last connection.
+fn begin(
+    index: usize,
+    listeners: Vec<Listener>,
+    links: Arc<Links>,
+    front: &Arc<Front>,
+    watch: &DrainWatch,
+) -> mpsc::Receiver<()> {
+    let (alive, gone) = mpsc::channel(1);
+    tokio::spawn(pulse::keep_thread(front.shared.clone(), index, links));
     let log = front.log.clone();
-    let flusher = log.clone();
-    tokio::spawn(async move { flusher.flush_for_ever().await });
+    tokio::spawn(async move { log.flush_for_ever().await });
     for listener in listeners {
         tokio::spawn(accept::run(listener, front.clone(), watch.clone(), alive.clone()));
     }
-    drop(alive);
+    gone
+}
+
+/// The life of a proxy thread: until the last connection is gone or the patience ends.
+async fn serve_all(mut gone: mpsc::Receiver<()>, front: &Front, mut watch: DrainWatch) {
     tokio::select! {
         _ = gone.recv() => {}
         () = watch.cut() => {}
     }
-    log.flush();
+    front.log.flush();
 }
 
 fn runtime() -> Result<Runtime, StartError> {

@@ -1,17 +1,22 @@
-//! The other side of the control socket: `appliance status`, `reload` and `stop`. Finds the master of a configuration,
-//! asks it one thing, and waits for the end of it. A master that is not there, does not answer or speaks another version
+//! The other side of the control socket: `appliance status`, `reload`, `stop` and the others. Finds the master of a
+//! configuration, asks it one thing, and waits for the end of it. A master that is not there, does not answer or speaks another version
 //! is a sentence and exit code 1.
+use super::findings;
 use super::place::{self, Viewer};
+use super::printable::{self, printable};
 use super::protocol::{Answer, Verb};
-use super::status::Status;
 use super::table::table;
 use crate::error::Error;
+use crate::mode::Switch;
 use crate::notice;
 use crate::spawn;
+use crate::survey::MAX_ANSWERS;
 use appliance_config::Whereabouts;
+use appliance_worker::report::Question;
 use nix::poll::{PollFd, PollFlags, poll};
 use nix::sys::socket::{getsockopt, sockopt};
 use nix::unistd::{Pid, Uid};
+use serde::Serialize;
 use std::io::{BufRead, BufReader, ErrorKind, IsTerminal, Read, Write};
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
@@ -22,8 +27,9 @@ use std::time::Duration;
 const HEARD_WITHIN: Duration = Duration::from_secs(5);
 /// From the master's last word to its end there is nothing left to wait for.
 const GONE_WITHIN_MS: u16 = 5_000;
-/// Longest line that is read: a traceback of 64 KiB, escaped, or the status of 1024 workers.
-const MAX_ANSWER: u64 = 1024 * 1024;
+/// Longest line that is read: what the workers have answered, and as much again for what stands around it. A traceback and
+/// a status are much shorter.
+const MAX_ANSWER: u64 = 2 * MAX_ANSWERS as u64;
 
 /// `appliance status`.
 pub fn status(whereabouts: &Whereabouts, json: bool) -> Result<(), Error> {
@@ -40,6 +46,22 @@ pub fn reload(whereabouts: &Whereabouts) -> Result<(), Error> {
     Ok(())
 }
 
+/// `appliance reload --plan`.
+pub fn plan(whereabouts: &Whereabouts) -> Result<(), Error> {
+    let mut master = Master::find(whereabouts)?;
+    let Answer::Plan(changes) = master.ask(Verb::Plan)? else {
+        return Err(master.odd("it did not tell its plan"));
+    };
+    let mut lines: Vec<String> = changes.iter().map(|change| printable(&change.to_string())).collect();
+    if lines.is_empty() {
+        lines.push(
+            "the configuration is the one in force; only the application would be loaded anew".to_owned(),
+        );
+    }
+    notice::print(&(lines.join("\n") + "\n"));
+    Ok(())
+}
+
 /// `appliance stop`.
 pub fn stop(whereabouts: &Whereabouts, now: bool) -> Result<(), Error> {
     let mut master = Master::find(whereabouts)?;
@@ -53,23 +75,48 @@ pub fn stop(whereabouts: &Whereabouts, now: bool) -> Result<(), Error> {
     Ok(())
 }
 
+/// `appliance pause`, `resume` and `maintenance on|off`.
+pub fn switch(whereabouts: &Whereabouts, switch: Switch) -> Result<(), Error> {
+    done(&Master::find(whereabouts)?.ask(Verb::Switch(switch))?);
+    Ok(())
+}
+
+/// `appliance requests` and `stacks`. Who has not answered is said on standard error; nobody at all is a failure.
+pub fn ask(
+    whereabouts: &Whereabouts,
+    question: Question,
+    worker: Option<u32>,
+    json: bool,
+) -> Result<(), Error> {
+    let mut master = Master::find(whereabouts)?;
+    let answer = master.ask(Verb::Ask { question, worker })?;
+    let Answer::Workers(told) = answer else { return Err(master.odd("it did not tell of its workers")) };
+    let silent = findings::unanswered(&told);
+    if !told.is_empty() && silent.len() == told.len() {
+        return Err(Error::Refused(silent.join("; ")));
+    }
+    notice::print(&match question {
+        _ if json => as_json(&told),
+        Question::Requests => findings::requests_table(&told),
+        Question::Stacks => findings::stacks_text(&told),
+    });
+    silent.iter().for_each(|sentence| notice::say_error(sentence));
+    Ok(())
+}
+
 fn done(answer: &Answer) {
     if let Answer::Done(text) = answer {
         notice::print(&(printable(text) + "\n"));
     }
 }
 
-fn as_json(status: &Status) -> String {
-    serde_json::to_string_pretty(status).expect("a status has only texts, numbers and lists") + "\n"
-}
-
-/// A traceback holds what the application has put into it; a terminal must not obey it.
-fn printable(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() && !matches!(c, '\n' | '\t') { '\u{fffd}' } else { c }).collect()
+fn as_json(answer: &impl Serialize) -> String {
+    let text = serde_json::to_string_pretty(answer).expect("an answer has only texts, numbers and lists");
+    printable::json(&text) + "\n"
 }
 
 /// A master that listens.
-struct Master {
+pub struct Master {
     socket: PathBuf,
     pid: Pid,
     stream: BufReader<UnixStream>,
@@ -77,7 +124,7 @@ struct Master {
 
 impl Master {
     /// Connects to the first socket that somebody listens on.
-    fn find(whereabouts: &Whereabouts) -> Result<Master, Error> {
+    pub fn find(whereabouts: &Whereabouts) -> Result<Master, Error> {
         let origin = &whereabouts.origin;
         let sockets = match &whereabouts.run_dir {
             Some(run_dir) => vec![place::in_run_dir(run_dir)],
@@ -111,7 +158,7 @@ impl Master {
     }
 
     /// Asks, and waits for the last answer; on the way, a terminal is shown how it goes.
-    fn ask(&mut self, verb: Verb) -> Result<Answer, Error> {
+    pub fn ask(&mut self, verb: Verb) -> Result<Answer, Error> {
         // A master that refuses us has answered and closed already; if it has not, reading fails too.
         let _ = self.stream.get_mut().write_all(verb.encode().as_bytes());
         loop {
@@ -142,7 +189,7 @@ impl Master {
         }
     }
 
-    fn odd(&self, why: &str) -> Error {
+    pub fn odd(&self, why: &str) -> Error {
         let why = format!("the master (pid {}): {}", self.pid, printable(why));
         Error::Control { socket: self.socket.clone(), why }
     }
@@ -151,14 +198,6 @@ impl Master {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_terminal_is_not_given_orders() {
-        assert_eq!(
-            printable("Traceback:\n\ta \u{1b}[2J\u{9b}\u{e9}"),
-            "Traceback:\n\ta \u{fffd}[2J\u{fffd}\u{e9}"
-        );
-    }
 
     #[test]
     fn a_configuration_that_nobody_runs_is_said() {

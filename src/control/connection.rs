@@ -32,6 +32,8 @@ pub struct Connection {
     stream: UnixStream,
     stage: Stage,
     outgoing: Vec<u8>,
+    /// Bytes of `outgoing` that have been taken.
+    taken: usize,
     deadline: Option<Instant>,
 }
 
@@ -39,7 +41,7 @@ impl Connection {
     /// A client that has just come. `stream` is non-blocking.
     pub fn new(stream: UnixStream, now: Instant) -> Connection {
         let stage = Stage::Asking(Vec::new());
-        Connection { stream, stage, outgoing: Vec::new(), deadline: Some(now + PATIENCE) }
+        Connection { stream, stage, outgoing: Vec::new(), taken: 0, deadline: Some(now + PATIENCE) }
     }
 
     /// What to poll for; the end of the connection is always told.
@@ -124,9 +126,9 @@ impl Connection {
     }
 
     fn flush(&mut self, now: Instant) {
-        while !self.outgoing.is_empty() {
-            match self.stream.write(&self.outgoing) {
-                Ok(n) => drop(self.outgoing.drain(..n)),
+        while self.taken < self.outgoing.len() {
+            match self.stream.write(&self.outgoing[self.taken..]) {
+                Ok(n) => self.taken += n,
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) if is_passing(&error) => {
                     self.deadline = self.deadline.or(Some(now + PATIENCE));
@@ -135,7 +137,8 @@ impl Connection {
                 Err(_) => return self.leave(),
             }
         }
-        self.deadline = None;
+        self.outgoing.clear();
+        (self.taken, self.deadline) = (0, None);
     }
 
     /// Whether it is to be closed.
@@ -147,6 +150,7 @@ impl Connection {
     fn leave(&mut self) {
         self.stage = Stage::Leaving;
         self.outgoing.clear();
+        self.taken = 0;
     }
 }
 

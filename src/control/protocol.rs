@@ -1,7 +1,11 @@
 //! What is said on the control socket: one line of JSON asks, lines of JSON answer, the last of them says how it ended.
 //! Both sides use this file; nothing here makes a system call. A line from outside is a verb of this list or an error:
 //! there is no verb that runs code, names a file or changes a setting.
+use super::findings::Told;
 use super::status::Status;
+use crate::mode::Switch;
+use appliance_config::Change;
+use appliance_worker::report::Question;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -17,12 +21,26 @@ pub enum Verb {
     Status,
     /// Load the application again and replace the workers; answered when that has ended.
     Reload,
+    /// Say what a reload would change in the configuration.
+    Plan,
     /// Finish and exit, or exit at once; answered when everybody has gone.
     Stop {
         /// Nothing is finished.
         now: bool,
     },
+    /// Change what the proxies do with requests.
+    Switch(Switch),
+    /// Ask every worker, or this one, and tell what they answer.
+    Ask {
+        /// What they are asked.
+        question: Question,
+        /// The only one that is asked.
+        worker: Option<u32>,
+    },
 }
+
+/// The verbs, for whoever sends another.
+const VERBS: &str = "status, reload, plan, stop, pause, resume, maintenance, requests and stacks";
 
 /// One line of the master's.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -30,6 +48,10 @@ pub enum Verb {
 pub enum Answer {
     /// How things are. Last line.
     Status(Box<Status>),
+    /// What each worker answers. Last line.
+    Workers(Vec<Told>),
+    /// What a reload would change. Last line.
+    Plan(Vec<Change>),
     /// What is being done. Further lines follow.
     Progress(String),
     /// It is done. Last line.
@@ -48,13 +70,21 @@ struct Envelope {
 impl Verb {
     /// The line that asks for it.
     pub fn encode(self) -> String {
-        let (verb, now) = match self {
-            Verb::Status => ("status", ""),
-            Verb::Reload => ("reload", ""),
-            Verb::Stop { now: false } => ("stop", ""),
-            Verb::Stop { now: true } => ("stop", ",\"now\":true"),
+        let (verb, field) = match self {
+            Verb::Status => ("status", String::new()),
+            Verb::Reload => ("reload", String::new()),
+            Verb::Plan => ("plan", String::new()),
+            Verb::Stop { now: false } => ("stop", String::new()),
+            Verb::Stop { now: true } => ("stop", ",\"now\":true".to_owned()),
+            Verb::Switch(Switch::Pause) => ("pause", String::new()),
+            Verb::Switch(Switch::Resume) => ("resume", String::new()),
+            Verb::Switch(Switch::Maintenance(on)) => ("maintenance", format!(",\"on\":{on}")),
+            Verb::Ask { question, worker } => {
+                let verb = if question == Question::Requests { "requests" } else { "stacks" };
+                (verb, worker.map(|id| format!(",\"worker\":{id}")).unwrap_or_default())
+            }
         };
-        format!("{{\"version\":{VERSION},\"verb\":\"{verb}\"{now}}}\n")
+        format!("{{\"version\":{VERSION},\"verb\":\"{verb}\"{field}}}\n")
     }
 
     /// The verb of a line, or a sentence for whoever sent it.
@@ -69,8 +99,18 @@ impl Verb {
         let verb = match name.as_str() {
             Some("status") => Verb::Status,
             Some("reload") => Verb::Reload,
-            Some("stop") => Verb::Stop { now: take_flag(&mut fields, "now")? },
-            _ => return Err(format!("there is no verb {name}; there are status, reload and stop")),
+            Some("plan") => Verb::Plan,
+            Some("stop") => Verb::Stop { now: take_flag(&mut fields, "now")?.unwrap_or(false) },
+            Some("pause") => Verb::Switch(Switch::Pause),
+            Some("resume") => Verb::Switch(Switch::Resume),
+            Some("maintenance") => {
+                let on =
+                    take_flag(&mut fields, "on")?.ok_or("the verb \"maintenance\" needs the field \"on\"")?;
+                Verb::Switch(Switch::Maintenance(on))
+            }
+            Some("requests") => Verb::Ask { question: Question::Requests, worker: take_worker(&mut fields)? },
+            Some("stacks") => Verb::Ask { question: Question::Stacks, worker: take_worker(&mut fields)? },
+            _ => return Err(format!("there is no verb {name}; there are {VERBS}")),
         };
         match fields.keys().next() {
             None => Ok(verb),
@@ -79,12 +119,18 @@ impl Verb {
     }
 }
 
-fn take_flag(fields: &mut Map<String, Value>, name: &str) -> Result<bool, String> {
+fn take_flag(fields: &mut Map<String, Value>, name: &str) -> Result<Option<bool>, String> {
     match fields.remove(name) {
-        None => Ok(false),
-        Some(Value::Bool(flag)) => Ok(flag),
+        None => Ok(None),
+        Some(Value::Bool(flag)) => Ok(Some(flag)),
         Some(other) => Err(format!("the field {name:?} is true or false, not {other}")),
     }
+}
+
+fn take_worker(fields: &mut Map<String, Value>) -> Result<Option<u32>, String> {
+    let Some(value) = fields.remove("worker") else { return Ok(None) };
+    let id = value.as_u64().and_then(|id| u32::try_from(id).ok());
+    id.map(Some).ok_or_else(|| format!("the field \"worker\" is the number of a worker, not {value}"))
 }
 
 impl Answer {
@@ -120,7 +166,22 @@ mod tests {
 
     #[test]
     fn every_verb_comes_back_as_it_was() {
-        for verb in [Verb::Status, Verb::Reload, Verb::Stop { now: false }, Verb::Stop { now: true }] {
+        let ask = |question, worker| Verb::Ask { question, worker };
+        for verb in [
+            Verb::Status,
+            Verb::Reload,
+            Verb::Plan,
+            Verb::Stop { now: false },
+            Verb::Stop { now: true },
+            Verb::Switch(Switch::Pause),
+            Verb::Switch(Switch::Resume),
+            Verb::Switch(Switch::Maintenance(true)),
+            Verb::Switch(Switch::Maintenance(false)),
+            ask(Question::Requests, None),
+            ask(Question::Requests, Some(3)),
+            ask(Question::Stacks, None),
+            ask(Question::Stacks, Some(1024)),
+        ] {
             assert_eq!(Verb::decode(verb.encode().as_bytes()), Ok(verb));
         }
     }
@@ -145,7 +206,7 @@ mod tests {
         );
         assert_eq!(
             refusal("{\"version\":1,\"verb\":\"exec\"}"),
-            "there is no verb \"exec\"; there are status, reload and stop"
+            format!("there is no verb \"exec\"; there are {VERBS}")
         );
         assert!(refusal("{\"version\":1,\"verb\":[\"stop\"]}").starts_with("there is no verb [\"stop\"]"));
         assert_eq!(
@@ -156,12 +217,21 @@ mod tests {
             refusal("{\"version\":1,\"verb\":\"stop\",\"now\":\"yes\"}"),
             "the field \"now\" is true or false, not \"yes\""
         );
+        assert_eq!(
+            refusal("{\"version\":1,\"verb\":\"maintenance\"}"),
+            "the verb \"maintenance\" needs the field \"on\""
+        );
+        assert_eq!(
+            refusal("{\"version\":1,\"verb\":\"stacks\",\"worker\":-1}"),
+            "the field \"worker\" is the number of a worker, not -1"
+        );
     }
 
     #[test]
     fn every_answer_comes_back_as_it_was_and_is_one_line() {
         for answer in [
             Answer::Status(Box::default()),
+            Answer::Workers(vec![Told::default()]),
             Answer::Progress("loading".into()),
             Answer::Done("reloaded".into()),
             Answer::Error("Traceback\n  File \"a.py\"\n\u{e9}".into()),

@@ -1,21 +1,25 @@
 //! What `appliance status` tells: the master, its processes, and what each worker publishes on the board. Put together
 //! by the master from its own table of children, which says who is there, and the board, which says how busy they are.
-//! Pure. The board's numbers come from processes that run application code, so none is passed on beyond its limit.
+//! Pure. The board's numbers come from processes that run application code, so none is passed on beyond its limit. A field
+//! that is missing in what another release tells counts as nothing.
 use crate::child::{Child, Role, Stage};
 use crate::fleet::{Condition, Fleet};
+use crate::mode::{self, Current};
 use appliance_worker::board::{Slot, State};
+use appliance_worker::panel::Pulse;
 use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// How things are.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Status {
     /// The master itself.
     pub master: Master,
     /// The proxy; two while one replaces the other, none while a new one is awaited.
-    pub proxy: Vec<Process>,
+    pub proxy: Vec<Proxy>,
     /// The template; two while a reload is under way.
     pub template: Vec<Process>,
     /// The workers in order of id; an id has two entries while a successor boots or its predecessor finishes.
@@ -24,6 +28,7 @@ pub struct Status {
 
 /// The master itself.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Master {
     /// Process id.
     pub pid: i32,
@@ -33,14 +38,43 @@ pub struct Master {
     pub version: String,
     /// Number of reloads that have succeeded; new workers carry it.
     pub generation: u32,
-    /// `starting`, `serving`, `reloading` or `stopping`.
+    /// `starting`, `serving`, `reloading`, `crash-loop` or `stopping`.
     pub state: String,
+    /// In a crash loop: why the last worker or template has ended, with the traceback if the application could not be
+    /// loaded.
+    pub reason: Option<String>,
+    /// What the proxy does with requests: `serving`, `paused`, `maintenance`, `crash-loop` or `leaving`.
+    pub mode: String,
+    /// Seconds since it does; none while it serves.
+    pub mode_seconds: Option<u64>,
     /// Where the proxy listens.
     pub listen: Vec<String>,
 }
 
-/// A proxy or a template.
+/// A proxy. Its counters begin at 0 in each process.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Proxy {
+    /// The process.
+    #[serde(flatten)]
+    pub process: Process,
+    /// Client connections.
+    pub connections: u32,
+    /// Requests whose answers are not complete.
+    pub in_flight: u32,
+    /// Requests that wait for a worker.
+    pub queued: u32,
+    /// Requests that have waited for a worker and wait no more.
+    pub dequeued: u64,
+    /// How long these have waited together, in microseconds.
+    pub queue_us: u64,
+    /// Milliseconds since all of its threads have had a turn; none before the first.
+    pub tick_age_ms: Option<u64>,
+}
+
+/// A process: on its own that of a template.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Process {
     /// Process id.
     pub pid: i32,
@@ -52,6 +86,7 @@ pub struct Process {
 
 /// A worker. What it counts, it counts since its process began.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Worker {
     /// Its number.
     pub id: u32,
@@ -59,7 +94,8 @@ pub struct Worker {
     pub pid: Option<i32>,
     /// Generation that it was started in.
     pub generation: u32,
-    /// `booting`, `ready`, `draining` or `dead`.
+    /// `booting`, `ready`, `stalled` (its loop stands still for `timeouts.stall`), `retiring` (its successor is on the way),
+    /// `draining` or `dead`.
     pub state: String,
     /// Requests that it runs, and may run at once.
     pub cores: Cores,
@@ -71,6 +107,10 @@ pub struct Worker {
     pub exceptions: u64,
     /// Resident memory in KiB.
     pub rss_kib: u32,
+    /// How long the last turn of its loop took, in microseconds.
+    pub lag_us: u64,
+    /// Milliseconds since its loop last began a turn, about a second at most if it is well; none before the first.
+    pub tick_age_ms: Option<u64>,
 }
 
 /// The cores of a worker.
@@ -82,7 +122,7 @@ pub struct Cores {
     pub total: u32,
 }
 
-/// What the configuration lets a worker say of itself.
+/// What the configuration lets a process say of itself.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
     /// `workers.count`.
@@ -91,30 +131,47 @@ pub struct Limits {
     pub cores: u32,
     /// `limits.waiting`.
     pub waiting: u32,
+    /// `timeouts.stall`.
+    pub stall: Duration,
+    /// `limits.connections`.
+    pub connections: u32,
+    /// `limits.queue`.
+    pub queue: u32,
+}
+
+/// Where processes say how they are.
+#[derive(Clone, Copy, Debug)]
+pub struct Sources<S, P> {
+    /// From a worker's id and life to its slot on the board.
+    pub slot: S,
+    /// From a proxy's generation to its pulse on the panel.
+    pub pulse: P,
+    /// Now, in milliseconds of the monotonic clock that they use.
+    pub now_ms: u64,
 }
 
 impl Status {
-    /// Puts it together; `slot` is the place of a worker of a generation on the board.
-    pub fn compose<'a>(
-        master: Master,
-        fleet: &Fleet,
-        limits: Limits,
-        slot: impl Fn(u32, u32) -> &'a Slot,
-    ) -> Status {
-        let processes = |role| of_role(fleet, role).map(Process::of).collect();
+    /// Puts it together.
+    pub fn compose<'a, S, P>(master: Master, fleet: &Fleet, limits: Limits, sources: Sources<S, P>) -> Status
+    where
+        S: Fn(u32, u32) -> &'a Slot,
+        P: Fn(u32) -> &'a Pulse,
+    {
+        let now_ms = sources.now_ms;
         let worker = |id| {
             let mut entries: Vec<Worker> = of_role(fleet, Role::Worker(id))
-                .map(|child| Worker::of(id, child, slot(id, child.generation), limits))
+                .map(|child| Worker::of(id, child, (sources.slot)(id, child.life), limits, now_ms))
                 .collect();
             if entries.is_empty() {
                 entries.push(Worker::absent(id, fleet, limits));
             }
             entries
         };
+        let proxy = |child: &Child| Proxy::of(child, (sources.pulse)(child.generation), limits, now_ms);
         Status {
             master,
-            proxy: processes(Role::Proxy),
-            template: processes(Role::Template),
+            proxy: of_role(fleet, Role::Proxy).map(proxy).collect(),
+            template: of_role(fleet, Role::Template).map(Process::of).collect(),
             workers: (1..=limits.workers).flat_map(worker).collect(),
         }
     }
@@ -126,19 +183,31 @@ fn of_role(fleet: &Fleet, role: Role) -> impl Iterator<Item = &Child> {
 
 impl Master {
     /// The master of this fleet.
-    pub fn of(pid: Pid, fleet: &Fleet, began: Instant, now: Instant, listen: &[String]) -> Master {
+    pub fn of(
+        pid: Pid,
+        fleet: &Fleet,
+        current: Current,
+        began: Instant,
+        now: Instant,
+        listen: &[String],
+    ) -> Master {
+        let seconds_since = |then: Instant| now.saturating_duration_since(then).as_secs();
         let state = match fleet.condition() {
             Condition::Starting => "starting",
             Condition::Serving => "serving",
             Condition::Reloading => "reloading",
+            Condition::CrashLoop => "crash-loop",
             Condition::Stopping => "stopping",
         };
         Master {
             pid: pid.as_raw(),
-            uptime: now.saturating_duration_since(began).as_secs(),
+            uptime: seconds_since(began),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             generation: fleet.generation(),
             state: state.to_owned(),
+            reason: fleet.crash_loop(now).map(|(reason, _)| reason.to_owned()),
+            mode: mode::name(current.mode).to_owned(),
+            mode_seconds: current.since.map(seconds_since),
             listen: listen.to_vec(),
         }
     }
@@ -151,22 +220,49 @@ impl Process {
     }
 }
 
+impl Proxy {
+    fn of(child: &Child, pulse: &Pulse, limits: Limits, now_ms: u64) -> Proxy {
+        let mut proxy = Proxy { process: Process::of(child), ..Proxy::default() };
+        // Until it has taken its place, what stands there is that of another.
+        if pulse.pid.load(Relaxed) != child.pid.as_raw().unsigned_abs() {
+            return proxy;
+        }
+        proxy.connections = pulse.connections.load(Relaxed).min(limits.connections);
+        proxy.in_flight = pulse.in_flight.load(Relaxed);
+        proxy.queued = pulse.queued.load(Relaxed).min(limits.queue);
+        proxy.dequeued = pulse.dequeued.load(Relaxed);
+        proxy.queue_us = pulse.queue_us.load(Relaxed);
+        proxy.tick_age_ms = age_ms(pulse.tick_ms.load(Relaxed), now_ms);
+        proxy
+    }
+}
+
+/// How long ago a tick was; 0 stands for none yet.
+fn age_ms(tick_ms: u64, now_ms: u64) -> Option<u64> {
+    (tick_ms > 0).then(|| now_ms.saturating_sub(tick_ms))
+}
+
 impl Worker {
-    fn of(id: u32, child: &Child, slot: &Slot, limits: Limits) -> Worker {
+    fn of(id: u32, child: &Child, slot: &Slot, limits: Limits, now_ms: u64) -> Worker {
         let mut worker = Worker::at(id, child.generation, stage(child.stage), limits);
         worker.pid = Some(child.pid.as_raw());
         // Until it has taken its place, what stands there is that of another.
         if slot.pid.load(Relaxed) != child.pid.as_raw().unsigned_abs() {
             return worker;
         }
-        if child.stage == Stage::Ready && slot.state() == State::Draining {
+        if child.serves() && slot.state() == State::Draining {
             worker.state = stage(Stage::Leaving).to_owned();
+        } else if child.stage == Stage::Ready && !limits.stall.is_zero() && child.health.stood >= limits.stall
+        {
+            worker.state = "stalled".to_owned();
         }
         worker.cores.busy = slot.busy.load(Relaxed).min(limits.cores);
         worker.waiting = slot.waiting.load(Relaxed).min(limits.waiting);
         worker.requests = slot.requests.load(Relaxed);
         worker.exceptions = slot.exceptions.load(Relaxed);
         worker.rss_kib = slot.rss_kib.load(Relaxed);
+        worker.lag_us = slot.lag_us.load(Relaxed);
+        worker.tick_age_ms = age_ms(slot.tick_ms.load(Relaxed), now_ms);
         worker
     }
 
@@ -185,6 +281,7 @@ fn stage(stage: Stage) -> &'static str {
     match stage {
         Stage::Booting => "booting",
         Stage::Ready => "ready",
+        Stage::Retiring => "retiring",
         Stage::Leaving => "draining",
     }
 }
@@ -193,13 +290,21 @@ fn stage(stage: Stage) -> &'static str {
 mod tests {
     use super::*;
     use crate::fleet::{Event, Plan};
-    use std::time::Duration;
+    use crate::mode::Modes;
 
-    const LIMITS: Limits = Limits { workers: 2, cores: 10, waiting: 100 };
+    const LIMITS: Limits = Limits {
+        workers: 2,
+        cores: 10,
+        waiting: 100,
+        stall: Duration::from_secs(2),
+        connections: 50,
+        queue: 5,
+    };
 
     /// A fleet of two, of whom worker 1 has been forked and worker 2 has not been seen yet.
     fn fleet(now: Instant) -> Fleet {
-        let plan = Plan { workers: 2, boot: Duration::from_secs(9), graceful: Duration::from_secs(9) };
+        let (boot, graceful) = (Duration::from_secs(9), Duration::from_secs(9));
+        let plan = Plan { workers: 2, boot, graceful, ..Plan::default() };
         let mut fleet = Fleet::new(plan);
         let pid = Pid::from_raw;
         for event in [
@@ -207,7 +312,8 @@ mod tests {
             Event::Started { role: Role::Template, generation: 0, pid: pid(2) },
             Event::Loaded { pid: pid(2), line: String::new() },
             Event::Started { role: Role::Proxy, generation: 0, pid: pid(3) },
-            Event::Forked { worker: 1, generation: 0, pid: pid(4) },
+            Event::Ready { pid: pid(3) },
+            Event::Forked { worker: 1, generation: 0, life: 0, pid: pid(4) },
         ] {
             fleet.on(event, now);
         }
@@ -215,7 +321,12 @@ mod tests {
     }
 
     fn status(fleet: &Fleet, slot: &Slot) -> Status {
-        Status::compose(Master::default(), fleet, LIMITS, |_, _| slot)
+        status_with(fleet, slot, &Pulse::default())
+    }
+
+    fn status_with(fleet: &Fleet, slot: &Slot, pulse: &Pulse) -> Status {
+        let sources = Sources { slot: |_, _| slot, pulse: |_| pulse, now_ms: 10_000 };
+        Status::compose(Master::default(), fleet, LIMITS, sources)
     }
 
     #[test]
@@ -224,8 +335,9 @@ mod tests {
         let mut fleet = fleet(now);
         let slot = Slot::default();
         let told = status(&fleet, &slot);
-        assert_eq!(told.template, [Process { pid: 2, generation: 0, state: "ready".into() }]);
-        assert_eq!(told.proxy, [Process { pid: 3, generation: 0, state: "ready".into() }]);
+        let process = |pid| Process { pid, generation: 0, state: "ready".into() };
+        assert_eq!(told.template, [process(2)]);
+        assert_eq!(told.proxy, [Proxy { process: process(3), ..Proxy::default() }]);
         let of = |told: &Status| -> Vec<(u32, Option<i32>, String)> {
             told.workers.iter().map(|worker| (worker.id, worker.pid, worker.state.clone())).collect()
         };
@@ -251,13 +363,40 @@ mod tests {
     }
 
     #[test]
+    fn a_proxy_tells_of_its_queue_and_everybody_when_they_last_had_a_turn() {
+        let fleet = fleet(Instant::now());
+        let (slot, pulse) = (Slot::default(), Pulse::default());
+        let told = status_with(&fleet, &slot, &pulse);
+        assert_eq!((told.proxy[0].tick_age_ms, told.workers[0].tick_age_ms), (None, None));
+        pulse.claim(3);
+        slot.claim(4, 0, 10);
+        pulse.queued.store(u32::MAX, Relaxed);
+        pulse.connections.store(7, Relaxed);
+        pulse.tick_ms.store(9_400, Relaxed);
+        slot.tick_ms.store(10_001, Relaxed);
+        let told = status_with(&fleet, &slot, &pulse);
+        let proxy = &told.proxy[0];
+        assert_eq!((proxy.queued, proxy.connections, proxy.tick_age_ms), (5, 7, Some(600)));
+        assert_eq!(told.workers[0].tick_age_ms, Some(0));
+    }
+
+    #[test]
+    fn what_another_release_does_not_tell_counts_as_nothing() {
+        let text = r#"{"master":{"pid":5,"more":1},"proxy":[{"pid":6}],"workers":[{"id":1}]}"#;
+        let told: Status = serde_json::from_str(text).unwrap();
+        assert_eq!((told.master.pid, told.proxy[0].process.pid, told.workers[0].requests), (5, 6, 0));
+    }
+
+    #[test]
     fn the_master_says_what_it_is_at() {
         let now = Instant::now();
         let mut fleet = fleet(now);
         let state = |fleet: &Fleet| {
             let later = now + Duration::from_secs(5);
-            let master = Master::of(Pid::from_raw(1), fleet, now, later, &[]);
-            assert_eq!(master.uptime, 5);
+            let mut modes = Modes::default();
+            modes.leave(now + Duration::from_secs(2));
+            let master = Master::of(Pid::from_raw(1), fleet, modes.current(later), now, later, &[]);
+            assert_eq!((master.uptime, &*master.mode, master.mode_seconds), (5, "leaving", Some(3)));
             master.state
         };
         assert_eq!(state(&fleet), "starting");

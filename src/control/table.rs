@@ -1,5 +1,5 @@
 //! A status as a table for humans. Pure: text in, text out.
-use super::status::{Process, Status, Worker};
+use super::status::{Master, Process, Proxy, Status, Worker};
 
 const MINUTE: u64 = 60;
 const HOUR: u64 = 60 * MINUTE;
@@ -11,7 +11,7 @@ pub fn table(status: &Status) -> String {
     let mut text = format!(
         "appliance {} · {} · pid {} · up {} · generation {}\n",
         master.version,
-        master.state,
+        state(master),
         master.pid,
         uptime(master.uptime),
         master.generation
@@ -19,18 +19,31 @@ pub fn table(status: &Status) -> String {
     for url in &master.listen {
         text.push_str(&format!("serving {url}\n"));
     }
+    if let Some(reason) = &master.reason {
+        text.push_str(&format!("no worker can live: {}\n", reason.trim_end()));
+    }
     text.push('\n');
     let mut rows = vec![
         ["process", "pid", "gen", "state", "cores", "waiting", "requests", "exceptions", "rss"]
             .map(str::to_owned),
     ];
-    rows.extend(status.proxy.iter().map(|process| process_row("proxy", process)));
+    rows.extend(status.proxy.iter().map(proxy_row));
     rows.extend(status.template.iter().map(|process| process_row("template", process)));
     rows.extend(status.workers.iter().map(worker_row));
-    text + &aligned(&rows)
+    text + &aligned(&rows, &RIGHT)
+}
+
+/// `serving`, or with what the proxy does instead: `serving, paused for 12s`.
+pub fn state(master: &Master) -> String {
+    match master.mode_seconds {
+        None => master.state.clone(),
+        Some(seconds) => format!("{}, {} for {}", master.state, master.mode, uptime(seconds)),
+    }
 }
 
 type Row = [String; 9];
+/// The columns of numbers.
+const RIGHT: [usize; 7] = [1, 2, 4, 5, 6, 7, 8];
 
 fn process_row(name: &str, process: &Process) -> Row {
     let mut row = Row::default();
@@ -38,6 +51,12 @@ fn process_row(name: &str, process: &Process) -> Row {
     row[1] = process.pid.to_string();
     row[2] = process.generation.to_string();
     row[3] = process.state.clone();
+    row
+}
+
+fn proxy_row(proxy: &Proxy) -> Row {
+    let mut row = process_row("proxy", &proxy.process);
+    row[5] = proxy.queued.to_string();
     row
 }
 
@@ -55,15 +74,15 @@ fn worker_row(worker: &Worker) -> Row {
     ]
 }
 
-/// Words to the left, numbers to the right.
-fn aligned(rows: &[Row]) -> String {
+/// The rows with their columns under each other: those named in `right` to the right, the others to the left.
+pub fn aligned<const N: usize>(rows: &[[String; N]], right: &[usize]) -> String {
     let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
-    let widths: Vec<usize> = (0..Row::default().len()).map(width).collect();
-    let cell = |(column, text): (usize, &String)| match column {
-        0 | 3 => format!("{text:<0$}", widths[column]),
-        _ => format!("{text:>0$}", widths[column]),
+    let widths: Vec<usize> = (0..N).map(width).collect();
+    let cell = |(column, text): (usize, &String)| match right.contains(&column) {
+        false => format!("{text:<0$}", widths[column]),
+        true => format!("{text:>0$}", widths[column]),
     };
-    let line = |row: &Row| {
+    let line = |row: &[String; N]| {
         let cells: Vec<String> = row.iter().enumerate().map(cell).collect();
         cells.join("  ").trim_end().to_owned() + "\n"
     };
@@ -71,7 +90,7 @@ fn aligned(rows: &[Row]) -> String {
 }
 
 /// `42s`, `5m 3s`, `2h 10m`, `3d 4h`.
-fn uptime(seconds: u64) -> String {
+pub fn uptime(seconds: u64) -> String {
     match seconds {
         0..MINUTE => format!("{seconds}s"),
         MINUTE..HOUR => format!("{}m {}s", seconds / MINUTE, seconds % MINUTE),
@@ -82,7 +101,7 @@ fn uptime(seconds: u64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::status::{Cores, Master};
+    use super::super::status::Cores;
     use super::*;
 
     #[test]
@@ -94,9 +113,16 @@ mod tests {
                 version: "0.1.0".into(),
                 generation: 2,
                 state: "serving".into(),
+                reason: None,
+                mode: "paused".into(),
+                mode_seconds: Some(75),
                 listen: vec!["http://127.0.0.1:8080".into()],
             },
-            proxy: vec![Process { pid: 101, generation: 0, state: "ready".into() }],
+            proxy: vec![Proxy {
+                process: Process { pid: 101, generation: 0, state: "ready".into() },
+                queued: 4,
+                ..Proxy::default()
+            }],
             template: Vec::new(),
             workers: vec![
                 Worker {
@@ -109,16 +135,17 @@ mod tests {
                     requests: 123_456,
                     exceptions: 1,
                     rss_kib: 40_000,
+                    ..Worker::default()
                 },
                 Worker { id: 2, state: "dead".into(), ..Worker::default() },
             ],
         };
         let expected = "\
-appliance 0.1.0 · serving · pid 100 · up 2h 3m · generation 2
+appliance 0.1.0 · serving, paused for 1m 15s · pid 100 · up 2h 3m · generation 2
 serving http://127.0.0.1:8080
 
 process    pid  gen  state  cores  waiting  requests  exceptions     rss
-proxy      101    0  ready
+proxy      101    0  ready               4
 worker 1  4711    2  ready  3/100        0    123456           1  39 MiB
 worker 2     -    0  dead     0/0        0         0           0   0 MiB
 ";

@@ -2,7 +2,9 @@
 //! client is sent. Pure; `control.rs` has the sockets, `fleet.rs` the policy.
 use super::protocol::{Answer, Verb};
 use crate::fleet::{Condition, Event};
+use crate::mode::Switch;
 use crate::notice::Notice;
+use appliance_worker::report::Question;
 
 /// What a client waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,8 +23,14 @@ pub enum Wait {
 pub enum Meaning {
     /// Tell how things are.
     Tell,
+    /// Tell what a reload would change.
+    Plan,
     /// Tell the fleet, if there is something to tell, and let the client wait.
     Wait(Wait, Option<Event>),
+    /// Switch, and say what is the case then.
+    Switch(Switch),
+    /// Ask the workers, and answer when they have.
+    Ask(Question, Option<u32>),
     /// Nothing, and why.
     Refuse(&'static str),
 }
@@ -32,7 +40,10 @@ pub fn meaning(verb: Verb, condition: Condition) -> Meaning {
     let stops = condition == Condition::Stopping;
     match verb {
         Verb::Status => Meaning::Tell,
-        Verb::Reload if stops => Meaning::Refuse("the appliance is about to stop"),
+        Verb::Plan => Meaning::Plan,
+        Verb::Ask { question, worker } => Meaning::Ask(question, worker),
+        Verb::Reload | Verb::Switch(_) if stops => Meaning::Refuse("the appliance is about to stop"),
+        Verb::Switch(switch) => Meaning::Switch(switch),
         Verb::Reload => Meaning::Wait(Wait::Reload { begun: false }, Some(Event::Reload)),
         Verb::Stop { now: true } => Meaning::Wait(Wait::Exit, Some(Event::StopNow)),
         // A second signal would mean "now".
@@ -67,8 +78,12 @@ impl Wait {
                 Notice::LoadedAgain { .. } if *begun => {
                     Some(Answer::Progress("replacing the workers".to_owned()))
                 }
-                Notice::Reloaded { generation } if *begun => {
-                    Some(Answer::Done(format!("reloaded; every worker is of generation {generation}")))
+                Notice::Reloaded { generation, waiting } if *begun => {
+                    let mut text = format!("reloaded; every worker is of generation {generation}");
+                    if !waiting.is_empty() {
+                        text += &format!("\n{}", Notice::wait_for_restart(waiting));
+                    }
+                    Some(Answer::Done(text))
                 }
                 Notice::ReloadFailed { text } if *begun => {
                     Some(Answer::Error(format!("reload failed, everything stays as it was: {text}")))
@@ -111,19 +126,24 @@ mod tests {
     }
 
     #[test]
-    fn a_second_stop_waits_with_the_first_and_a_reload_comes_too_late() {
+    fn a_second_stop_waits_with_the_first_and_everything_else_comes_too_late() {
         let stop = Verb::Stop { now: false };
         assert!(matches!(meaning(stop, Condition::Stopping), Meaning::Wait(Wait::Exit, None)));
-        assert!(matches!(meaning(Verb::Reload, Condition::Stopping), Meaning::Refuse(_)));
+        for verb in [Verb::Reload, Verb::Switch(Switch::Pause), Verb::Switch(Switch::Maintenance(true))] {
+            assert!(matches!(meaning(verb, Condition::Stopping), Meaning::Refuse(_)), "{verb:?}");
+        }
     }
 
     #[test]
     fn a_reload_that_was_under_way_is_not_the_one_asked_for() {
         let mut wait = Wait::Reload { begun: false };
-        assert_eq!(wait.on(&Notice::Reloaded { generation: 1 }), None);
+        assert_eq!(wait.on(&Notice::Reloaded { generation: 1, waiting: Vec::new() }), None);
         assert_eq!(wait.on(&Notice::ReloadFailed { text: "old".into() }), None);
         assert!(matches!(wait.on(&Notice::Reloading), Some(Answer::Progress(_))));
-        assert!(matches!(wait.on(&Notice::Reloaded { generation: 2 }), Some(Answer::Done(_))));
+        assert!(matches!(
+            wait.on(&Notice::Reloaded { generation: 2, waiting: Vec::new() }),
+            Some(Answer::Done(_))
+        ));
     }
 
     #[test]

@@ -2,11 +2,13 @@
 use crate::child::Role;
 use crate::message::Ended;
 use crate::notice::Notice;
+use appliance_config::Settings;
+use appliance_config::settings::OnCrashLoop;
 use nix::unistd::Pid;
 use std::time::Duration;
 
-/// What the configuration says of processes.
-#[derive(Clone, Debug)]
+/// What the configuration says of processes. A time or number of zero is no limit, but for `boot` and `graceful`.
+#[derive(Clone, Debug, Default)]
 pub struct Plan {
     /// `workers.count`.
     pub workers: u32,
@@ -14,6 +16,70 @@ pub struct Plan {
     pub boot: Duration,
     /// `timeouts.graceful`.
     pub graceful: Duration,
+    /// `timeouts.drain_delay`.
+    pub drain_delay: Duration,
+    /// `timeouts.hang`.
+    pub hang: Duration,
+    /// `workers.max_requests`.
+    pub max_requests: u64,
+    /// `workers.max_memory`, in bytes.
+    pub max_memory: Option<u64>,
+    /// `workers.max_lifetime`.
+    pub max_lifetime: Duration,
+    /// `workers.on_crash_loop = "exit"`.
+    pub exit_on_crash_loop: bool,
+}
+
+impl Plan {
+    /// The plan of these settings.
+    pub fn of(settings: &Settings) -> Plan {
+        let Settings { workers, timeouts, .. } = settings;
+        Plan {
+            workers: workers.count,
+            boot: timeouts.boot,
+            graceful: timeouts.graceful,
+            drain_delay: timeouts.drain_delay,
+            hang: timeouts.hang,
+            max_requests: workers.max_requests,
+            max_memory: workers.max_memory,
+            max_lifetime: workers.max_lifetime,
+            exit_on_crash_loop: workers.on_crash_loop == OnCrashLoop::Exit,
+        }
+    }
+}
+
+/// What a process publishes of itself, as the master has read it a moment ago: numbers of a process that runs application
+/// code, so none of them is more than a reason to replace it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Vitals {
+    /// Whose they are.
+    pub pid: Pid,
+    /// Its last turn, in milliseconds of the monotonic clock; 0: it has had none.
+    pub tick_ms: u64,
+    /// Requests finished.
+    pub requests: u64,
+    /// Memory of its own in bytes, if it was measured.
+    pub memory: Option<u64>,
+}
+
+impl Vitals {
+    /// Those of a process that has not published anything.
+    pub fn of(pid: Pid) -> Vitals {
+        Vitals { pid, tick_ms: 0, requests: 0, memory: None }
+    }
+}
+
+/// What a configuration that was read again asks for, once it is in force.
+#[derive(Clone, Debug)]
+pub struct Next {
+    /// What it says of processes.
+    pub plan: Plan,
+    /// Whether it names another number of workers; otherwise the number stays, also one that was set by hand.
+    pub resizes: bool,
+    /// Whether the proxy that runs cannot take it up.
+    pub replaces_proxy: bool,
+    /// Keys that wait for a restart.
+    pub waiting: Vec<String>,
 }
 
 /// Something that has happened.
@@ -30,19 +96,27 @@ pub enum Event {
     /// A template cannot load it.
     LoadFailed { pid: Pid, code: i32, text: String },
     /// A worker lives.
-    Forked { worker: u32, generation: u32, pid: Pid },
+    Forked { worker: u32, generation: u32, life: u32, pid: Pid },
     /// A template could not fork a worker.
     ForkFailed { worker: u32, text: String },
-    /// A worker is about to accept.
+    /// A worker is about to accept, or a proxy accepts.
     Ready { pid: Pid },
     /// A process has ended; a worker's template also says which worker it was.
     Exited { pid: Pid, worker: Option<u32>, ended: Ended },
+    /// The master has looked at what the processes publish.
+    Looked(Vec<Vitals>),
+    /// The name of a worker's socket was gone; its next process gets a new socket.
+    SocketRenewed { worker: u32 },
     /// SIGTERM, SIGINT, `appliance stop`.
     Stop,
     /// `appliance stop --now`: nothing is finished.
     StopNow,
-    /// SIGHUP, `appliance reload`.
+    /// SIGHUP, `appliance reload`, `uwsgi.reload()`, a touched path.
     Reload,
+    /// The master has read the configuration that [`Action::Configure`] asked for.
+    Configured(Next),
+    /// It is refused, and why.
+    Misconfigured { text: String },
 }
 
 /// Something to do.
@@ -50,8 +124,14 @@ pub enum Event {
 pub enum Action {
     /// Fork the proxy or a template, and answer with `Started` or `NotStarted`.
     Start { role: Role, generation: u32 },
+    /// Read the configuration for this generation, and answer with `Configured` or `Misconfigured`.
+    Configure { generation: u32 },
+    /// The configuration that was read is in force from now on.
+    Adopt,
+    /// Nothing comes of it.
+    Abandon,
     /// Order a template to fork a worker.
-    Fork { template: Pid, worker: u32 },
+    Fork { template: Pid, worker: u32, life: u32 },
     /// Order a template to exit.
     Quit { template: Pid },
     /// SIGTERM: finish and go.
@@ -59,7 +139,7 @@ pub enum Action {
     /// SIGKILL.
     Kill(Pid),
     /// A worker is gone: its slot on the board is dead.
-    MarkDead { worker: u32, generation: u32 },
+    MarkDead { worker: u32, life: u32 },
     /// Tell the user.
     Say(Notice),
     /// Nothing is left: exit with this code.

@@ -1,16 +1,19 @@
 //! From the table of children to what must be done: whoever is missing is asked for, whoever is late is killed,
 //! whoever's turn it is to go is told. Runs after every event, so it never matters which event made a difference.
-use super::{Action, Fleet, Phase, Rank, Reload};
+use super::{Action, Fleet, Phase};
 use crate::child::{Child, Order, Role, Stage};
 use crate::notice::Notice;
-use appliance_worker::abi;
+use appliance_worker::{abi, board};
+use nix::unistd::Pid;
 use std::time::Instant;
 
 impl Fleet {
     pub(super) fn settle(&mut self, now: Instant) {
+        self.stop_if_due(now);
         match self.phase {
             Phase::Starting | Phase::Serving => {
                 self.kill_late(now);
+                self.settle_trouble(now);
                 self.begin_or_end_reload(now);
                 self.fill(now);
             }
@@ -29,23 +32,34 @@ impl Fleet {
         }
         let template = self.find(Role::Template, self.generation).filter(|child| child.stage == Stage::Ready);
         let Some(template) = template.map(|child| child.pid) else { return };
-        if self.is_missing(Role::Proxy, 0, now) {
-            self.order(Role::Proxy, 0, now);
+        if self.is_missing(Role::Proxy, self.proxy, now) {
+            self.order(Role::Proxy, self.proxy, now);
         }
         for worker in 1..=self.plan.workers {
             let role = Role::Worker(worker);
             // A predecessor serves until its successor is ready, and only one successor boots at a time.
-            let replaces =
-                self.children.iter().any(|child| child.role == role && child.stage == Stage::Ready);
+            let replaces = self.children.iter().any(|child| child.role == role && child.serves());
             if self.is_missing(role, self.generation, now) && !(replaces && self.somebody_boots()) {
-                self.orders.push(Order { role, generation: self.generation, deadline: now + self.plan.boot });
-                self.act(Action::Fork { template, worker });
+                self.order_worker(template, worker, now);
             }
         }
     }
 
-    fn order(&mut self, role: Role, generation: u32, now: Instant) {
-        self.orders.push(Order { role, generation, deadline: now + self.plan.boot });
+    /// Orders the next life of a worker, unless both of its places on the board are taken: then one of those who have
+    /// them is about to go, and this is called again.
+    fn order_worker(&mut self, template: Pid, worker: u32, now: Instant) {
+        let next = self.lives.get(&worker).map_or(0, |last| last + 1);
+        let Some(life) = (next..next + board::BANKS).find(|&life| !self.is_taken(worker, life)) else {
+            return;
+        };
+        self.lives.insert(worker, life);
+        let (role, generation, deadline) = (Role::Worker(worker), self.generation, now + self.boot());
+        self.orders.push(Order { role, generation, life, deadline });
+        self.act(Action::Fork { template, worker, life });
+    }
+
+    pub(super) fn order(&mut self, role: Role, generation: u32, now: Instant) {
+        self.orders.push(Order { role, generation, life: 0, deadline: now + self.boot() });
         self.act(Action::Start { role, generation });
     }
 
@@ -59,32 +73,6 @@ impl Fleet {
         let worker = |role: Role| matches!(role, Role::Worker(_));
         self.orders.iter().any(|order| worker(order.role))
             || self.children.iter().any(|child| worker(child.role) && child.stage == Stage::Booting)
-    }
-
-    fn begin_or_end_reload(&mut self, now: Instant) {
-        if self.reload == Reload::Rolling && self.is_rolled_over() {
-            self.reload = Reload::Idle;
-            let old =
-                self.pids_where(|child| child.role == Role::Template && child.generation < self.generation);
-            self.send_off(&old, now + self.plan.graceful);
-            self.say(Notice::Reloaded { generation: self.generation });
-        }
-        let idle = self.reload == Reload::Idle && self.phase == Phase::Serving;
-        if idle && std::mem::take(&mut self.reload_again) {
-            self.reload = Reload::Loading;
-            self.say(Notice::Reloading);
-            self.order(Role::Template, self.generation + 1, now);
-        }
-    }
-
-    /// Every worker is of this generation, and the last one has left: the board has two places for each worker.
-    fn is_rolled_over(&self) -> bool {
-        (1..=self.plan.workers).all(|id| {
-            self.find(Role::Worker(id), self.generation).is_some_and(|child| child.stage == Stage::Ready)
-        }) && !self
-            .children
-            .iter()
-            .any(|child| matches!(child.role, Role::Worker(_)) && child.stage == Stage::Leaving)
     }
 
     /// Kills what is longer in its stage than it may be.
@@ -103,32 +91,6 @@ impl Fleet {
             }
             self.say(Notice::TooSlow { role: child.role, pid: child.pid, stage: child.stage });
             self.act(Action::Kill(child.pid));
-        }
-    }
-
-    /// One rank after the other, each when the one before has gone; at the deadline all at once.
-    fn wind_down(&mut self, now: Instant) {
-        let Phase::Stopping { mut last, code, mut kill_at } = self.phase else { return };
-        if kill_at.is_some_and(|at| at <= now) {
-            kill_at = None;
-            self.say(Notice::Cut { left: self.children.len() });
-            self.kill_all();
-        }
-        if last == Rank::Proxy && self.pids_where(|child| child.role == Role::Proxy).is_empty() {
-            last = Rank::Workers;
-            let workers = self.pids_where(|child| matches!(child.role, Role::Worker(_)));
-            self.send_off(&workers, now);
-        }
-        if last == Rank::Workers && self.pids_where(|child| matches!(child.role, Role::Worker(_))).is_empty()
-        {
-            last = Rank::Templates;
-            let templates = self.pids_where(|child| child.role == Role::Template);
-            self.send_off(&templates, now);
-        }
-        self.phase = Phase::Stopping { last, code, kill_at };
-        if last == Rank::Templates && self.children.is_empty() {
-            self.phase = Phase::Over;
-            self.act(Action::Exit(code));
         }
     }
 }

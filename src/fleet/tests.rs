@@ -1,5 +1,9 @@
 //! The fleet against a made-up kernel: pids count up, time moves only when a test says so. A test reads as a session.
+use super::stop::{LAST_WORDS, SAME_WISH};
 use super::*;
+
+mod configuration;
+mod health;
 
 const BOOT: Duration = Duration::from_secs(60);
 const GRACEFUL: Duration = Duration::from_secs(30);
@@ -10,21 +14,45 @@ const DONE: Ended = Ended::Code(0);
 /// A fleet, its clock, and who runs.
 struct Session {
     fleet: Fleet,
+    began: Instant,
     now: Instant,
     last_pid: i32,
     /// Pids by role and generation, as the made-up kernel gave them; dead ones too.
     pids: BTreeMap<(Role, u32), Pid>,
+    /// What the next configuration to be read says.
+    configuration: Event,
+    /// Whether a proxy is ready as soon as it is started.
+    quick_proxy: bool,
 }
 
 impl Session {
     fn new(workers: u32) -> Session {
-        let fleet = Fleet::new(Plan { workers, boot: BOOT, graceful: GRACEFUL });
-        Session { fleet, now: Instant::now(), last_pid: 100, pids: BTreeMap::new() }
+        Session::of(Plan { workers, ..Plan::default() })
+    }
+
+    fn of(plan: Plan) -> Session {
+        let plan = Plan { boot: BOOT, graceful: GRACEFUL, ..plan };
+        let next = Next { plan: plan.clone(), resizes: false, replaces_proxy: false, waiting: Vec::new() };
+        let now = Instant::now();
+        Session {
+            fleet: Fleet::new(plan),
+            began: now,
+            now,
+            last_pid: 100,
+            pids: BTreeMap::new(),
+            configuration: Event::Configured(next),
+            quick_proxy: true,
+        }
     }
 
     /// A fleet that serves, in its second hour.
     fn serving(workers: u32) -> Session {
-        let mut session = Session::new(workers);
+        Session::serving_by(Plan { workers, ..Plan::default() })
+    }
+
+    fn serving_by(plan: Plan) -> Session {
+        let workers = plan.workers;
+        let mut session = Session::of(plan);
         session.tick();
         session.loaded(0);
         for worker in 1..=workers {
@@ -35,18 +63,29 @@ impl Session {
         session
     }
 
-    /// Tells an event, and answers every `Start` as the master does.
+    /// Tells an event, and answers every `Start` and `Configure` as the master does.
     fn on(&mut self, event: Event) -> Vec<Action> {
         let mut actions = self.fleet.on(event, self.now);
         let mut at = 0;
         while at < actions.len() {
-            if let Action::Start { role, generation } = actions[at] {
-                let pid = self.new_pid(role, generation);
-                actions.extend(self.fleet.on(Event::Started { role, generation, pid }, self.now));
+            for event in self.answers(&actions[at].clone()) {
+                actions.extend(self.fleet.on(event, self.now));
             }
             at += 1;
         }
         actions
+    }
+
+    fn answers(&mut self, action: &Action) -> Vec<Event> {
+        match *action {
+            Action::Configure { .. } => vec![self.configuration.clone()],
+            Action::Start { role, generation } => {
+                let pid = self.new_pid(role, generation);
+                let ready = (role == Role::Proxy && self.quick_proxy).then_some(Event::Ready { pid });
+                std::iter::once(Event::Started { role, generation, pid }).chain(ready).collect()
+            }
+            _ => Vec::new(),
+        }
     }
 
     fn new_pid(&mut self, role: Role, generation: u32) -> Pid {
@@ -85,7 +124,8 @@ impl Session {
 
     fn forked(&mut self, worker: u32, generation: u32) -> Vec<Action> {
         let pid = self.new_pid(Role::Worker(worker), generation);
-        self.on(Event::Forked { worker, generation, pid })
+        let life = self.fleet.lives.get(&worker).copied().unwrap_or(0);
+        self.on(Event::Forked { worker, generation, life, pid })
     }
 
     fn ready(&mut self, worker: u32, generation: u32) -> Vec<Action> {
@@ -99,9 +139,17 @@ impl Session {
     }
 }
 
-/// The actions that do something.
+/// The actions that do something to a process. Which life of a worker they are about is left out.
 fn deeds(actions: Vec<Action>) -> Vec<Action> {
-    actions.into_iter().filter(|action| !matches!(action, Action::Say(_))).collect()
+    let without_life = |action| match action {
+        Action::Fork { template, worker, .. } => Action::Fork { template, worker, life: 0 },
+        Action::MarkDead { worker, .. } => Action::MarkDead { worker, life: 0 },
+        other => other,
+    };
+    let is_deed = |action: &Action| {
+        !matches!(action, Action::Say(_) | Action::Configure { .. } | Action::Adopt | Action::Abandon)
+    };
+    actions.into_iter().filter(is_deed).map(without_life).collect()
 }
 
 fn notices(actions: &[Action]) -> Vec<&Notice> {
@@ -125,7 +173,11 @@ fn the_template_comes_first_then_the_proxy_and_all_workers_at_once() {
     let template = session.pid(Role::Template, 0);
     assert_eq!(
         deeds(session.loaded(0)),
-        [start(Role::Proxy, 0), Action::Fork { template, worker: 1 }, Action::Fork { template, worker: 2 }]
+        [
+            start(Role::Proxy, 0),
+            Action::Fork { template, worker: 1, life: 0 },
+            Action::Fork { template, worker: 2, life: 0 }
+        ]
     );
     assert_eq!(deeds(session.forked(1, 0)), []);
     assert_eq!(session.ready(1, 0), [Action::Say(Notice::Serving)]);
@@ -177,7 +229,7 @@ fn a_worker_that_cannot_serve_ends_the_start_and_takes_all_others_along() {
     let actions = deeds(session.exited(Role::Worker(1), 0, Ended::Code(abi::EXIT_BOOT)));
     let kills =
         [session.pid(Role::Template, 0), session.pid(Role::Proxy, 0), session.worker(2, 0)].map(Action::Kill);
-    assert_eq!(actions[0], Action::MarkDead { worker: 1, generation: 0 });
+    assert_eq!(actions[0], Action::MarkDead { worker: 1, life: 0 });
     assert!(kills.iter().all(|kill| actions.contains(kill)), "{actions:?}");
     session.exited(Role::Template, 0, KILLED);
     session.exited(Role::Worker(2), 0, KILLED);
@@ -231,7 +283,7 @@ fn a_dead_worker_is_replaced_at_once() {
     assert!(matches!(notices(&actions)[..], [Notice::Lost { again_in: Duration::ZERO, .. }]));
     assert_eq!(
         deeds(actions),
-        [Action::MarkDead { worker: 2, generation: 0 }, Action::Fork { template, worker: 2 }]
+        [Action::MarkDead { worker: 2, life: 0 }, Action::Fork { template, worker: 2, life: 0 }]
     );
 }
 
@@ -265,7 +317,7 @@ fn once_served_a_worker_that_cannot_boot_is_no_reason_to_stop() {
     session.forked(1, 0);
     let actions = session.exited(Role::Worker(1), 0, Ended::Code(abi::EXIT_BOOT));
     assert!(matches!(notices(&actions)[..], [Notice::Lost { .. }]));
-    assert_eq!(deeds(actions), [Action::MarkDead { worker: 1, generation: 0 }]);
+    assert_eq!(deeds(actions), [Action::MarkDead { worker: 1, life: 0 }]);
 }
 
 #[test]
@@ -293,19 +345,20 @@ fn a_dead_template_is_replaced_and_its_workers_go_on() {
     assert_eq!(deeds(session.exited(Role::Template, 0, KILLED)), [start(Role::Template, 0)]);
     assert_eq!(deeds(session.loaded(0)), []);
     let template = session.pid(Role::Template, 0);
-    assert!(session.exited(Role::Worker(1), 0, KILLED).contains(&Action::Fork { template, worker: 1 }));
+    assert!(deeds(session.exited(Role::Worker(1), 0, KILLED)).contains(&Action::Fork {
+        template,
+        worker: 1,
+        life: 0
+    }));
 }
 
 #[test]
 fn a_worker_that_dies_while_there_is_no_template_waits_for_one() {
     let mut session = Session::serving(1);
     session.exited(Role::Template, 0, KILLED);
-    assert_eq!(
-        deeds(session.exited(Role::Worker(1), 0, KILLED)),
-        [Action::MarkDead { worker: 1, generation: 0 }]
-    );
+    assert_eq!(deeds(session.exited(Role::Worker(1), 0, KILLED)), [Action::MarkDead { worker: 1, life: 0 }]);
     let template = session.pid(Role::Template, 0);
-    assert_eq!(deeds(session.loaded(0)), [Action::Fork { template, worker: 1 }]);
+    assert_eq!(deeds(session.loaded(0)), [Action::Fork { template, worker: 1, life: 0 }]);
 }
 
 #[test]
@@ -324,7 +377,7 @@ fn a_fork_that_its_template_did_not_survive_is_ordered_from_the_next() {
     session.exited(Role::Worker(1), 0, KILLED);
     assert_eq!(deeds(session.exited(Role::Template, 0, KILLED)), [start(Role::Template, 0)]);
     let template = session.pid(Role::Template, 0);
-    assert_eq!(deeds(session.loaded(0)), [Action::Fork { template, worker: 1 }]);
+    assert_eq!(deeds(session.loaded(0)), [Action::Fork { template, worker: 1, life: 0 }]);
 }
 
 #[test]
@@ -347,7 +400,7 @@ fn a_worker_that_died_before_it_could_speak_is_replaced() {
     let pid = Pid::from_raw(9999);
     assert_eq!(deeds(session.on(Event::Exited { pid, worker: Some(1), ended: KILLED })), []);
     let template = session.pid(Role::Template, 0);
-    assert_eq!(deeds(session.pass(Backoff::FIRST)), [Action::Fork { template, worker: 1 }]);
+    assert_eq!(deeds(session.pass(Backoff::FIRST)), [Action::Fork { template, worker: 1, life: 0 }]);
 }
 
 #[test]
@@ -373,7 +426,7 @@ fn orphans_and_strangers_change_nothing() {
     assert_eq!(session.on(Event::Exited { pid, worker: None, ended: DONE }), []);
     assert_eq!(session.on(Event::Ready { pid }), []);
     assert_eq!(session.on(Event::Loaded { pid, line: String::new() }), []);
-    assert_eq!(session.on(Event::Forked { worker: 7, generation: 0, pid }), [Action::Kill(pid)]);
+    assert_eq!(session.on(Event::Forked { worker: 7, generation: 0, life: 0, pid }), [Action::Kill(pid)]);
 }
 
 // ---- stop ----
@@ -390,7 +443,7 @@ fn a_stop_goes_from_the_front_to_the_back() {
     );
     assert_eq!(
         deeds(session.exited(Role::Worker(1), 0, DONE)),
-        [Action::MarkDead { worker: 1, generation: 0 }],
+        [Action::MarkDead { worker: 1, life: 0 }],
         "nobody is replaced any more"
     );
     let template = session.pid(Role::Template, 0);
@@ -463,22 +516,19 @@ fn a_reload_replaces_one_worker_after_the_other_successor_first() {
     let mut session = Session::serving(2);
     assert_eq!(deeds(session.on(Event::Reload)), [start(Role::Template, 1)]);
     let template = session.pid(Role::Template, 1);
-    assert_eq!(deeds(session.loaded(1)), [Action::Fork { template, worker: 1 }]);
+    assert_eq!(deeds(session.loaded(1)), [Action::Fork { template, worker: 1, life: 0 }]);
     assert_eq!(deeds(session.forked(1, 1)), []);
     assert_eq!(
         deeds(session.ready(1, 1)),
-        [Action::Finish(session.worker(1, 0)), Action::Fork { template, worker: 2 }]
+        [Action::Finish(session.worker(1, 0)), Action::Fork { template, worker: 2, life: 0 }]
     );
     session.forked(2, 1);
     assert_eq!(deeds(session.ready(2, 1)), [Action::Finish(session.worker(2, 0))]);
     session.exited(Role::Worker(1), 0, DONE);
     let actions = session.exited(Role::Worker(2), 0, DONE);
-    assert_eq!(notices(&actions), [&Notice::Reloaded { generation: 1 }]);
+    assert_eq!(notices(&actions), [&Notice::Reloaded { generation: 1, waiting: Vec::new() }]);
     let old = session.pid(Role::Template, 0);
-    assert_eq!(
-        deeds(actions),
-        [Action::MarkDead { worker: 2, generation: 0 }, Action::Quit { template: old }]
-    );
+    assert_eq!(deeds(actions), [Action::MarkDead { worker: 2, life: 0 }, Action::Quit { template: old }]);
     assert_eq!(deeds(session.exited(Role::Template, 0, DONE)), []);
 }
 
@@ -550,7 +600,7 @@ fn a_reload_whose_first_successor_dies_young_is_rolled_back() {
     assert!(matches!(notices(&actions)[..], [Notice::ReloadFailed { .. }]), "{actions:?}");
     assert_eq!(
         deeds(actions),
-        [Action::MarkDead { worker: 1, generation: 1 }, Action::Quit { template }],
+        [Action::MarkDead { worker: 1, life: 0 }, Action::Quit { template }],
         "the predecessors serve on"
     );
     session.exited(Role::Template, 1, DONE);
@@ -567,7 +617,7 @@ fn a_later_successor_that_dies_young_is_tried_again() {
     session.forked(2, 1);
     session.exited(Role::Worker(2), 1, KILLED);
     let template = session.pid(Role::Template, 1);
-    assert_eq!(deeds(session.pass(Backoff::FIRST)), [Action::Fork { template, worker: 2 }]);
+    assert_eq!(deeds(session.pass(Backoff::FIRST)), [Action::Fork { template, worker: 2, life: 0 }]);
 }
 
 #[test]
@@ -579,7 +629,7 @@ fn a_worker_that_dies_during_a_reload_comes_back_in_the_new_generation() {
     let actions = deeds(session.exited(Role::Worker(3), 0, KILLED));
     assert_eq!(
         actions[1..],
-        [Action::Fork { template, worker: 3 }],
+        [Action::Fork { template, worker: 3, life: 0 }],
         "although worker 1's successor still boots"
     );
 }
@@ -590,7 +640,7 @@ fn a_dead_template_is_replaced_during_a_reload_too() {
     session.on(Event::Reload);
     assert_eq!(deeds(session.exited(Role::Template, 0, KILLED)), [start(Role::Template, 0)]);
     let template = session.pid(Role::Template, 1);
-    assert_eq!(deeds(session.loaded(1)), [Action::Fork { template, worker: 1 }]);
+    assert_eq!(deeds(session.loaded(1)), [Action::Fork { template, worker: 1, life: 0 }]);
     assert_eq!(deeds(session.loaded(0)), [], "the old generation does not come back");
 }
 
@@ -607,7 +657,7 @@ fn a_new_application_clears_the_record_of_the_old_one() {
     session.exited(Role::Worker(1), 0, KILLED);
     session.on(Event::Reload);
     let template = session.pid(Role::Template, 1);
-    assert_eq!(deeds(session.loaded(1)), [Action::Fork { template, worker: 1 }]);
+    assert_eq!(deeds(session.loaded(1)), [Action::Fork { template, worker: 1, life: 0 }]);
 }
 
 #[test]

@@ -12,7 +12,9 @@ pub enum Condition {
     Serving,
     /// It serves, and a reload is under way.
     Reloading,
-    /// It finishes what it has.
+    /// No worker can live; it goes on trying.
+    CrashLoop,
+    /// It finishes what it has, or is about to.
     Stopping,
 }
 
@@ -20,7 +22,9 @@ impl Fleet {
     /// What the whole appliance is at.
     pub fn condition(&self) -> Condition {
         match (self.phase, self.reload) {
+            _ if self.leave_at.is_some() => Condition::Stopping,
             (Phase::Starting, _) => Condition::Starting,
+            (Phase::Serving, Reload::Idle) if self.is_in_crash_loop() => Condition::CrashLoop,
             (Phase::Serving, Reload::Idle) => Condition::Serving,
             (Phase::Serving, _) => Condition::Reloading,
             (Phase::Stopping { .. } | Phase::Over, _) => Condition::Stopping,
@@ -30,6 +34,11 @@ impl Fleet {
     /// Generation that new workers belong to.
     pub fn generation(&self) -> u32 {
         self.generation
+    }
+
+    /// Generation of the proxy that is in force.
+    pub fn proxy(&self) -> u32 {
+        self.proxy
     }
 
     /// Every process, in the order in which they came.

@@ -1,8 +1,10 @@
 //! A real appliance under test: `Setup` says how it is started, `Appliance` is one that serves, `Refusal` one that did not
 //! want to. Whatever a test does to it, nothing of it is left when the test ends, and that is asserted each time.
-use super::{Answer, Client, DEADLINE, Dir, Log, Process, default_venv, descendants, root, within};
+use super::{Answer, Client, DEADLINE, Dir, Log, Process, default_venv, descendants, root, until, within};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use std::fs::File;
+use std::io;
 use std::net::SocketAddr;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -22,6 +24,7 @@ pub struct Setup {
     environment: Vec<(String, String)>,
     venv: Option<PathBuf>,
     workers: u32,
+    by_file: bool,
     has_own_group: bool,
 }
 
@@ -46,6 +49,7 @@ impl Setup {
             environment: Vec::new(),
             venv: Some(default_venv()),
             workers: 1,
+            by_file: false,
             has_own_group: false,
         }
     }
@@ -78,6 +82,12 @@ impl Setup {
         self
     }
 
+    /// Listeners and number of workers are those of the configuration file, which flags would overrule.
+    pub fn by_file(mut self) -> Setup {
+        self.by_file = true;
+        self
+    }
+
     /// Another virtual environment; `None`: the test says by itself where Python is, or that it is nowhere.
     pub fn venv(mut self, venv: Option<PathBuf>) -> Setup {
         self.venv = venv;
@@ -99,6 +109,22 @@ impl Setup {
         let (dir, workers) = (self.dir, self.workers);
         let mut appliance = Appliance { dir, child, log, output, workers, address: ([0; 4], 0).into() };
         appliance.wait_until_it_serves();
+        appliance
+    }
+
+    /// Starts it with a full disk behind its log. It cannot say where it listens, so that is said here; waits until it
+    /// serves there.
+    #[track_caller]
+    pub fn start_unheard(self, port: u16) -> Appliance {
+        let address: SocketAddr = ([127, 0, 0, 1], port).into();
+        let setup = self.arg("--listen").arg(address);
+        let full = File::options().write(true).open("/dev/full").unwrap();
+        let mut child = setup.command().stderr(full).spawn().unwrap();
+        let (log, output) = (Log::of(io::empty()), Log::of(child.stdout.take().unwrap()));
+        let (dir, workers) = (setup.dir, setup.workers);
+        let appliance = Appliance { dir, child, log, output, workers, address };
+        until("it listens", || Client::tcp(address).is_ok());
+        assert_eq!(appliance.get("/").status, 200);
         appliance
     }
 
@@ -124,8 +150,10 @@ impl Setup {
             command.env_remove(name);
         }
         command.arg("run").args(&self.arguments).args(["--log-format", "json"]);
-        command.arg("--workers").arg(self.workers.to_string());
-        if !self.arguments.iter().any(|argument| argument == "--listen") {
+        if !self.by_file {
+            command.arg("--workers").arg(self.workers.to_string());
+        }
+        if !self.by_file && !self.arguments.iter().any(|argument| argument == "--listen") {
             command.args(["--listen", "127.0.0.1:0"]);
         }
         // With XDG_RUNTIME_DIR a test asks for the private run directory that a user gets.
@@ -270,6 +298,13 @@ impl Appliance {
     /// Sends a signal to the master.
     pub fn signal(&self, signal: Signal) {
         kill(Pid::from_raw(self.pid()), signal).unwrap();
+    }
+
+    /// Runs `appliance VERB…` for this one; exit code, standard output, standard error.
+    #[track_caller]
+    pub fn tell(&self, verb: &[&str]) -> (Option<i32>, String, String) {
+        let run_dir = format!("admin.run_dir={}", self.dir.path().join("run").display());
+        command(self.dir.path(), &[verb, &["--set", &run_dir]].concat(), &[])
     }
 
     /// Waits for the master's end; its exit code, `None` if a signal ended it. All others must end with it.

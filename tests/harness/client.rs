@@ -18,6 +18,8 @@ pub struct Client {
     stream: Stream,
     /// Received and not yet part of an answer.
     buffer: Vec<u8>,
+    /// Bytes received, also those that have been read.
+    received: u64,
     is_ended: bool,
 }
 
@@ -62,12 +64,16 @@ impl Client {
     pub fn tcp(address: SocketAddr) -> io::Result<Client> {
         let stream = TcpStream::connect_timeout(&address, DEADLINE)?;
         stream.set_nodelay(true)?;
-        Ok(Client { stream: Stream::Tcp(stream), buffer: Vec::new(), is_ended: false })
+        Ok(Client::over(Stream::Tcp(stream)))
     }
 
     /// Connects to a unix socket.
     pub fn unix(path: &Path) -> io::Result<Client> {
-        Ok(Client { stream: Stream::Unix(UnixStream::connect(path)?), buffer: Vec::new(), is_ended: false })
+        Ok(Client::over(Stream::Unix(UnixStream::connect(path)?)))
+    }
+
+    fn over(stream: Stream) -> Client {
+        Client { stream, buffer: Vec::new(), received: 0, is_ended: false }
     }
 
     /// Address of this end.
@@ -181,6 +187,11 @@ impl Client {
         self.buffer.is_empty() && ended.is_err_and(|error| error.kind() != io::ErrorKind::TimedOut)
     }
 
+    /// Bytes received since the connection was made.
+    pub fn received_so_far(&self) -> u64 {
+        self.received
+    }
+
     /// Whether the server was seen to close the connection.
     pub fn is_ended(&self) -> bool {
         self.is_ended
@@ -270,6 +281,7 @@ impl Client {
             }
             Ok(n) => {
                 self.buffer.extend_from_slice(&piece[..n]);
+                self.received += n as u64;
                 Ok(())
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Err(io::ErrorKind::TimedOut.into()),

@@ -4,7 +4,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
 
 /// More than there are workers, so that all of them always have something to do.
-const CLIENTS: u32 = 8;
+const CLIENTS: usize = 8;
 /// Requests on one connection: both new connections and kept ones are under way at any time.
 const REQUESTS_EACH: u32 = 10;
 
@@ -16,22 +16,39 @@ impl Drop for Stop<'_> {
     }
 }
 
+/// What each second client asks; some requests wait in the worker, so that a kill always hits some that have begun.
+const GETS: [&str; 2] =
+    ["GET / HTTP/1.1\r\nHost: test\r\n\r\n", "GET /sleep?s=0.01 HTTP/1.1\r\nHost: test\r\n\r\n"];
+/// The same with a request that must not be sent twice.
+const GETS_AND_POSTS: [&str; 2] =
+    [GETS[1], "POST / HTTP/1.1\r\nHost: test\r\nContent-Length: 5\r\n\r\nhello"];
+
 /// Clients ask until `action` is over; how many answers they got, and everything that went wrong.
 pub fn under_load(appliance: &Appliance, action: impl FnOnce()) -> (u32, Vec<String>) {
+    load(appliance, &GETS, action)
+}
+
+/// As [`under_load`], and half of the requests are POSTs: for actions that no request may notice.
+pub fn under_posts(appliance: &Appliance, action: impl FnOnce()) -> (u32, Vec<String>) {
+    load(appliance, &GETS_AND_POSTS, action)
+}
+
+fn load(appliance: &Appliance, requests: &[&str], action: impl FnOnce()) -> (u32, Vec<String>) {
     let (stop, served, failures) = (AtomicBool::new(false), AtomicU32::new(0), Mutex::new(Vec::new()));
     std::thread::scope(|scope| {
-        for number in 0..CLIENTS {
+        for request in requests.iter().cycle().take(CLIENTS) {
             let (stop, served, failures) = (&stop, &served, &failures);
-            // Some requests wait in the worker, so that a kill always hits some that have begun.
-            let target = if number % 2 == 0 { "/" } else { "/sleep?s=0.01" };
             scope.spawn(move || {
                 while !stop.load(Relaxed) {
                     let mut client = appliance.client();
                     for _ in 0..REQUESTS_EACH {
-                        client.send(format!("GET {target} HTTP/1.1\r\nHost: test\r\n\r\n"));
+                        client.send(request);
                         match client.try_answer() {
                             Ok(answer) if answer.status == 200 => {
                                 served.fetch_add(1, Relaxed);
+                                if answer.header("connection") == Some("close") {
+                                    break;
+                                }
                             }
                             Ok(answer) => {
                                 failures.lock().unwrap().push(format!("{} {}", answer.status, answer.text()))

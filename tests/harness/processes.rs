@@ -1,7 +1,11 @@
 //! Processes as /proc shows them.
 use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use nix::unistd::{Pid, geteuid};
+use std::fmt::Display;
 use std::fs;
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::Duration;
 
 /// A process; its start time makes it different from a later one with the same id.
 #[derive(Clone, Debug, PartialEq)]
@@ -45,10 +49,39 @@ impl Process {
 
     /// Bytes of memory that it has in RAM, those that it shares included.
     pub fn resident(&self) -> u64 {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.pid)).unwrap();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
         // proc(5): in kibibytes, although the unit says kB.
-        line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
+        self.status("VmRSS:").parse::<u64>().unwrap() * 1024
+    }
+
+    /// Time that its threads have spent on CPUs.
+    pub fn cpu(&self) -> Duration {
+        let threads = fs::read_dir(format!("/proc/{}/task", self.pid)).unwrap();
+        let spent = |path: PathBuf| {
+            // The first number, in nanoseconds (Documentation/scheduler/sched-stats.rst).
+            fs::read_to_string(path).ok()?.split(' ').next()?.parse::<u64>().ok()
+        };
+        let each = threads.filter_map(|thread| spent(thread.ok()?.path().join("schedstat")));
+        Duration::from_nanos(each.sum())
+    }
+
+    /// Sets one of its soft limits, such as `nofile`, while it runs.
+    #[track_caller]
+    pub fn limit(&self, name: &str, value: impl Display) {
+        let mut command = Command::new("setpriv");
+        // Without special rights the kernel lets only its own user do that.
+        if geteuid().is_root() {
+            let (user, group) = (self.status("Uid:"), self.status("Gid:"));
+            command.args(["--reuid", &user, "--regid", &group, "--clear-groups"]);
+        }
+        command.arg("prlimit").arg(format!("--pid={}", self.pid)).arg(format!("--{name}={value}:"));
+        assert!(command.status().unwrap().success());
+    }
+
+    /// The first word after `name` in its status.
+    fn status(&self, name: &str) -> String {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid)).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+        line.split_whitespace().next().unwrap().to_owned()
     }
 
     /// What its descriptors refer to, such as `socket:[4711]`.

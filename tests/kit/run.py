@@ -38,8 +38,8 @@ DOORS = ("proxy", "native")
 
 @dataclass(frozen=True)
 class Group:
-    """One group of checks: the module in apps/ whose `application` it asks, how much runs at once and how, and the name of
-    the checks if it is not that of the group."""
+    """One group of checks: the module in apps/ whose `application` it asks, how much runs at once and how, the name of the
+    checks if it is not that of the group, and further settings."""
 
     module: str
     workers: int = 1
@@ -47,6 +47,7 @@ class Group:
     native: bool = False  # the application listens by itself, on KIT_NATIVE_BASE + worker id
     suspend: str = "greenlet"
     checks: str = ""
+    settings: tuple = ()  # ("key", value) each
 
 
 GROUPS = {
@@ -60,6 +61,7 @@ GROUPS = {
     "loop": Group("loop", cores=8),
     "loop_stuck": Group("loop", cores=8),
     "loop_slow": Group("loop", cores=8),
+    "sys": Group("loop", workers=2, cores=20),
 }
 
 
@@ -121,6 +123,7 @@ class Server:
             "app.env.KIT_BACKEND": f"http://127.0.0.1:{self.backend_port}/services",
             "app.env.KIT_NATIVE_BASE": str(self.native_base),
             "app.env.KIT_SLEEP": str(options.sleep),
+            **dict(self.group.settings),
         }
         if self.is_native_door:
             settings["native.base_port"] = self.door_base
@@ -214,6 +217,7 @@ def run_checks(name, server, options):
         sys.executable, str(HERE / "checks.py"), server.group.checks or name, server.url,
         "--workers", str(server.group.workers), "--cores", str(server.group.cores), "--sleep", str(options.sleep),
         "--backend-port", str(server.backend_port), "--native-base", str(server.native_base),
+        "--master-pid", str(server.process.pid),
     ]  # fmt: skip
     result = subprocess.run(command, capture_output=True, text=True, timeout=CHECKS_SECONDS, check=False)
     for line in result.stdout.splitlines():

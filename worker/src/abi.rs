@@ -68,8 +68,8 @@ pub struct LoadArgs {
 pub struct RunArgs {
     /// From 1; stable across respawns.
     pub worker_id: u32,
-    /// Generation that this worker belongs to.
-    pub generation: u32,
+    /// Which of the processes of this worker id it is; see `board.rs`.
+    pub life: u32,
     /// The worker's listening unix socket.
     pub socket: i32,
     /// The board's memfd.

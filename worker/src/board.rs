@@ -2,7 +2,9 @@
 //! each process maps the same `memfd`. Each field has one writer (the worker that owns the slot, or the master where
 //! said), every access is a relaxed atomic, and a reader must treat what it finds as an untrusted number.
 //!
-//! A worker id has two slots, used by even and odd generations, so that a successor can boot beside its predecessor.
+//! The processes of a worker id follow each other; each is a *life* of the worker, and the master numbers them upwards. An id has
+//! two slots, used by even and odd lives, so that a successor can boot beside its predecessor. The master starts no third one
+//! while two are there, and may skip a number so that a life gets the slot that is free.
 #![expect(unsafe_code, reason = "says that its layout may be shared")]
 
 use crate::shared::{Plain, Shared};
@@ -12,7 +14,8 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 
 /// Upper bounds of the latency histogram's buckets in milliseconds; the last bucket has no bound.
 pub const LATENCY_MS: [u64; 11] = [1, 2, 5, 10, 25, 50, 100, 250, 500, 1_000, 5_000];
-const BANKS: u32 = 2;
+/// Slots of one worker id.
+pub const BANKS: u32 = 2;
 /// Worker ids that there is room for, as many as `workers.max` may be. Pages that nobody writes cost no memory, so every
 /// board has them all, and the number of workers may change while it is in use.
 pub const CAPACITY: u32 = 1024;
@@ -49,8 +52,8 @@ impl State {
 pub struct Slot {
     /// Process id.
     pub pid: AtomicU32,
-    /// Generation of the process.
-    pub generation: AtomicU32,
+    /// Which of the processes of this worker id it is.
+    pub life: AtomicU32,
     state: AtomicU32,
     /// Requests it can run at once.
     pub cores: AtomicU32,
@@ -88,7 +91,7 @@ impl Slot {
     }
 
     /// A new process takes the slot: every counter starts again from nothing.
-    pub fn claim(&self, pid: u32, generation: u32, cores: u32) {
+    pub fn claim(&self, pid: u32, life: u32, cores: u32) {
         self.set_state(State::Booting);
         for counter in [&self.busy, &self.waiting, &self.connections, &self.rss_kib] {
             counter.store(0, Relaxed);
@@ -98,7 +101,7 @@ impl Slot {
         }
         self.latency.iter().for_each(|bucket| bucket.store(0, Relaxed));
         self.cores.store(cores, Relaxed);
-        self.generation.store(generation, Relaxed);
+        self.life.store(life, Relaxed);
         self.pid.store(pid, Relaxed);
     }
 
@@ -179,13 +182,13 @@ impl Board {
         self.0.fd()
     }
 
-    /// The slot that a worker of this generation writes. Ids outside `1..=CAPACITY` are an error of the caller.
-    pub fn slot(&self, worker_id: u32, generation: u32) -> &Slot {
+    /// The slot that this life of a worker writes. Ids outside `1..=CAPACITY` are an error of the caller.
+    pub fn slot(&self, worker_id: u32, life: u32) -> &Slot {
         assert!((1..=CAPACITY).contains(&worker_id), "worker {worker_id} has no slot on the board");
-        &self.0.slots[((worker_id - 1) * BANKS + generation % BANKS) as usize]
+        &self.0.slots[((worker_id - 1) * BANKS + life % BANKS) as usize]
     }
 
-    /// The slot that speaks for a worker now: the ready one of the newest generation, else the one that is not dead.
+    /// The slot that speaks for a worker now: the ready one of the newest life, else the one that is not dead.
     pub fn current(&self, worker_id: u32) -> &Slot {
         let (even, odd) = (self.slot(worker_id, 0), self.slot(worker_id, 1));
         let rank = |slot: &Slot| {
@@ -195,7 +198,7 @@ impl Board {
                 State::Booting => 1,
                 State::Dead => 0,
             };
-            (rank, slot.generation.load(Relaxed))
+            (rank, slot.life.load(Relaxed))
         };
         if rank(odd) > rank(even) { odd } else { even }
     }
@@ -216,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn the_ready_slot_of_the_newest_generation_speaks() {
+    fn the_ready_slot_of_the_newest_life_speaks() {
         let board = Board::create(1).unwrap();
         board.slot(1, 4).claim(10, 4, 1);
         board.slot(1, 4).set_state(State::Ready);

@@ -113,8 +113,8 @@ enum Due {
 pub struct Boot {
     /// From 1.
     pub worker_id: u32,
-    /// Generation of the reload that made it.
-    pub generation: u32,
+    /// Which of the processes of this worker id it is; see `board.rs`.
+    pub life: u32,
     /// Number of cores.
     pub cores: u32,
     /// Requests that may wait for a core.
@@ -225,7 +225,7 @@ impl Engine {
             proxied,
             boot,
         };
-        engine.slot().claim(std::process::id(), engine.boot.generation, cores);
+        engine.slot().claim(std::process::id(), engine.boot.life, cores);
         engine.refresh_date();
         engine.timers.borrow_mut().add(now + HOUSEKEEPING, Due::Housekeeping);
         Ok(Rc::new(engine))
@@ -242,7 +242,7 @@ impl Engine {
     }
 
     fn slot(&self) -> &Slot {
-        self.boot.board.slot(self.boot.worker_id, self.boot.generation)
+        self.boot.board.slot(self.boot.worker_id, self.boot.life)
     }
 
     /// Serves until the process is told to stop (SIGTERM) and the last request has ended. `ready` is called just before

@@ -1,5 +1,5 @@
 //! The panel: shared memory between the master and its proxies, which no process that runs application code has. The master
-//! says in which mode the proxies are to serve and among how many workers; each proxy says how much it has to do and that
+//! says in which mode the proxies are to serve, among how many workers, and which of them is the last; each proxy says how much it has to do and that
 //! it lives. Plain relaxed atomics, each with one writer.
 #![expect(unsafe_code, reason = "says that its page may be shared")]
 
@@ -41,7 +41,7 @@ impl Mode {
 
 /// What one proxy says of itself. Written by that proxy only.
 #[repr(C, align(64))]
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Pulse {
     /// Process id.
     pub pid: AtomicU32,
@@ -78,6 +78,7 @@ struct Page {
     mode: AtomicU32,
     retry_after_s: AtomicU32,
     workers: AtomicU32,
+    proxy: AtomicU32,
     pulses: [Pulse; 2],
 }
 
@@ -131,6 +132,16 @@ impl Panel {
         self.0.workers.store(workers.min(CAPACITY), Relaxed);
     }
 
+    /// Generation of the proxy that is in force; an older one finishes what it has.
+    pub fn proxy(&self) -> u32 {
+        self.0.proxy.load(Relaxed)
+    }
+
+    /// Changes it.
+    pub fn set_proxy(&self, generation: u32) {
+        self.0.proxy.store(generation, Relaxed);
+    }
+
     /// The place of a proxy; two can run beside each other, of generations that follow each other.
     pub fn pulse(&self, generation: u32) -> &Pulse {
         &self.0.pulses[generation as usize % 2]
@@ -148,8 +159,9 @@ mod tests {
         assert_eq!((there.mode(), there.workers()), (Mode::Serving, 0));
         here.set_mode(Mode::CrashLoop, Duration::from_millis(3500));
         here.set_workers(3);
+        here.set_proxy(5);
         assert_eq!((there.mode(), there.retry_after()), (Mode::CrashLoop, Duration::from_secs(3)));
-        assert_eq!(there.workers(), 3);
+        assert_eq!((there.workers(), there.proxy()), (3, 5));
     }
 
     #[test]

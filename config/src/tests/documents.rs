@@ -1,6 +1,7 @@
 //! The documentation and the packaged sample, held against the table of keys: a key that is added, dropped or given
 //! another default fails here until both follow.
 use super::Folder;
+use crate::change::needs_text;
 use crate::keys::{KEYS, Key};
 use crate::toml_file;
 use std::collections::BTreeSet;
@@ -12,7 +13,8 @@ const SAMPLE: &str = include_str!("../../../packaging/appliance.toml");
 fn row(key: &Key) -> String {
     let name = key.path.rsplit('.').next().unwrap();
     let default = key.default.map_or("not set".to_owned(), |default| format!("`{default}`"));
-    format!("| `{name}` | {default} | {} | {} | {} |", key.means.trim(), key.form, key.like)
+    let needs = needs_text(key.needs);
+    format!("| `{name}` | {default} | {} | {} | {needs} | {} |", key.means.trim(), key.form, key.like)
 }
 
 /// The rows of the manual below the heading of a table.

@@ -3,7 +3,7 @@ use super::{Folder, pairs};
 use crate::{Request, load};
 
 /// A file in which every key differs from its default.
-const EVERYTHING: &str = r#"
+pub(super) const EVERYTHING: &str = r#"
 listen = ["127.0.0.1:0", "unix:web.sock"]
 workers = { count = 3, cores = 7, min = 2, max = 9, max_requests = 5, max_memory = "1GiB", max_lifetime = "1h", touch_reload = "reload.me", on_crash_loop = "exit" }
 native = { base_port = 9000, address = "::1" }

@@ -1,6 +1,6 @@
 //! A proxy in this process, fake workers on unix sockets, and a client that speaks raw bytes. Everything has a deadline.
 use super::link;
-use crate::{Load, Upstreams, WorkerId, runtime};
+use crate::{Load, Mode, Pulse, Upstreams, WorkerId, runtime};
 use appliance_config::Settings;
 use appliance_config::settings::{
     Admin, App, Endpoint, Limits, Listen, Log, LogFormat, Native, OnCrashLoop, Security, Suspend, Timeouts,
@@ -73,6 +73,10 @@ pub(super) fn says(text: &'static str) -> Handler {
 pub(super) struct Board {
     sockets: Vec<PathBuf>,
     pub(super) loads: Mutex<Vec<Load>>,
+    pub(super) mode: Mutex<Mode>,
+    /// How many workers there are at the moment.
+    pub(super) count: AtomicU32,
+    pub(super) pulse: Mutex<Pulse>,
     /// Requests and connections that each worker has got.
     pub(super) requests: Vec<AtomicUsize>,
     pub(super) connections: Vec<AtomicUsize>,
@@ -80,6 +84,10 @@ pub(super) struct Board {
 
 impl Upstreams for Board {
     fn count(&self) -> u32 {
+        self.count.load(SeqCst)
+    }
+
+    fn capacity(&self) -> u32 {
         self.sockets.len() as u32
     }
 
@@ -89,6 +97,18 @@ impl Upstreams for Board {
 
     fn load(&self, worker: WorkerId) -> Load {
         self.loads.lock().unwrap()[worker as usize - 1]
+    }
+
+    fn mode(&self) -> Mode {
+        *self.mode.lock().unwrap()
+    }
+
+    fn retry_after(&self) -> Duration {
+        Duration::from_secs(30)
+    }
+
+    fn publish(&self, pulse: &Pulse) {
+        *self.pulse.lock().unwrap() = *pulse;
     }
 }
 
@@ -114,9 +134,19 @@ impl Proxy {
         let board = Arc::new(Board {
             sockets: (1..=handlers.len()).map(|id| dir.0.join(format!("worker-{id}.sock"))).collect(),
             loads: Mutex::new(vec![
-                Load { ready: true, instance: 1, cores: 1, busy: 0, waiting: 0 };
+                Load {
+                    ready: true,
+                    stalled: false,
+                    instance: 1,
+                    cores: 1,
+                    busy: 0,
+                    waiting: 0
+                };
                 handlers.len()
             ]),
+            mode: Mutex::default(),
+            count: AtomicU32::new(handlers.len() as u32),
+            pulse: Mutex::default(),
             requests: handlers.iter().map(|_| AtomicUsize::new(0)).collect(),
             connections: handlers.iter().map(|_| AtomicUsize::new(0)).collect(),
         });
@@ -144,7 +174,8 @@ impl Proxy {
                     let _ = stopped.await;
                 })
             };
-            runtime::serve(&settings, &[public.into(), unix.into()], Some(admin), &upstreams, stop).unwrap()
+            runtime::serve(&settings, vec![public.into(), unix.into()], Some(admin), &upstreams, || {}, stop)
+                .unwrap()
         };
         let served = Some(std::thread::spawn(serve));
         Self { address, admin: admin_address, board, dir, stop: Some(stop), served }

@@ -47,7 +47,7 @@ fn run(args: &RunArgs, loaded: &Loaded) -> Result<(), Error> {
     let board = reactor::adopt(args.board).and_then(Board::open);
     let engine = Engine::new(Boot {
         worker_id: args.worker_id,
-        generation: args.generation,
+        life: args.life,
         cores: settings.workers.cores,
         waiting: settings.limits.waiting,
         cancel_on_disconnect: settings.app.cancel_on_disconnect,

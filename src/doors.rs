@@ -1,0 +1,153 @@
+//! The proxy's doors: its public listeners and the admin endpoint's, by the address that the configuration gives them. A
+//! reload's next doors share every socket that stays with those in force, so that no connection in its backlog is lost, and
+//! open the others before anything changes. A socket is closed, and its file removed, with the last doors that have it.
+//! Owned by the master; whether and when they change is decided by `fleet.rs`.
+use crate::error::Error;
+use crate::privileges::Identity;
+use crate::sockets::{self, Listener};
+use appliance_config::Settings;
+use appliance_config::settings::Endpoint;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::rc::Rc;
+
+/// One listener and the address that was asked for; port 0 has become another in the listener.
+#[derive(Clone, Debug)]
+struct Door {
+    address: Endpoint,
+    listener: Rc<Listener>,
+}
+
+/// See the module.
+#[derive(Clone, Debug, Default)]
+pub struct Doors {
+    /// In the order of `listen`.
+    public: Vec<Door>,
+    admin: Option<Door>,
+}
+
+impl Doors {
+    /// The doors that `settings` ask for. What is open in `self` under the same address is shared; an error changes
+    /// nothing.
+    pub fn follow(&self, settings: &Settings, identity: Option<&Identity>) -> Result<Doors, Error> {
+        let backlog = settings.limits.backlog;
+        let mut left = self.public.clone();
+        let mut public = Vec::new();
+        for listen in &settings.listen {
+            let address = listen.address.clone();
+            public.push(match left.iter().position(|door| door.address == address) {
+                Some(at) => left.remove(at),
+                None => {
+                    let listener = sockets::open_public(&address, backlog, identity)?;
+                    Door { address, listener: Rc::new(listener) }
+                }
+            });
+        }
+        let admin = match settings.admin.listen {
+            None => None,
+            Some(address) => Some(match &self.admin {
+                Some(door) if door.address == Endpoint::Tcp(address) => door.clone(),
+                _ => {
+                    let listener = Rc::new(sockets::open_admin(address, backlog)?);
+                    Door { address: Endpoint::Tcp(address), listener }
+                }
+            }),
+        };
+        Ok(Doors { public, admin })
+    }
+
+    /// Where the public ones listen, for humans.
+    pub fn urls(&self) -> Vec<String> {
+        self.public.iter().map(|door| door.listener.url.clone()).collect()
+    }
+
+    /// Second descriptors of the public ones, to hand to a proxy.
+    pub fn public(&self) -> io::Result<Vec<OwnedFd>> {
+        self.public.iter().map(|door| door.listener.try_clone()).collect()
+    }
+
+    /// A second descriptor of the admin endpoint's.
+    pub fn admin(&self) -> io::Result<Option<OwnedFd>> {
+        self.admin.as_ref().map(|door| door.listener.try_clone()).transpose()
+    }
+
+    /// Changes how many connections may wait in each.
+    pub fn set_backlog(&self, backlog: u32) {
+        for door in self.public.iter().chain(&self.admin) {
+            door.listener.set_backlog(backlog);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use appliance_config::{Request, load};
+    use std::os::unix::net::UnixStream;
+    use std::path::{Path, PathBuf};
+
+    /// A folder of its own, which goes with the value.
+    struct Site(PathBuf);
+
+    impl Site {
+        fn new() -> Site {
+            let dir = nix::unistd::mkdtemp("/tmp/appliance-doors-XXXXXX").unwrap();
+            std::fs::write(dir.join("app.py"), "").unwrap();
+            Site(dir)
+        }
+
+        fn settings(&self, listen: &str, admin: Option<&str>) -> Settings {
+            let mut flags = vec![("listen".to_owned(), listen.to_owned())];
+            flags.extend(admin.map(|address| ("admin.listen".to_owned(), address.to_owned())));
+            load(&Request { dir: self.0.clone(), flags, cpus: 1, ..Request::default() }).unwrap().settings
+        }
+    }
+
+    impl Drop for Site {
+        fn drop(&mut self) {
+            let _ = std::fs::remove_dir_all(&self.0);
+        }
+    }
+
+    fn answers(path: &Path) -> bool {
+        UnixStream::connect(path).is_ok()
+    }
+
+    #[test]
+    fn what_stays_is_the_same_socket_and_what_goes_is_closed_with_the_last_doors() {
+        let site = Site::new();
+        let (a, b) = (site.0.join("a.sock"), site.0.join("b.sock"));
+        let first = site.settings(r#"["127.0.0.1:0", "unix:a.sock"]"#, Some("127.0.0.1:0"));
+        let old = Doors::default().follow(&first, None).unwrap();
+        let second = site.settings(r#"["unix:b.sock", "127.0.0.1:0"]"#, Some("127.0.0.1:0"));
+        let new = old.follow(&second, None).unwrap();
+        assert_eq!(new.urls()[1], old.urls()[0]);
+        assert_eq!(new.urls()[0], format!("unix:{}", b.display()));
+        let shared = |doors: &Doors| Rc::as_ptr(&doors.admin.as_ref().unwrap().listener);
+        assert_eq!(shared(&new), shared(&old));
+        assert!(answers(&a) && answers(&b), "both generations are open at once");
+        drop(old);
+        assert!(!a.exists() && answers(&b));
+    }
+
+    #[test]
+    fn doors_that_cannot_all_be_opened_open_none() {
+        let site = Site::new();
+        let old = Doors::default().follow(&site.settings("unix:a.sock", None), None).unwrap();
+        let bad = site.settings(r#"["unix:b.sock", "unix:no/such/folder.sock"]"#, None);
+        let error = old.follow(&bad, None).unwrap_err();
+        assert!(error.to_string().contains("its folder does not exist"), "{error}");
+        assert!(!site.0.join("b.sock").exists());
+        assert!(answers(&site.0.join("a.sock")));
+    }
+
+    #[test]
+    fn two_listeners_on_any_port_stay_two() {
+        let site = Site::new();
+        let settings = site.settings(r#"["127.0.0.1:0", "127.0.0.1:0"]"#, None);
+        let old = Doors::default().follow(&settings, None).unwrap();
+        let new = old.follow(&settings, None).unwrap();
+        assert_eq!(new.urls(), old.urls());
+        assert_ne!(new.urls()[0], new.urls()[1]);
+    }
+}

@@ -1,0 +1,67 @@
+//! Crash loops: when workers or templates have ended again and again and nobody serves, the appliance says so, and what the
+//! reason was, until a worker is ready. It goes on trying, ever more rarely, unless `workers.on_crash_loop` says that whoever
+//! started it would rather do that.
+use super::{Fleet, Phase};
+use crate::child::{Backoff, Role};
+use crate::notice::Notice;
+use appliance_worker::abi;
+use std::time::{Duration, Instant};
+
+/// Short lives in a row, of whatever workers and templates, that make a crash loop.
+const CRASHES: u32 = 5;
+
+/// The record of short lives.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Trouble {
+    crashes: u32,
+    /// Why the last one ended.
+    reason: String,
+    /// Nobody serves.
+    is_loop: bool,
+}
+
+impl Fleet {
+    /// A worker or a template has ended early, or could not come.
+    pub(super) fn note_crash(&mut self, role: Role, reason: &str) {
+        if role != Role::Proxy {
+            self.trouble.crashes += 1;
+            reason.clone_into(&mut self.trouble.reason);
+        }
+    }
+
+    /// Looks whether a crash loop begins or ends.
+    pub(super) fn settle_trouble(&mut self, now: Instant) {
+        let workers = || self.children.iter().filter(|child| matches!(child.role, Role::Worker(_)));
+        let serves = workers().any(|child| child.serves());
+        let lives_well = |since| now.saturating_duration_since(since) >= Backoff::GOOD_LIFE;
+        if workers().any(|child| child.serves() && lives_well(child.since)) {
+            self.trouble.crashes = 0;
+        }
+        if self.trouble.is_loop && serves {
+            self.trouble.is_loop = false;
+            self.say(Notice::Recovered);
+        } else if !self.trouble.is_loop
+            && !serves
+            && self.trouble.crashes >= CRASHES
+            && self.phase == Phase::Serving
+        {
+            let reason = self.trouble.reason.clone();
+            if self.plan.exit_on_crash_loop {
+                return self.fail(abi::EXIT_FAILED, format!("no worker can live: {reason}"));
+            }
+            self.trouble.is_loop = true;
+            self.say(Notice::CrashLoop { reason });
+        }
+    }
+
+    pub(super) fn is_in_crash_loop(&self) -> bool {
+        self.trouble.is_loop
+    }
+
+    /// While no worker can live: why the last one could not, and how long it is until the next is tried.
+    pub fn crash_loop(&self, now: Instant) -> Option<(&str, Duration)> {
+        let next = self.backoffs.values().filter_map(|backoff| backoff.ends(now)).min();
+        let wait = next.map_or(Duration::ZERO, |next| next - now);
+        self.trouble.is_loop.then_some((&self.trouble.reason, wait))
+    }
+}
