@@ -27,6 +27,7 @@ mod malformed;
 mod native;
 mod processes;
 mod proxy;
+mod questions;
 mod queue;
 mod reasons;
 mod regressions;
