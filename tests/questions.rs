@@ -5,7 +5,8 @@ use serde_json::Value;
 /// What worker 1 answers to `appliance requests` or `stacks`.
 #[track_caller]
 fn asked(appliance: &Appliance, verb: &str) -> Vec<Value> {
-    let (code, out, err) = command(appliance.dir().path(), &[verb, "--json", "--set", &run_dir(appliance)], &[]);
+    let (code, out, err) =
+        command(appliance.dir().path(), &[verb, "--json", "--set", &run_dir(appliance)], &[]);
     assert_eq!((code, err.as_str()), (Some(0), ""), "{out}");
     let told: Value = serde_json::from_str(&out).unwrap();
     let worker = told["workers"].get(0).unwrap_or(&told[0]);
@@ -25,7 +26,9 @@ fn send(appliance: &Appliance, target: &str) -> Client {
 /// Waits until the requests are these, as `target core state`, in any order.
 #[track_caller]
 fn until_requests(appliance: &Appliance, expected: &[&str]) {
-    let of = |one: &Value| format!("{} {} {}", one["target"].as_str().unwrap(), one["core"], one["state"].as_str().unwrap());
+    let of = |one: &Value| {
+        format!("{} {} {}", one["target"].as_str().unwrap(), one["core"], one["state"].as_str().unwrap())
+    };
     let mut seen = Vec::new();
     until(&format!("the requests are {expected:?}"), || {
         seen = asked(appliance, "requests").iter().map(of).collect();

@@ -278,6 +278,7 @@ impl Engine {
         self.start_waiting(host);
         host.turn();
         self.resume_runnable(host);
+        self.end_overdue(host);
         self.tell_who_left(host);
         self.flush_links();
         self.slot().lag_us.store(u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX), Relaxed);
@@ -352,7 +353,8 @@ impl Engine {
                 None => return,
                 Some(Due::Core(core)) => self.wake(core),
                 Some(Due::Housekeeping) => self.keep_house(host),
-                Some(Due::Overdue) => self.end_overdue(host),
+                // It is looked after at the end of the turn.
+                Some(Due::Overdue) => {}
                 Some(Due::Accept(index)) => {
                     self.resting.set(self.resting.get() & !(1 << index));
                     self.accept(host, index);

@@ -13,6 +13,7 @@ pub fn install(py: Python<'_>) -> PyResult<()> {
 
 /// Something with a stack, as `stacks.py` gives it.
 #[derive(FromPyObject)]
+#[pyo3(from_item_all)]
 pub struct Found {
     what: String,
     /// Marks, one of which may be that of a request.

@@ -45,47 +45,38 @@ impl Engine {
 
     /// Sees to it that the timer fires at `when` or before.
     fn look_after(&self, when: Instant) {
-        match self.alarm.get() {
-            Some((alarm, _)) if alarm <= when => {}
-            before => {
-                if let Some((_, timer)) = before {
-                    self.cancel_timer(timer);
-                }
-                let timer = self.timers.borrow_mut().add(when, Due::Overdue);
-                self.alarm.set(Some((when, timer)));
-                self.roll.set_due(Some(when));
-            }
+        if self.alarm.get().is_none_or(|(alarm, _)| when < alarm) {
+            self.set_alarm(Some(when));
         }
+    }
+
+    fn set_alarm(&self, when: Option<Instant>) {
+        if let Some((_, timer)) = self.alarm.take() {
+            self.cancel_timer(timer);
+        }
+        let timer = |when| (when, self.timers.borrow_mut().add(when, Due::Overdue));
+        self.alarm.set(when.map(timer));
+        self.roll.set_due(when);
     }
 
     /// Whether the request on this core is overdue and must be told to end; if so, it is told again after a pause.
     pub fn take_overdue(&self, core: CoreId) -> bool {
         let is_due = self.deadlines.borrow_mut().take_due(core, Instant::now());
         if is_due {
-            self.set_alarm_again();
+            let nearest = self.deadlines.borrow().nearest();
+            self.set_alarm(nearest);
         }
         is_due
     }
 
-    fn set_alarm_again(&self) {
-        if let Some((_, timer)) = self.alarm.take() {
-            self.cancel_timer(timer);
-        }
-        self.roll.set_due(None);
-        let nearest = self.deadlines.borrow().nearest();
-        if let Some(when) = nearest {
-            self.look_after(when);
-        }
-    }
-
-    /// The timer has fired: the host ends whatever is overdue. When somebody has kept the loop, those that waited have not
-    /// had their turn, and get it first.
+    /// At the end of a turn in which the timer has fired: the host ends whatever is overdue and has not come to its end by
+    /// itself. When somebody has kept the loop for long, those that waited meanwhile get a moment more.
     pub(super) fn end_overdue(&self, host: &dyn Host) {
         let now = self.now.get();
-        let alarm = self.alarm.take().map_or(now, |(when, _)| when);
+        let Some((alarm, _)) = self.alarm.get().filter(|(alarm, _)| *alarm <= now) else { return };
         let was_kept = now.saturating_duration_since(alarm) > LATE;
         if was_kept && !self.is_patient.replace(true) {
-            return self.look_after(now + MOMENT);
+            return self.set_alarm(Some(now + MOMENT));
         }
         self.is_patient.set(false);
         let due = self.deadlines.borrow().due(now);
@@ -94,7 +85,8 @@ impl Engine {
                 host.overdue(core);
             }
         }
-        self.set_alarm_again();
+        let nearest = self.deadlines.borrow().nearest();
+        self.set_alarm(nearest);
     }
 
     /// Ends the response of an overdue request whose thread cannot: with a 504, or with a cut if it `has_begun`. Nothing that
