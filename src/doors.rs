@@ -2,6 +2,7 @@
 //! reload's next doors share every socket that stays with those in force, so that no connection in its backlog is lost, and
 //! open the others before anything changes. A socket is closed, and its file removed, with the last doors that have it.
 //! Owned by the master; whether and when they change is decided by `fleet.rs`.
+use crate::activation::Inherited;
 use crate::error::Error;
 use crate::privileges::Identity;
 use crate::sockets::{self, Listener};
@@ -27,6 +28,20 @@ pub struct Doors {
 }
 
 impl Doors {
+    /// Those that a service manager has opened for `settings`; [`Doors::follow`] opens the others.
+    pub fn inherited(settings: &Settings, mut inherited: Inherited) -> Doors {
+        let mut door = |key: &str, address: Endpoint| {
+            let listener = Rc::new(inherited.claim(key, &address)?);
+            Some(Door { address, listener })
+        };
+        let listen = settings.listen.iter().enumerate();
+        let public = listen.filter_map(|(n, listen)| door(&format!("listen[{n}]"), listen.address.clone()));
+        let public = public.collect();
+        let admin = settings.admin.listen.and_then(|address| door("admin.listen", Endpoint::Tcp(address)));
+        inherited.refuse_rest();
+        Doors { public, admin }
+    }
+
     /// The doors that `settings` ask for. What is open in `self` under the same address is shared; an error changes
     /// nothing.
     pub fn follow(&self, settings: &Settings, identity: Option<&Identity>) -> Result<Doors, Error> {

@@ -1,6 +1,7 @@
 //! `appliance`: parse, load, log, run, exit code. Exit codes: 0 done, 64 usage or configuration, 1 start-up
 //! failed, or a running appliance did not do what was asked.
 //! Read on in `master.rs`, then `fleet.rs`, then `template.rs`.
+mod activation;
 mod bridge;
 mod channel;
 mod child;
@@ -17,6 +18,7 @@ mod master;
 mod message;
 mod mode;
 mod notice;
+mod notify;
 mod privileges;
 mod run_dir;
 mod signals;

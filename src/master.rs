@@ -1,10 +1,10 @@
 //! The master: opens everything that outlives its children, then waits, turns what has happened into events, and
 //! performs what `fleet.rs` answers. Single-threaded for ever; runs no application code, serves no request, decides
 //! nothing itself.
+use crate::activation;
 use crate::bridge;
 use crate::channel::{self, Orders, Reporter, Reports};
 use crate::child::{Backoff, Role};
-use crate::control::status::{self, Status};
 use crate::control::{self, Answer, Control, Meaning};
 use crate::doors::Doors;
 use crate::error::Error;
@@ -12,6 +12,7 @@ use crate::fleet::{Action, Event, Fleet, Plan};
 use crate::message::Message;
 use crate::mode::Modes;
 use crate::notice::{Facts, Notice};
+use crate::notify::Notify;
 use crate::privileges::{self, Identity};
 use crate::run_dir::RunDir;
 use crate::signals::{Signals, Wish};
@@ -23,7 +24,7 @@ use crate::touch::Touch;
 use crate::upcoming::Upcoming;
 use appliance_config::{Loaded, Request, Settings};
 use appliance_worker::abi;
-use appliance_worker::board::{self, Board, CAPACITY, State};
+use appliance_worker::board::{Board, CAPACITY, State};
 use appliance_worker::panel::Panel;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, kill};
@@ -34,13 +35,13 @@ use std::io;
 use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::rc::Rc;
-use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 mod look;
 mod places;
 mod questions;
 mod reload;
+mod view;
 
 /// Runs the appliance until it is told to stop, and answers the exit code of the process.
 /// `request` is what it was loaded from; a reload loads from it again.
@@ -73,6 +74,7 @@ struct Master {
     run_dir: RunDir,
     board: Board,
     panel: Panel,
+    notify: Notify,
     modes: Modes,
     lines: Lines,
     surveys: Surveys,
@@ -95,12 +97,15 @@ impl Master {
         let origin = loaded.origin().to_owned();
         let settings = Rc::new(loaded.settings);
         spawn::set_title("appliance: master");
+        // Before anything is opened: their numbers are fixed.
+        let inherited = activation::take();
+        let notify = Notify::take(settings.timeouts.boot, Instant::now());
         umask(Mode::from_bits_truncate(settings.security.umask));
         spawn::expect_children().map_err(Error::system("become the reaper of orphans"))?;
         let signals = Signals::open().map_err(Error::system("open the signals"))?;
         let identity = privileges::resolve(&settings.security).map_err(Error::Usage)?;
         let (owner, backlog) = (identity.as_ref(), settings.limits.backlog);
-        let doors = Doors::default().follow(&settings, owner)?;
+        let doors = Doors::inherited(&settings, inherited).follow(&settings, owner)?;
         let runtime = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
         let run_dir = RunDir::open(settings.admin.run_dir.as_deref(), runtime.as_deref(), owner)?;
         let socket = |id| sockets::open_worker(&run_dir.socket(id), backlog, owner);
@@ -129,6 +134,7 @@ impl Master {
             run_dir,
             board,
             panel,
+            notify,
             modes: Modes::default(),
             lines: Lines::new(),
             surveys: Surveys::default(),
@@ -155,6 +161,7 @@ impl Master {
                 }
             }
             self.show_mode();
+            self.tell_manager();
             self.wait()?;
             events = self.take_events()?;
             events.extend(self.look(Instant::now()));
@@ -200,6 +207,7 @@ impl Master {
             clients,
             self.surveys.next_deadline(),
             self.touch.next_deadline(),
+            self.notify.next_deadline(now),
         ];
         let timeout = match deadlines.into_iter().flatten().min() {
             None => PollTimeout::NONE,
@@ -306,9 +314,11 @@ impl Master {
                 self.board.slot(worker, life).set_state(State::Dead);
             }
             Action::Say(notice) => {
+                let now = Instant::now();
                 if matches!(notice, Notice::Leaving { .. } | Notice::Stopping) {
-                    self.modes.leave(Instant::now());
+                    self.modes.leave(now);
                 }
+                self.notify.on_notice(&notice, now);
                 self.facts.say(&notice, self.busy());
                 self.tell_clients(|control, now| control.on_notice(&notice, now));
             }
@@ -383,51 +393,6 @@ impl Master {
         if let Some(control) = &mut self.control {
             tell(control, Instant::now());
         }
-    }
-
-    fn status(&self, now: Instant) -> Status {
-        let number = |limit: usize| u32::try_from(limit).unwrap_or(u32::MAX);
-        let limits = status::Limits {
-            workers: self.settings.workers.count,
-            cores: self.settings.workers.cores,
-            waiting: number(self.settings.limits.waiting),
-            stall: self.settings.timeouts.stall,
-            connections: number(self.settings.limits.connections),
-            queue: number(self.settings.limits.queue),
-        };
-        let current = self.modes.current(now);
-        let master = status::Master::of(self.pid, &self.fleet, current, self.began, now, &self.facts.urls);
-        let sources = status::Sources {
-            slot: |id, life| self.board.slot(id, life),
-            pulse: |generation| self.panel.pulse(generation),
-            now_ms: board::monotonic_ms(),
-        };
-        Status::compose(master, &self.fleet, limits, sources)
-    }
-
-    /// Tells the proxies what to do with requests.
-    fn show_mode(&mut self) {
-        let now = Instant::now();
-        match self.fleet.crash_loop(now) {
-            Some((_, wait)) => self.modes.crash_loop(now + wait, now),
-            None => self.modes.recover(),
-        }
-        let current = self.modes.current(now);
-        self.panel.set_mode(current.mode, current.retry_after);
-    }
-
-    /// Requests that are under way or wait in all workers, as far as the workers say.
-    fn busy(&self) -> u64 {
-        let cores = u64::from(self.settings.workers.cores);
-        let waiting = self.settings.limits.waiting as u64;
-        (1..=self.board.workers())
-            .map(|id| self.board.current(id))
-            .filter(|slot| slot.state() != State::Dead)
-            .map(|slot| {
-                u64::from(slot.busy.load(Relaxed)).min(cores)
-                    + u64::from(slot.waiting.load(Relaxed)).min(waiting)
-            })
-            .sum()
     }
 }
 

@@ -5,6 +5,7 @@ use crate::error::Error;
 use crate::privileges::Identity;
 use appliance_config::settings::Endpoint;
 use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::socket::{
     AddressFamily, Backlog, SockFlag, SockType, SockaddrLike, SockaddrStorage, UnixAddr, bind, connect,
     getsockname, listen, setsockopt, socket, sockopt,
@@ -98,6 +99,24 @@ pub fn open_public(
         Endpoint::Tcp(address) => open_tcp(*address, backlog, "--listen"),
         Endpoint::Unix(path) => open_unix(path, backlog, identity),
     }
+}
+
+/// A public listener that somebody else has opened, at the address that [`address_of`] tells; its file is not ours.
+pub fn inherited(fd: OwnedFd, address: &Endpoint) -> nix::Result<Listener> {
+    let flags = OFlag::from_bits_truncate(fcntl(&fd, FcntlArg::F_GETFL)?);
+    fcntl(&fd, FcntlArg::F_SETFL(flags | OFlag::O_NONBLOCK))?;
+    let url = match address {
+        Endpoint::Tcp(address) => format!("http://{address}"),
+        Endpoint::Unix(path) => format!("unix:{}", path.display()),
+    };
+    Ok(Listener { fd, url, file: None })
+}
+
+/// The address that a socket is bound to; `None` if it is neither TCP nor a unix socket with a path.
+pub fn address_of(fd: BorrowedFd<'_>) -> Option<Endpoint> {
+    let name = getsockname::<SockaddrStorage>(fd.as_raw_fd()).ok()?;
+    let unix = || Some(Endpoint::Unix(name.as_unix_addr()?.path()?.to_owned()));
+    socket_addr(&name).map(Endpoint::Tcp).or_else(unix)
 }
 
 /// Opens the read-only admin endpoint.
@@ -230,7 +249,7 @@ fn unix_error(path: &Path, error: &io::Error) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl};
+    use nix::fcntl::FdFlag;
     use std::os::unix::net::{UnixListener, UnixStream};
 
     /// A fresh directory that goes with the value.

@@ -13,6 +13,7 @@ use nix::libc;
 use nix::sys::prctl;
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
 use nix::unistd::{ForkResult, Pid, getppid, pipe2};
+use std::ffi::OsString;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
@@ -257,6 +258,29 @@ fn title_area(stat: &str) -> Option<(usize, usize)> {
     let (env_start, env_end) = (fields.next()?, fields.next()?);
     let end = if env_start == arg_end { env_end } else { arg_end };
     (arg_start > 0 && end > arg_start).then_some((arg_start, end - arg_start))
+}
+
+/// Takes a variable out of the environment, which children would inherit. The master calls this while it has one thread.
+pub fn take_variable(name: &str) -> Option<OsString> {
+    let value = std::env::var_os(name)?;
+    // SAFETY: one thread.
+    unsafe { std::env::remove_var(name) };
+    Some(value)
+}
+
+/// First descriptor that a service manager passes on (`SD_LISTEN_FDS_START`).
+const FIRST_INHERITED: RawFd = 3;
+
+/// Takes over `count` descriptors that a service manager has passed on; from now on they are ours, and close with an exec.
+/// Each comes with its number. Called once, by the master, before it opens anything.
+pub fn inherited(count: usize) -> impl Iterator<Item = (RawFd, Result<OwnedFd, String>)> {
+    (FIRST_INHERITED..).take(count).map(|number| {
+        // SAFETY: it is only borrowed for the call; a number that is not open makes the call fail.
+        let set = fcntl(unsafe { BorrowedFd::borrow_raw(number) }, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC));
+        // SAFETY: it is open, and nobody else in this process knows of it: it was opened before the process began.
+        let fd = set.map(|_| unsafe { OwnedFd::from_raw_fd(number) });
+        (number, fd.map_err(|_| "it is not open".to_owned()))
+    })
 }
 
 fn move_environment() {

@@ -41,6 +41,7 @@ mod stalls;
 mod start;
 mod stopped;
 mod syscalls;
+mod systemd;
 mod threads;
 mod timeouts;
 mod validated;

@@ -1,7 +1,7 @@
 //! What operators do in a year, and what befalls workers in one, within seconds and under 32 clients: nothing may be lost
 //! but a POST that a killed worker had begun. `make test` does it for ten seconds each, `make soak` for a minute, and shows
 //! the counts.
-use crate::harness::{Appliance, Fate, Record, Report, measure, metered, metered_code, within};
+use crate::harness::{Appliance, Fate, Record, Report, measure, metered, metered_code, until, within};
 use nix::sys::signal::Signal;
 use std::time::{Duration, Instant};
 
@@ -11,14 +11,22 @@ const LONG: Duration = Duration::from_secs(60);
 /// From one kill to the next.
 const PAUSE: Duration = Duration::from_secs(2);
 const WORKERS: u32 = 3;
+/// What a worker that is killed has lived at least.
+const LIFE: Duration = Duration::from_millis(1100);
 
 fn start() -> Appliance {
     let setup = metered().workers(WORKERS);
+    setup.dir().write("appliance.toml", &configuration(1));
     let appliance = setup.start();
     // Each start of a worker's own is over before the clients come.
     let ready = |worker| appliance.worker_client(worker).get("/quick/first").status == 200;
     assert!((1..=WORKERS).all(ready));
     appliance
+}
+
+/// Any change of what `[proxy]` says, here to an address that no client has.
+fn configuration(version: u32) -> String {
+    format!("[proxy]\ntrusted = [\"192.0.2.{}\"]\n", version % 250)
 }
 
 /// An operator who deploys one version after the other.
@@ -52,6 +60,16 @@ impl Operator<'_> {
         self.appliance.dir().write("webapp.py", &metered_code(self.version));
     }
 
+    /// Another proxy takes over, with a changed setting of its own.
+    #[track_caller]
+    fn replace_proxy(&mut self) {
+        let before = self.appliance.process("proxy");
+        self.version += 1;
+        self.appliance.dir().write("appliance.toml", &configuration(self.version));
+        self.tell(&["reload"]);
+        until("the old proxy has gone", || !before.is_alive());
+    }
+
     /// One round of everything.
     #[track_caller]
     fn work(&mut self) {
@@ -59,6 +77,7 @@ impl Operator<'_> {
             self.deploy();
         }
         self.deploy_broken();
+        self.replace_proxy();
     }
 }
 
@@ -72,7 +91,7 @@ fn operate(length: Duration) {
             rounds += 1;
         }
     });
-    println!("{rounds} rounds of three reloads and a broken one\n{report}");
+    println!("{rounds} rounds of three reloads, a broken one and a new proxy\n{report}");
     assert_nothing_failed(&report);
 }
 
@@ -139,6 +158,31 @@ fn ten_seconds_of_operation_lose_nothing() {
 #[test]
 fn ten_seconds_of_kills_lose_no_get_and_run_no_post_twice() {
     survive(SHORT);
+}
+
+#[test]
+#[ignore = "takes a minute: make soak"]
+fn a_hundred_killed_workers_are_replaced() {
+    let appliance = start();
+    let mut born = [Instant::now(); WORKERS as usize];
+    let mut times = Vec::new();
+    for number in 0..100 {
+        let index = number % WORKERS as usize;
+        // Whoever dies within a second of its birth is replaced after a pause.
+        within(LIFE.saturating_sub(born[index].elapsed()), || None::<()>);
+        let worker = index as u32 + 1;
+        appliance.process(&format!("worker {worker}")).signal(Signal::SIGKILL);
+        let killed = Instant::now();
+        // The socket is the same, so this waits for the successor.
+        assert_eq!(appliance.worker_client(worker).get("/quick/first").status, 200);
+        times.push(killed.elapsed());
+        born[index] = Instant::now();
+    }
+    times.sort();
+    println!(
+        "100 workers killed one by one; the successor answered after {:?} (median), {:?} (p99)",
+        times[50], times[98]
+    );
 }
 
 #[test]

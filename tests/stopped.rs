@@ -13,9 +13,9 @@ const STALL: Duration = Duration::from_millis(300);
 /// A worker that stands still so long is killed.
 const HANG: Duration = Duration::from_secs(3);
 
-fn start(workers: u32) -> Appliance {
-    let setup = Setup::app("facts:application").workers(workers);
-    let setup = setup.set("timeouts.stall", "300ms").set("timeouts.hang", "3s");
+fn start(hang: &str) -> Appliance {
+    let setup = Setup::app("facts:application").workers(2);
+    let setup = setup.set("timeouts.stall", "300ms").set("timeouts.hang", hang);
     let appliance = setup.start();
     appliance.wait_for_workers();
     appliance
@@ -53,7 +53,7 @@ fn assert_all_live(appliance: &Appliance, family: &[Process]) {
 
 #[test]
 fn a_worker_that_stands_still_for_a_moment_is_left_alone() {
-    let appliance = start(2);
+    let appliance = start("3s");
     let family = appliance.family();
     let worker = appliance.process("worker 1");
     for _ in 0..3 {
@@ -67,8 +67,23 @@ fn a_worker_that_stands_still_for_a_moment_is_left_alone() {
 }
 
 #[test]
+fn a_worker_that_stands_still_gets_no_new_requests() {
+    let appliance = start("20s");
+    let family = appliance.family();
+    let (worker, other) = (appliance.process("worker 1"), appliance.process("worker 2"));
+    worker.signal(Signal::SIGSTOP);
+    // A loop that has nothing to do has a turn once a second, so it is noticed no sooner.
+    stand_still(Duration::from_millis(2500));
+    let answers: Vec<_> = (0..40).map(|_| appliance.get("/").json()["pid"].clone()).collect();
+    worker.signal(Signal::SIGCONT);
+    assert!(answers.iter().all(|pid| *pid == other.pid), "{answers:?}");
+    until("it gets requests again", || appliance.get("/").json()["pid"] == worker.pid);
+    assert_all_live(&appliance, &family);
+}
+
+#[test]
 fn a_template_that_stands_still_harms_nobody_and_goes_on() {
-    let appliance = start(2);
+    let appliance = start("3s");
     let family = appliance.family();
     let template = appliance.process("template");
     template.signal(Signal::SIGSTOP);
@@ -83,7 +98,7 @@ fn a_template_that_stands_still_harms_nobody_and_goes_on() {
 
 #[test]
 fn a_proxy_that_stands_still_for_a_moment_answers_afterwards() {
-    let appliance = start(2);
+    let appliance = start("3s");
     let family = appliance.family();
     let mut kept = appliance.client();
     assert_eq!(kept.get("/").status, 200);
@@ -100,7 +115,7 @@ fn a_proxy_that_stands_still_for_a_moment_answers_afterwards() {
 
 #[test]
 fn a_machine_that_was_suspended_goes_on_where_it_was() {
-    let appliance = start(2);
+    let appliance = start("3s");
     let mut kept = appliance.client();
     assert_eq!(kept.get("/").status, 200);
     let mut family = appliance.family();

@@ -36,6 +36,8 @@ pub(crate) struct Exchange {
     pub(crate) seat: Option<Seat>,
     /// The worker of the last try, 0 before the first.
     pub(crate) worker: u32,
+    /// When it was given to that worker.
+    pub(crate) given: Instant,
     /// Times it was given to a worker.
     pub(crate) tries: u32,
     pub(crate) progress: Progress,
@@ -69,6 +71,7 @@ impl Exchange {
     pub(crate) fn sit(&mut self, seat: Seat) -> &Seat {
         self.worker = seat.worker;
         self.tries += 1;
+        self.given = Instant::now();
         self.progress = Progress { has_body: self.progress.has_body, ..Progress::default() };
         self.seat.insert(seat)
     }

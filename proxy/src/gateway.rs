@@ -113,10 +113,13 @@ impl Gateway {
         is_replayable: bool,
         exchange: &mut Exchange,
     ) -> bool {
+        // Half, because the worker's last sign of life may be older than the request that it is stuck in.
+        let hang = self.shared.settings.timeouts.hang / 2;
         let known = Known {
             idempotent: method.is_idempotent(),
             replayable: is_replayable,
             answered: is_answered,
+            suspect: !hang.is_zero() && exchange.given.elapsed() >= hang,
             workers: self.shared.workers.count(),
         };
         let again = exchange.settle(mishap, &known);
@@ -140,8 +143,9 @@ impl ProxyHttp for Gateway {
 
     fn new_ctx(&self) -> Exchange {
         self.shared.stats.requests.fetch_add(1, Relaxed);
+        let started = Instant::now();
         Exchange {
-            started: Instant::now(),
+            started,
             client: self.nobody.clone(),
             id: self.shared.ids.make(),
             target: Target::default(),
@@ -149,6 +153,7 @@ impl ProxyHttp for Gateway {
             route: Route::default(),
             seat: None,
             worker: 0,
+            given: started,
             tries: 0,
             progress: Progress::default(),
             queued: Duration::ZERO,

@@ -46,7 +46,7 @@ struct Link {
 struct State {
     /// The last connection; it may take no more streams by now.
     line: Option<Arc<Line>>,
-    /// The process that the board named when it was made.
+    /// The process that the board named when it was made, or an earlier one.
     instance: u32,
     /// How often connecting has failed so far, and what the last failure means.
     failures: u64,
@@ -130,9 +130,12 @@ impl Links {
         let mut pause = FIRST_PAUSE;
         while link.worker <= self.upstreams.count() {
             let begun = Instant::now();
+            let before = self.upstreams.load(link.worker);
             match self.connect(link).await {
                 Ok((line, retired)) => {
-                    let instance = self.upstreams.load(link.worker).instance;
+                    // Whoever was ready may have accepted, also if it has a successor by now.
+                    let accepted = if before.ready { before } else { self.upstreams.load(link.worker) };
+                    let instance = accepted.instance;
                     link.state.send_modify(|state| (state.line, state.instance) = (Some(line), instance));
                     // An error means that the connection is gone altogether.
                     let _ = retired.await;

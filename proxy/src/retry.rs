@@ -52,6 +52,8 @@ pub(crate) struct Known {
     pub(crate) replayable: bool,
     /// The answer has begun; on the way of upgrades an interim one counts.
     pub(crate) answered: bool,
+    /// The worker has had it for so long that it may be what the worker was stuck in.
+    pub(crate) suspect: bool,
     /// Number of workers.
     pub(crate) workers: u32,
 }
@@ -84,7 +86,8 @@ impl Route {
         self.deaths += u32::from(mishap == Mishap::Died);
         let executed_at_most_once = match mishap {
             Mishap::Full | Mishap::Unconnected | Mishap::Unread => true,
-            Mishap::Died => known.idempotent,
+            // A request that never lets go of its worker must not be handed from one to the next.
+            Mishap::Died => known.idempotent && !known.suspect,
             Mishap::Answering | Mishap::Silent | Mishap::Garbled => false,
         };
         let tries_left = self.full || (self.tries < TRIES.max(1 + known.workers) && self.deaths < DEATHS);
@@ -111,7 +114,8 @@ fn failure(mishap: Mishap) -> Failure {
 mod tests {
     use super::*;
 
-    const GET: Known = Known { idempotent: true, replayable: true, answered: false, workers: 2 };
+    const GET: Known =
+        Known { idempotent: true, replayable: true, answered: false, suspect: false, workers: 2 };
     const POST: Known = Known { idempotent: false, ..GET };
 
     fn first(mishap: Mishap, known: &Known) -> Verdict {
@@ -132,6 +136,13 @@ mod tests {
         assert_eq!(first(Mishap::Silent, &GET), Verdict::GiveUp(Failure::WorkerSilent));
         assert_eq!(first(Mishap::Garbled, &GET), Verdict::GiveUp(Failure::WorkerGarbled));
         assert_eq!(first(Mishap::Answering, &GET), Verdict::GiveUp(Failure::AnswerCut));
+    }
+
+    #[test]
+    fn what_may_have_hung_a_worker_does_not_hang_another() {
+        let suspect = Known { suspect: true, ..GET };
+        assert_eq!(first(Mishap::Died, &suspect), Verdict::GiveUp(Failure::WorkerDied));
+        assert_eq!(first(Mishap::Unread, &suspect), Verdict::Again, "no application has seen it");
     }
 
     #[test]

@@ -171,6 +171,8 @@ fn begin(
     watch: &DrainWatch,
 ) -> mpsc::Receiver<()> {
     let (alive, gone) = mpsc::channel(1);
+    // Before the first request.
+    links.tend();
     tokio::spawn(pulse::keep_thread(front.shared.clone(), index, links));
     let log = front.log.clone();
     tokio::spawn(async move { log.flush_for_ever().await });

@@ -82,6 +82,8 @@ pub struct Process {
     pub generation: u32,
     /// `booting`, `ready` or `draining`.
     pub state: String,
+    /// Seconds since it was forked.
+    pub age: u64,
 }
 
 /// A worker. What it counts, it counts since its process began.
@@ -146,6 +148,8 @@ pub struct Sources<S, P> {
     pub slot: S,
     /// From a proxy's generation to its pulse on the panel.
     pub pulse: P,
+    /// Now.
+    pub now: Instant,
     /// Now, in milliseconds of the monotonic clock that they use.
     pub now_ms: u64,
 }
@@ -157,7 +161,7 @@ impl Status {
         S: Fn(u32, u32) -> &'a Slot,
         P: Fn(u32) -> &'a Pulse,
     {
-        let now_ms = sources.now_ms;
+        let (now, now_ms) = (sources.now, sources.now_ms);
         let worker = |id| {
             let mut entries: Vec<Worker> = of_role(fleet, Role::Worker(id))
                 .map(|child| Worker::of(id, child, (sources.slot)(id, child.life), limits, now_ms))
@@ -167,11 +171,13 @@ impl Status {
             }
             entries
         };
-        let proxy = |child: &Child| Proxy::of(child, (sources.pulse)(child.generation), limits, now_ms);
+        let process = |child: &Child| Process::of(child, now);
+        let proxy =
+            |child: &Child| Proxy::of(process(child), (sources.pulse)(child.generation), limits, now_ms);
         Status {
             master,
             proxy: of_role(fleet, Role::Proxy).map(proxy).collect(),
-            template: of_role(fleet, Role::Template).map(Process::of).collect(),
+            template: of_role(fleet, Role::Template).map(process).collect(),
             workers: (1..=limits.workers).flat_map(worker).collect(),
         }
     }
@@ -214,17 +220,18 @@ impl Master {
 }
 
 impl Process {
-    fn of(child: &Child) -> Process {
+    fn of(child: &Child, now: Instant) -> Process {
         let state = stage(child.stage).to_owned();
-        Process { pid: child.pid.as_raw(), generation: child.generation, state }
+        let age = now.saturating_duration_since(child.since).as_secs();
+        Process { pid: child.pid.as_raw(), generation: child.generation, state, age }
     }
 }
 
 impl Proxy {
-    fn of(child: &Child, pulse: &Pulse, limits: Limits, now_ms: u64) -> Proxy {
-        let mut proxy = Proxy { process: Process::of(child), ..Proxy::default() };
+    fn of(process: Process, pulse: &Pulse, limits: Limits, now_ms: u64) -> Proxy {
+        let mut proxy = Proxy { process, ..Proxy::default() };
         // Until it has taken its place, what stands there is that of another.
-        if pulse.pid.load(Relaxed) != child.pid.as_raw().unsigned_abs() {
+        if pulse.pid.load(Relaxed) != proxy.process.pid.unsigned_abs() {
             return proxy;
         }
         proxy.connections = pulse.connections.load(Relaxed).min(limits.connections);
@@ -325,7 +332,9 @@ mod tests {
     }
 
     fn status_with(fleet: &Fleet, slot: &Slot, pulse: &Pulse) -> Status {
-        let sources = Sources { slot: |_, _| slot, pulse: |_| pulse, now_ms: 10_000 };
+        let since = fleet.children()[0].since;
+        let now = since + Duration::from_secs(9);
+        let sources = Sources { slot: |_, _| slot, pulse: |_| pulse, now, now_ms: 10_000 };
         Status::compose(Master::default(), fleet, LIMITS, sources)
     }
 
@@ -335,7 +344,7 @@ mod tests {
         let mut fleet = fleet(now);
         let slot = Slot::default();
         let told = status(&fleet, &slot);
-        let process = |pid| Process { pid, generation: 0, state: "ready".into() };
+        let process = |pid| Process { pid, generation: 0, state: "ready".into(), age: 9 };
         assert_eq!(told.template, [process(2)]);
         assert_eq!(told.proxy, [Proxy { process: process(3), ..Proxy::default() }]);
         let of = |told: &Status| -> Vec<(u32, Option<i32>, String)> {

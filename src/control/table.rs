@@ -119,7 +119,7 @@ mod tests {
                 listen: vec!["http://127.0.0.1:8080".into()],
             },
             proxy: vec![Proxy {
-                process: Process { pid: 101, generation: 0, state: "ready".into() },
+                process: Process { pid: 101, state: "ready".into(), ..Process::default() },
                 queued: 4,
                 ..Proxy::default()
             }],

@@ -26,6 +26,7 @@ pub struct Setup {
     workers: u32,
     by_file: bool,
     has_own_group: bool,
+    launcher: Vec<String>,
 }
 
 impl Setup {
@@ -51,6 +52,7 @@ impl Setup {
             workers: 1,
             by_file: false,
             has_own_group: false,
+            launcher: Vec::new(),
         }
     }
 
@@ -100,6 +102,12 @@ impl Setup {
         self
     }
 
+    /// A program that becomes the appliance, whose command line follows on these arguments.
+    pub fn under<const N: usize>(mut self, launcher: [&str; N]) -> Setup {
+        self.launcher = launcher.map(str::to_owned).to_vec();
+        self
+    }
+
     /// Starts it and waits until it serves.
     #[track_caller]
     pub fn start(self) -> Appliance {
@@ -145,7 +153,9 @@ impl Setup {
     }
 
     fn command(&self) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_appliance"));
+        let mut line = self.launcher.iter().map(String::as_str).chain([env!("CARGO_BIN_EXE_appliance")]);
+        let mut command = Command::new(line.next().unwrap());
+        command.args(line);
         for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("APPLIANCE_")) {
             command.env_remove(name);
         }

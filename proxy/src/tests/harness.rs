@@ -167,6 +167,7 @@ impl Proxy {
             .to_vec();
         change(&mut settings);
         let (stop, stopped) = oneshot::channel::<()>();
+        let (ready, is_ready) = std::sync::mpsc::channel();
         let upstreams: Arc<dyn Upstreams> = board.clone();
         let serve = move || {
             let stop = || {
@@ -174,10 +175,12 @@ impl Proxy {
                     let _ = stopped.await;
                 })
             };
-            runtime::serve(&settings, vec![public.into(), unix.into()], Some(admin), &upstreams, || {}, stop)
-                .unwrap()
+            let listeners = vec![public.into(), unix.into()];
+            let ready = || ready.send(()).unwrap();
+            runtime::serve(&settings, listeners, Some(admin), &upstreams, ready, stop).unwrap()
         };
         let served = Some(std::thread::spawn(serve));
+        is_ready.recv_timeout(PATIENCE).unwrap();
         Self { address, admin: admin_address, board, dir, stop: Some(stop), served }
     }
 
