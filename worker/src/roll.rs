@@ -141,6 +141,9 @@ impl Roll {
     /// The request on a core has ended.
     pub fn leave(&self, core: CoreId) {
         self.entries[core.index as usize].is_live.store(false, Relaxed);
+        if self.running.load(Relaxed) == core.index + 1 {
+            self.set_running(None);
+        }
     }
 
     /// A core has the loop now; `None`: the loop has.

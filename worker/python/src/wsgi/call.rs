@@ -4,16 +4,17 @@ use crate::host::Worker;
 use crate::wsgi::files::FileWrapper;
 use crate::wsgi::input::Input;
 use crate::wsgi::start::Spare;
-use crate::{disconnect, greenlet, raw, timeout, wait};
+use crate::{greenlet, raw, wait};
 use appliance_worker::answer::{Answer, Cause, Opening, TOGETHER};
 use appliance_worker::http::declared::Invalid;
-use appliance_worker::roll::Roll;
 use appliance_worker::{CoreId, Outcome, Request, Sent};
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyDict, PyList, PyString, PyWeakrefMethods, PyWeakrefReference};
+use pyo3::types::{PyBytes, PyDict, PyList, PyString, PyWeakrefReference};
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
+
+mod end;
 
 /// A request that has a core, as Python hosting sees it.
 pub struct Call {
@@ -117,57 +118,6 @@ impl Call {
         self.disconnected.get() || self.answer.borrow().as_ref().is_some_and(Answer::is_whole)
     }
 
-    /// Whether the client has left before it had its answer. Afterwards it may, and when the application has ended its
-    /// response it is not missed either.
-    pub(super) fn was_left(&self, worker: &Worker) -> bool {
-        let is_missed =
-            || self.unheard.get() || !(self.is_answered() || worker.engine.is_connected(self.core));
-        !self.disconnected.get() && is_missed()
-    }
-
-    /// The client has left: ends the request where it waits, unless the client has had its answer.
-    pub fn cancel(&self, py: Python<'_>) -> PyResult<()> {
-        if self.is_answered() {
-            return Ok(());
-        }
-        let greenlet = self.suspended.borrow().as_ref().and_then(|greenlet| greenlet.bind(py).upgrade());
-        match greenlet {
-            Some(greenlet) => greenlet::throw(py, &greenlet, &disconnect::exception(py)?).map(drop),
-            None => Ok(()),
-        }
-    }
-
-    /// The request takes longer than it may: ends it where it waits.
-    pub fn time_out(&self, py: Python<'_>, roll: &Roll) -> PyResult<()> {
-        let greenlet = self.suspended.borrow().as_ref().and_then(|greenlet| greenlet.bind(py).upgrade());
-        let Some(greenlet) = greenlet else { return Ok(()) };
-        let frame = greenlet.getattr("gr_frame").ok();
-        timeout::log(py, roll, self.core, frame.as_ref(), self.count_timeout());
-        greenlet::throw(py, &greenlet, &timeout::exception(py)?).map(drop)
-    }
-
-    /// It is told now that it takes longer than it may; how often it was told before.
-    pub fn count_timeout(&self) -> u32 {
-        let before = self.timeouts.get();
-        self.timeouts.set(before.saturating_add(1));
-        before
-    }
-
-    /// Whether it was told that it takes longer than it may.
-    pub(super) fn was_timed_out(&self) -> bool {
-        self.timeouts.get() > 0
-    }
-
-    /// Whether no code of the application runs for this request any more.
-    pub fn is_over(&self) -> bool {
-        self.over.get()
-    }
-
-    /// See [`Call::is_over`].
-    pub(super) fn set_over(&self) {
-        self.over.set(true);
-    }
-
     /// A greenlet of this request that the engine is to resume.
     pub fn add_parked(&self, greenlet: &Bound<'_, PyAny>) {
         self.parked.borrow_mut().push(greenlet.clone().unbind());
@@ -182,20 +132,6 @@ impl Call {
             // Never the last reference: the caller holds one, since this greenlet runs.
             drop(one);
         }
-    }
-
-    /// The request is over, and nothing would ever come back to greenlets of its own that still wait: they end with it.
-    pub(super) fn end_parked(&self, py: Python<'_>) -> PyResult<()> {
-        let left = self.parked.borrow().len();
-        for _ in 0..left {
-            let one = self.parked.borrow_mut().pop();
-            let (Some(one), Some(exit)) = (one, greenlet::exit(py)) else { break };
-            match greenlet::throw(py, one.bind(py), &exit.call0()?) {
-                Err(error) if !greenlet::is_exit(py, &error) => return Err(error),
-                _ => {}
-            }
-        }
-        Ok(())
     }
 
     /// Whether any greenlet of this request waits for the engine.
