@@ -235,6 +235,7 @@ mod tests {
             | Command::Status { source, .. }
             | Command::Reload { source, .. }
             | Command::Stop { source, .. }
+            | Command::Scale { source, .. }
             | Command::Pause(source)
             | Command::Resume(source)
             | Command::Maintenance { source, .. }
