@@ -11,6 +11,9 @@ pub(super) const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// What one look can add to a standstill, however long ago the last one was.
 const SEEN_AT_MOST: Duration = Duration::from_millis(1_500);
 
+/// What is no turn: a proxy tells when its slowest thread had one as the age of that turn, which rounding moves by a little.
+const FLUTTER_MS: u64 = 10;
+
 /// How one process was at the looks at it.
 #[derive(Clone, Debug, Default)]
 pub struct Health {
@@ -25,7 +28,7 @@ impl Health {
     /// Notes what it publishes now.
     pub fn observe(&mut self, vitals: Vitals, now: Instant) {
         let gap = self.looked.map_or(Duration::ZERO, |looked| now.saturating_duration_since(looked));
-        let ticks = self.vitals.is_none_or(|before| before.tick_ms != vitals.tick_ms);
+        let ticks = self.vitals.is_none_or(|before| before.tick_ms.abs_diff(vitals.tick_ms) > FLUTTER_MS);
         self.stood = if ticks { Duration::ZERO } else { self.stood + gap.min(SEEN_AT_MOST) };
         // Measured rarely, and as good until the next time.
         let memory = vitals.memory.or(self.vitals.and_then(|before| before.memory));
@@ -93,6 +96,8 @@ mod tests {
         }
         assert_eq!(health.stood, 3 * SECOND);
         health.observe(at(6), now);
+        assert_eq!(health.stood, 4 * SECOND, "that is what rounding does");
+        health.observe(at(1006), now);
         assert_eq!(health.stood, Duration::ZERO, "it has moved");
     }
 
@@ -110,7 +115,7 @@ mod tests {
     fn memory_that_was_not_measured_again_is_as_it_was() {
         let (mut health, now) = (Health::default(), Instant::now());
         health.observe(Vitals { memory: Some(9), ..at(5) }, now);
-        health.observe(at(6), now + SECOND);
+        health.observe(at(1006), now + SECOND);
         assert_eq!(health.vitals.and_then(|vitals| vitals.memory), Some(9));
     }
 }

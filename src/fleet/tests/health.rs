@@ -9,13 +9,13 @@ impl Session {
         let mut actions = Vec::new();
         for _ in 0..seconds {
             self.now += SECOND;
-            let all = vitals(self, self.seconds());
+            let all = vitals(self, self.seconds() * 1000);
             actions.extend(self.on(Event::Looked { all, queue: Queue::default() }));
         }
         actions
     }
 
-    /// A number that grows by one each second.
+    /// Seconds since the beginning.
     fn seconds(&self) -> u64 {
         (self.now - self.began).as_secs()
     }

@@ -89,7 +89,7 @@ fn work(session: &mut Session, seconds: u32, busy: u32) -> Vec<Action> {
         let vitals = |worker| Vitals {
             cores: 10,
             busy,
-            tick_ms: tick.into(),
+            tick_ms: 1000 * u64::from(tick),
             ..Vitals::of(session.worker(worker, 0))
         };
         let all = (1..=workers).map(vitals).collect();
