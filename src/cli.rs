@@ -232,6 +232,7 @@ mod tests {
             Command::Run(source)
             | Command::Status { source, .. }
             | Command::Reload { source, .. }
+            | Command::Scale { source, .. }
             | Command::Stop { source, .. }
             | Command::Pause(source)
             | Command::Resume(source)
