@@ -63,6 +63,8 @@ pub enum Command {
         #[command(flatten)]
         source: Source,
     },
+    /// Watch a running appliance, once a second, on the terminal
+    Top(Source),
     /// Show the requests under way in all workers, the oldest first
     Requests(Asking),
     /// Show where each greenlet, task and thread of the workers is
@@ -237,6 +239,7 @@ mod tests {
             | Command::Pause(source)
             | Command::Resume(source)
             | Command::Maintenance { source, .. }
+            | Command::Top(source)
             | Command::Requests(Asking { source, .. })
             | Command::Stacks(Asking { source, .. })
             | Command::Check(source)

@@ -80,6 +80,9 @@ pub enum Error {
         /// What is wrong with it, or with who listens there.
         why: String,
     },
+    /// There is nobody to look.
+    #[error("`appliance top` needs a terminal; for programs there is `appliance status --json`")]
+    NoTerminal,
     /// The master answered that it did not do what was asked; its own words.
     #[error("{0}")]
     Refused(String),

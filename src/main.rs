@@ -26,6 +26,7 @@ mod sockets;
 mod spawn;
 mod survey;
 mod template;
+mod top;
 mod touch;
 mod upcoming;
 mod worker;
@@ -77,6 +78,7 @@ fn run(cli: Cli) -> Result<i32, Error> {
         Command::Maintenance { state, source } => {
             client::switch(&locate(source)?, Switch::Maintenance(state == OnOff::On))?;
         }
+        Command::Top(source) => top::run(locate(source)?)?,
         Command::Requests(asking) => ask(asking, Question::Requests)?,
         Command::Stacks(asking) => ask(asking, Question::Stacks)?,
         Command::Check(source) => notice::say_checked(load(&request(source)?)?.file.as_deref()),

@@ -20,7 +20,7 @@ fn it_is_scaled_up_and_down_and_no_request_is_lost() {
             assert_eq!(told, (Some(0), format!("scaled; there are {word}\n"), String::new()));
             let expected: Vec<u64> = (1..=count.parse().unwrap()).collect();
             assert_eq!(ready(&appliance), expected);
-            assert_eq!(appliance.socket(expected.len() as u32 + 1).exists(), false, "its socket is closed");
+            assert!(!appliance.socket(expected.len() as u32 + 1).exists(), "its socket is closed");
         }
     });
     assert!(report.failures().is_empty(), "{:?}", report.failures());

@@ -3,6 +3,7 @@
 //! the counts.
 use crate::harness::{Appliance, Fate, Record, Report, measure, metered, metered_code, until, within};
 use nix::sys::signal::Signal;
+use serde_json::Value;
 use std::time::{Duration, Instant};
 
 const CLIENTS: u64 = 32;
@@ -11,11 +12,15 @@ const LONG: Duration = Duration::from_secs(60);
 /// From one kill to the next.
 const PAUSE: Duration = Duration::from_secs(2);
 const WORKERS: u32 = 3;
+/// What [`Operator::work`] does.
+const ROUND: &str = "three reloads, a broken one, a new proxy and worn-out workers";
+/// Requests after which a worker is recycled, several times in ten seconds.
+const WEAR: u64 = 300;
 /// What a worker that is killed has lived at least.
 const LIFE: Duration = Duration::from_millis(1100);
 
 fn start() -> Appliance {
-    let setup = metered().workers(WORKERS);
+    let setup = metered().workers(WORKERS).set("log.access", false);
     setup.dir().write("appliance.toml", &configuration(1));
     let appliance = setup.start();
     // Each start of a worker's own is over before the clients come.
@@ -24,9 +29,9 @@ fn start() -> Appliance {
     appliance
 }
 
-/// Any change of what `[proxy]` says, here to an address that no client has.
+/// Any change of what `[proxy]` says, here to an address that no client has; and workers that are worn out soon.
 fn configuration(version: u32) -> String {
-    format!("[proxy]\ntrusted = [\"192.0.2.{}\"]\n", version % 250)
+    format!("[proxy]\ntrusted = [\"192.0.2.{}\"]\n[workers]\nmax_requests = {WEAR}\n", version % 250)
 }
 
 /// An operator who deploys one version after the other.
@@ -70,6 +75,13 @@ impl Operator<'_> {
         until("the old proxy has gone", || !before.is_alive());
     }
 
+    /// Until every worker has been worn out, as many as there are.
+    #[track_caller]
+    fn wear_out(&self) {
+        let before = recycled(self.appliance);
+        until("workers are recycled", || recycled(self.appliance) >= before + WORKERS as usize);
+    }
+
     /// One round of everything.
     #[track_caller]
     fn work(&mut self) {
@@ -78,7 +90,15 @@ impl Operator<'_> {
         }
         self.deploy_broken();
         self.replace_proxy();
+        self.wear_out();
     }
+}
+
+/// Workers that were replaced because of `workers.max_requests` so far.
+fn recycled(appliance: &Appliance) -> usize {
+    let is_one =
+        |event: &&Value| event["message"].as_str().is_some_and(|text| text.contains("it has finished"));
+    appliance.log.events().iter().filter(is_one).count()
 }
 
 fn operate(length: Duration) {
@@ -91,7 +111,7 @@ fn operate(length: Duration) {
             rounds += 1;
         }
     });
-    println!("{rounds} rounds of three reloads, a broken one and a new proxy\n{report}");
+    println!("{rounds} rounds of {ROUND}; {} workers recycled\n{report}", recycled(&appliance));
     assert_nothing_failed(&report);
 }
 

@@ -1,6 +1,6 @@
 //! The verbs that look into workers or hold requests back: `pause`, `resume`, `maintenance`, `requests`, `stacks`. And all
 //! verbs against a master that is not there, does not answer or speaks otherwise.
-use crate::harness::{Appliance, Process, Setup, command, until};
+use crate::harness::{Appliance, DEADLINE, Process, Setup, command, until, within};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 use std::fs;
@@ -65,6 +65,24 @@ fn pause_and_maintenance_are_switched_on_and_off_and_shown() {
     assert_eq!(done(&appliance, &["resume"]), "it was not paused\n");
     assert_eq!(mode(&appliance), "serving");
     assert_eq!(appliance.get("/").status, 200);
+}
+
+#[test]
+fn a_request_waits_while_paused_and_is_refused_in_maintenance() {
+    let appliance = Setup::app("facts:application").start();
+    done(&appliance, &["pause"]);
+    let mut client = appliance.client();
+    client.send("GET / HTTP/1.1\r\nHost: test\r\n\r\n");
+    until("it waits in the proxy", || status(&appliance)["proxy"][0]["queued"] == 1);
+    assert!(client.arrived_within(Duration::from_millis(100)).is_empty());
+    done(&appliance, &["resume"]);
+    assert_eq!(client.answer().status, 200);
+    done(&appliance, &["maintenance", "on"]);
+    let refused =
+        within(DEADLINE, || Some(appliance.get("/")).filter(|answer| answer.status == 503)).unwrap();
+    assert_eq!(refused.header("retry-after"), Some("30"));
+    done(&appliance, &["maintenance", "off"]);
+    until("it serves again", || appliance.get("/").status == 200);
 }
 
 #[test]

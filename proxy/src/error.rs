@@ -96,6 +96,8 @@ pub(crate) enum Failure {
     AnswerCut,
     /// The worker was silent for `timeouts.response`.
     WorkerSilent,
+    /// The application took longer than `timeouts.request`, or than it had allowed itself.
+    RequestTimeout,
     /// The application raised an exception, before its answer or in it.
     AppError,
     /// The application ended the request without an answer.
@@ -175,6 +177,7 @@ impl Failure {
             Self::WorkerGarbled => (502, "worker-garbled", "The worker's answer could not be understood."),
             Self::AnswerCut => (502, "answer-cut", "The worker ended in the middle of its answer."),
             Self::WorkerSilent => (504, "worker-silent", "The worker took too long to answer."),
+            Self::RequestTimeout => (504, "request-timeout", "The request took longer than it may."),
             Self::AppError => (500, "app-error", "The application failed."),
             Self::AppCut => (502, "app-cut", "The application ended the request without an answer."),
             Self::ShortBody => (502, "short-body", "The application's answer was shorter than it had announced."),

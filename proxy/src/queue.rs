@@ -111,13 +111,13 @@ impl Drop for Place<'_> {
         let waited = u64::try_from(self.since.elapsed().as_micros()).unwrap_or(u64::MAX);
         self.queue.dequeued.fetch_add(1, Relaxed);
         self.queue.waited_us.fetch_add(waited, Relaxed);
-        let was_first = self.is_first();
         let mut waiting = self.queue.waiting();
+        // In one step with leaving: of two that leave at once, one must see that it was the first.
+        let was_first = waiting.first_key_value().is_some_and(|(first, _)| *first == self.ticket);
         waiting.remove(&self.ticket);
         self.queue.length.store(waiting.len(), Relaxed);
-        drop(waiting);
-        if was_first {
-            self.queue.wake_first();
+        if was_first && let Some(next) = waiting.first_entry() {
+            next.get().notify_one();
         }
     }
 }
@@ -169,5 +169,20 @@ mod tests {
         runtime.block_on(first.next_look());
         drop(first);
         assert!(is_awake(second_look.as_mut()), "it is the first now");
+    }
+
+    #[test]
+    fn whoever_is_left_is_woken_though_many_leave_at_once() {
+        let queue = Queue::new(usize::MAX);
+        for round in 0..200 {
+            let others: Vec<_> = (0..8).filter_map(|number| queue.enter(number, false)).collect();
+            let last = queue.enter(8, false).unwrap();
+            let mut look = std::pin::pin!(last.next_look());
+            assert!(!is_awake(look.as_mut()));
+            std::thread::scope(|scope| {
+                others.into_iter().for_each(|other| drop(scope.spawn(|| drop(other))))
+            });
+            assert!(is_awake(look.as_mut()), "round {round}");
+        }
     }
 }

@@ -150,6 +150,7 @@ impl Relay<'_> {
                 Event::Reset(Reason::Refused) => return Err(Trouble::Worker(Mishap::Unread)),
                 // These have been executed, whatever came of it.
                 Event::Reset(Reason::Raised) => return Err(Trouble::Request(Failure::AppError)),
+                Event::Reset(Reason::TimedOut) => return Err(Trouble::Request(Failure::RequestTimeout)),
                 Event::Reset(Reason::Cut) if self.exchange.progress.answer_begun => {
                     return Err(Trouble::Request(Failure::ShortBody));
                 }

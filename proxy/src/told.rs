@@ -31,6 +31,7 @@ impl Told {
         self.cause.map(|cause| match cause {
             Cause::Exception => Failure::AppError,
             Cause::Busy => Failure::WorkerBusy,
+            Cause::TimedOut => Failure::RequestTimeout,
         })
     }
 }

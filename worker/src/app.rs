@@ -52,6 +52,28 @@ pub struct Request {
     pub(crate) announce: bool,
 }
 
+#[cfg(test)]
+impl Request {
+    /// A `GET` that has just arrived from nowhere.
+    pub(crate) fn example(target: &str, now: Instant) -> Request {
+        use crate::http::{Limits, Scan, head};
+        let limits = Limits { request_line: 1000, header_bytes: 1000, headers: 10, body: 0 };
+        let bytes = format!("GET {target} HTTP/1.1\r\nHost: test\r\n\r\n");
+        let head = head::parse(bytes.as_bytes(), &limits, &mut Scan::default());
+        let [address, port, server_address, server_port] =
+            ["192.0.2.1", "1", "127.0.0.1", "80"].map(str::to_owned);
+        Request {
+            received: Received { head: head.unwrap().unwrap(), body: Vec::new(), complete: true },
+            peer: Arc::new(Peer { address, port, server_address, server_port, trusted: false }),
+            arrived: now,
+            number: 0,
+            deadline: None,
+            place: crate::engine::Place::NOWHERE,
+            announce: false,
+        }
+    }
+}
+
 /// When the host wants [`Host::turn`] to be called, if no event comes before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Next {
@@ -86,4 +108,7 @@ pub trait Host {
     /// The client of the request on this core has left before it had its answer: nobody waits for what the core does. It
     /// is up to the host whether the request is ended. Said once for each request.
     fn client_left(&self, core: CoreId);
+
+    /// The request on this core takes longer than it may: the host ends it. Said again while it goes on.
+    fn overdue(&self, core: CoreId);
 }

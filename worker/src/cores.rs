@@ -141,6 +141,11 @@ impl<R> Cores<R> {
         !self.waiting.is_empty() && !self.free.is_empty()
     }
 
+    /// The requests that wait for a core, in the order they came.
+    pub fn queue(&self) -> impl Iterator<Item = &R> {
+        self.waiting.iter()
+    }
+
     /// Drops waiting requests that `keep` refuses.
     pub fn retain_waiting(&mut self, keep: impl FnMut(&R) -> bool) {
         self.waiting.retain(keep);

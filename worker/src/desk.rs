@@ -6,6 +6,7 @@
 //! Called by a host whose requests run on threads: the methods that wait on the request's thread, [`Desk::carry_out`] and
 //! [`Desk::say_left`] on the loop's. It knows nothing of the language that is hosted; whoever waits here must let go
 //! before of all that the loop may need.
+use crate::answer::Cause;
 use crate::conn::{Outcome, Sent};
 use crate::cores::CoreId;
 use crate::engine::Engine;
@@ -38,7 +39,7 @@ pub enum Order {
     /// See [`Engine::disconnect`].
     Disconnect(Outcome),
     /// See [`Engine::abort`].
-    Abort,
+    Abort(Cause),
     /// The request has ended; nothing may follow.
     Finish {
         /// How its answer has ended.
@@ -81,6 +82,18 @@ struct State {
     gone: bool,
     /// The client has left, and the request is to end.
     left: bool,
+    /// The request takes longer than it may, and its thread is to be told so when it has waited.
+    late: bool,
+    /// How often it was said.
+    lates: u32,
+    /// Its thread was interrupted because of that.
+    interrupted: bool,
+    /// Its thread has come back from the application.
+    over: bool,
+    /// Its thread waits in [`Desk::park`].
+    parked: bool,
+    /// Some of the answer, or all of it, is on its way.
+    begun: bool,
     /// Descriptors that are waited for, and whether they were ready.
     waits: Vec<(WaitId, bool)>,
 }
@@ -134,6 +147,7 @@ impl Desk {
             return;
         }
         let mut state = self.state();
+        state.begun |= orders.iter().any(|order| !matches!(order, Order::Interim(_)));
         state.unsent += orders.iter().map(Order::unsent).sum::<usize>();
         state.orders.extend(orders.drain(..));
         self.tell(state);
@@ -189,7 +203,9 @@ impl Desk {
 
     /// Waits until the core is woken, the client has left, or `deadline` has passed.
     pub fn park(&self, deadline: Option<Instant>) {
-        let (state, goes_on) = (self.state(), |state: &mut State| !state.woken && !state.left);
+        let (mut state, goes_on) =
+            (self.state(), |state: &mut State| !state.woken && !state.left && !state.late);
+        state.parked = true;
         let mut state = match deadline {
             None => self.bell.wait_while(state, goes_on).unwrap_or_else(PoisonError::into_inner),
             Some(deadline) => {
@@ -197,7 +213,7 @@ impl Desk {
                 self.bell.wait_timeout_while(state, pause, goes_on).unwrap_or_else(PoisonError::into_inner).0
             }
         };
-        state.woken = false;
+        (state.woken, state.parked) = (false, false);
     }
 
     /// Ends a [`Desk::park`], from any thread.
@@ -215,6 +231,46 @@ impl Desk {
     /// Whether the client has left, and the request is to end. True once.
     pub fn take_left(&self) -> bool {
         mem::take(&mut self.state().left)
+    }
+
+    /// On the loop's thread: the request takes longer than it may. Its client is answered, unless it has the answer already,
+    /// and its thread finds out if it waits here. How often this was said before.
+    pub fn say_late(&self, engine: &Engine) -> u32 {
+        let (begun, before) = {
+            let mut state = self.state();
+            state.late |= state.parked;
+            state.lates += 1;
+            (state.begun, state.lates - 1)
+        };
+        engine.answer_overdue(self.core, begun);
+        self.bell.notify_all();
+        before
+    }
+
+    /// Whether the request takes longer than it may.
+    pub fn is_late(&self) -> bool {
+        self.state().lates > 0
+    }
+
+    /// Whether the thread may be interrupted: it runs code of the application, and does not wait here. It counts as
+    /// interrupted then. Called under a lock of the host's, as is [`Desk::leave_application`].
+    pub fn take_interruptible(&self) -> bool {
+        let mut state = self.state();
+        let is_interruptible = !state.over && !state.parked;
+        state.interrupted |= is_interruptible;
+        is_interruptible
+    }
+
+    /// The thread has come back from the application; whether it was interrupted there.
+    pub fn leave_application(&self) -> bool {
+        let mut state = self.state();
+        state.over = true;
+        state.interrupted
+    }
+
+    /// Whether the request takes longer than it may, and its thread has waited. True once.
+    pub fn take_late(&self) -> bool {
+        mem::take(&mut self.state().late)
     }
 
     /// A descriptor is waited for; on the loop's thread, where it cannot be ready unnoticed.
@@ -297,7 +353,7 @@ fn perform(engine: &Engine, core: CoreId, order: Order, progress: &mut Progress)
             }
         },
         Order::Disconnect(outcome) => engine.disconnect(core, outcome),
-        Order::Abort => engine.abort(core),
+        Order::Abort(cause) => engine.abort(core, cause),
         Order::Finish { outcome, failed } => {
             engine.finish(core, outcome, failed);
             progress.ended = true;
@@ -335,7 +391,7 @@ mod tests {
         desk.post(&mut vec![]);
         assert_eq!(inbox.take(), []);
         desk.post(&mut vec![body(b"abc")]);
-        desk.post(&mut vec![body(b"def"), Order::Abort]);
+        desk.post(&mut vec![body(b"def"), Order::Abort(Cause::Exception)]);
         assert_eq!(inbox.take(), [desk.core()]);
         assert_eq!(desk.state().orders.len(), 3);
     }

@@ -5,13 +5,14 @@ use crate::app::{Host, Next, Peer, Request};
 use crate::board::{self, Board, Slot, State};
 use crate::conn::{Conn, Rules};
 use crate::cores::{CoreId, Cores};
+use crate::deadlines::Deadlines;
 use crate::error::Error;
-use crate::http::encode;
 use crate::inbox::Inbox;
 use crate::links::Link;
 use crate::listen::{Listener, Socket};
 use crate::reactor::{Event, Reactor, Source};
-use crate::timers::Timers;
+use crate::roll::Roll;
+use crate::timers::{TimerId, Timers};
 use crate::waits::Waits;
 use appliance_link::StreamId;
 use slab::Slab;
@@ -26,9 +27,12 @@ use std::time::{Duration, Instant};
 mod connections;
 mod dispatch;
 mod drain;
+mod house;
 mod links;
+mod overdue;
 mod serving;
 use dispatch::Claims;
+pub use overdue::SENTENCE as OVERDUE;
 
 /// Connections accepted from one listener in one turn, so that a flood of them does not starve the others.
 const ACCEPTS_PER_TURN: usize = 64;
@@ -58,6 +62,12 @@ pub struct Place {
 /// An HTTP/1.1 connection serves one request at a time and has no streams. On a link, 0 is no stream either.
 const WHOLE: StreamId = 0;
 
+#[cfg(test)]
+impl Place {
+    /// Of a request that no connection has brought.
+    pub(crate) const NOWHERE: Place = Place { conn: ConnId { slot: 0, generation: 0 }, stream: WHOLE };
+}
+
 #[derive(Debug)]
 struct Entry {
     way: Way,
@@ -86,11 +96,14 @@ struct Http {
 struct Serving {
     place: Place,
     arrived: Instant,
+    /// It is a `HEAD`.
+    head_only: bool,
 }
 
 enum Due {
     Core(CoreId),
     Housekeeping,
+    Overdue,
     Accept(u32),
     CloseIdle,
 }
@@ -108,6 +121,10 @@ pub struct Boot {
     pub waiting: usize,
     /// Whether the host hears of clients that leave ([`Host::client_left`]); otherwise their requests run on.
     pub cancel_on_disconnect: bool,
+    /// How long a request may take, from when an application is entered; `None`: as long as it likes.
+    pub limit: Option<Duration>,
+    /// Requests run on threads of the host's, and not on the loop's.
+    pub has_threads: bool,
     /// What holds for every connection.
     pub rules: Rules,
     /// Where to publish.
@@ -129,6 +146,12 @@ pub struct Engine {
     cores: RefCell<Cores<Request>>,
     serving: RefCell<Vec<Option<Serving>>>,
     timers: RefCell<Timers<Due>>,
+    deadlines: RefCell<Deadlines>,
+    /// When requests are next looked after that are overdue.
+    alarm: Cell<Option<(Instant, TimerId)>>,
+    /// They have been given a moment more, because the loop was kept from what they waited for.
+    is_patient: Cell<bool>,
+    roll: Arc<Roll>,
     waits: RefCell<Waits>,
     pending: RefCell<Vec<ConnId>>,
     claims: RefCell<Claims>,
@@ -178,6 +201,10 @@ impl Engine {
             cores: RefCell::new(Cores::new(cores)),
             serving: RefCell::new(vec![None; cores as usize]),
             timers: RefCell::default(),
+            deadlines: RefCell::new(Deadlines::new(cores)),
+            alarm: Cell::new(None),
+            is_patient: Cell::new(false),
+            roll: Arc::new(Roll::new(cores, boot.has_threads, now)),
             waits: RefCell::default(),
             pending: RefCell::default(),
             claims: RefCell::default(),
@@ -251,6 +278,7 @@ impl Engine {
         self.start_waiting(host);
         host.turn();
         self.resume_runnable(host);
+        self.end_overdue(host);
         self.tell_who_left(host);
         self.flush_links();
         self.slot().lag_us.store(u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX), Relaxed);
@@ -263,7 +291,11 @@ impl Engine {
 
     fn poll(&self, host: &dyn Host, timeout: Option<Duration>, events: &mut Vec<Event>) -> Result<(), Error> {
         let mut result = Ok(());
-        host.poll(timeout != Some(Duration::ZERO), &mut || result = self.reactor.borrow_mut().poll(timeout));
+        host.poll(timeout != Some(Duration::ZERO), &mut || {
+            self.roll.turn_over();
+            result = self.reactor.borrow_mut().poll(timeout);
+            self.roll.turn_over();
+        });
         result.map_err(Error::io("wait for events"))?;
         self.reactor.borrow_mut().take_events(events);
         Ok(())
@@ -305,7 +337,12 @@ impl Engine {
                 }
             }
             Source::Signal => self.drain(),
-            Source::Inbox => self.inbox.take().into_iter().for_each(|core| self.wake(core)),
+            Source::Inbox => {
+                self.inbox.take().into_iter().for_each(|core| self.wake(core));
+                if self.roll.take_asked() {
+                    self.roll.answer(self.cores.borrow().queue(), self.now.get());
+                }
+            }
         }
     }
 
@@ -316,6 +353,8 @@ impl Engine {
                 None => return,
                 Some(Due::Core(core)) => self.wake(core),
                 Some(Due::Housekeeping) => self.keep_house(host),
+                // It is looked after at the end of the turn.
+                Some(Due::Overdue) => {}
                 Some(Due::Accept(index)) => {
                     self.resting.set(self.resting.get() & !(1 << index));
                     self.accept(host, index);
@@ -339,7 +378,9 @@ impl Engine {
             let next = self.cores.borrow_mut().take_runnable();
             let Some(core) = next else { return };
             self.flush_if_late();
+            self.roll.set_running(Some(core));
             host.resume(core);
+            self.roll.set_running(None);
         }
     }
 
@@ -351,34 +392,6 @@ impl Engine {
         self.reactor.borrow().watch_for(&mut here, Source::Signal, mio::Interest::READABLE)?;
         *self.signals.borrow_mut() = Some(here);
         Ok(())
-    }
-
-    fn keep_house(&self, host: &dyn Host) {
-        let now = self.now.get();
-        self.timers.borrow_mut().add(now + HOUSEKEEPING, Due::Housekeeping);
-        self.refresh_date();
-        let (resident, _) = board::memory();
-        self.slot().rss_kib.store(u32::try_from(resident / 1024).unwrap_or(u32::MAX), Relaxed);
-        let is_late = |entry: &Entry| {
-            let deadline = match &entry.way {
-                Way::Http(http) => http.conn.deadline(),
-                Way::Link(link) => link.deadline(),
-            };
-            deadline.is_some_and(|deadline| deadline <= now)
-        };
-        let late: Vec<ConnId> = (self.conns.borrow().iter())
-            .filter(|(_, entry)| is_late(entry))
-            .map(|(slot, entry)| ConnId { slot: slot as u32, generation: entry.generation })
-            .collect();
-        for id in late {
-            // It is one or the other.
-            self.on_link(id, Link::on_gone);
-            self.with_conn(host, id, |conn, cx| conn.on_deadline(cx));
-        }
-    }
-
-    fn refresh_date(&self) {
-        *self.date.borrow_mut() = encode::date(std::time::SystemTime::now());
     }
 }
 

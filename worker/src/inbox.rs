@@ -47,6 +47,11 @@ impl Inbox {
 }
 
 impl Remote {
+    /// Ends the loop's wait, so that it looks around.
+    pub fn poke(&self) -> io::Result<()> {
+        self.shared.waker.wake()
+    }
+
     /// Wakes a core. A core that is not parked, or serves another request by now, is left alone.
     pub fn wake(&self, core: CoreId) -> io::Result<()> {
         let first = {

@@ -1,8 +1,10 @@
-//! What the master asks of the proxy while it runs: modes, another number of workers; and what the proxy tells it.
-use super::harness::{Client, Handler, Proxy, echo, eventually, header};
+//! What befalls a proxy while it runs: the master's modes, another number of workers, workers that cannot be reached; and what
+//! it tells the master.
+use super::harness::{self, Client, Handler, Proxy, echo, eventually, header};
 use super::{GET, LAST_GET, LAST_POST, dies};
 use crate::Mode;
 use std::io::Write;
+use std::os::unix::net::UnixListener;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::mpsc::{self, Sender};
@@ -160,4 +162,20 @@ fn a_drain_waits_for_connections_that_carry_another_protocol() {
     assert!(!proxy.has_ended());
     drop(client);
     assert_eq!(proxy.ended(), 0);
+}
+
+#[test]
+fn a_worker_whose_socket_somebody_removed_is_a_503_until_it_is_back() {
+    let proxy = Proxy::with(vec![dies()], |settings| settings.proxy.threads = 1);
+    eventually("the link is open", || proxy.board.connections[0].load(SeqCst) == 1);
+    let path = proxy.dir.0.join("worker-1.sock");
+    std::fs::remove_file(&path).unwrap();
+    assert!(proxy.ask(LAST_POST).starts_with("HTTP/1.1 502 "), "its link is gone");
+    let answer = proxy.ask(LAST_POST);
+    assert!(answer.starts_with("HTTP/1.1 503 ") && answer.contains("No worker could be reached"), "{answer}");
+    assert_eq!(header(&answer, "retry-after"), Some("1"));
+    let back = UnixListener::bind(path).unwrap();
+    let board = proxy.board.clone();
+    std::thread::spawn(move || harness::worker(&back, 0, &board, &echo()));
+    assert!(proxy.ask(LAST_POST).starts_with("HTTP/1.1 200 OK\r\n"));
 }

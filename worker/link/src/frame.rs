@@ -63,6 +63,8 @@ pub enum Reason {
     Failed = 4,
     /// The application raised an exception, and its answer will never be complete.
     Raised = 5,
+    /// The request took longer than it may and was ended, and its answer will never be complete.
+    TimedOut = 6,
 }
 
 /// The header of a frame that has arrived whole.
@@ -200,6 +202,7 @@ impl Reason {
             2 => Reason::Gone,
             3 => Reason::Cut,
             5 => Reason::Raised,
+            6 => Reason::TimedOut,
             _ => Reason::Failed,
         }
     }

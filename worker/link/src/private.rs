@@ -1,6 +1,7 @@
 //! What a worker tells the proxy of a request beside its answer: private fields in the head of the answer, the same ones over
 //! the link and over HTTP. An application cannot set them, because a worker refuses such names from it; the proxy takes them
 //! out, so that no client sees them. This file knows their names and forms, and how much is said at most.
+use crate::Reason;
 
 /// What the names of all private fields begin with, in lower case.
 pub const PREFIX: &str = "x-appliance-";
@@ -22,6 +23,8 @@ pub enum Cause {
     Exception,
     /// Every core was busy, and `limits.waiting` requests waited already.
     Busy,
+    /// It took longer than it may, and was ended.
+    TimedOut,
 }
 
 impl Cause {
@@ -30,12 +33,23 @@ impl Cause {
         match self {
             Cause::Exception => "exception",
             Cause::Busy => "busy",
+            Cause::TimedOut => "timed-out",
+        }
+    }
+
+    /// The reason with which a stream is reset whose answer has begun and will never be complete.
+    pub fn reason(self) -> Reason {
+        match self {
+            Cause::Exception => Reason::Raised,
+            Cause::Busy => Reason::Refused,
+            Cause::TimedOut => Reason::TimedOut,
         }
     }
 
     /// The cause that a word names, if it is a known one.
     pub fn from_word(word: &[u8]) -> Option<Cause> {
-        [Cause::Exception, Cause::Busy].into_iter().find(|cause| cause.word().as_bytes() == word)
+        let all = [Cause::Exception, Cause::Busy, Cause::TimedOut];
+        all.into_iter().find(|cause| cause.word().as_bytes() == word)
     }
 }
 
@@ -71,7 +85,7 @@ mod tests {
 
     #[test]
     fn causes_come_back_as_they_were_written() {
-        for cause in [Cause::Exception, Cause::Busy] {
+        for cause in [Cause::Exception, Cause::Busy, Cause::TimedOut] {
             assert_eq!(Cause::from_word(cause.word().as_bytes()), Some(cause));
         }
         assert_eq!(Cause::from_word(b"weather"), None);

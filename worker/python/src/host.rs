@@ -141,7 +141,10 @@ fn run_core(py: Python<'_>) -> PyResult<()> {
     let Some(call) = worker.next.take() else {
         return Err(PyRuntimeError::new_err("the greenlet of a finished request was started again"));
     };
-    call.set_greenlet(&greenlet::current(py)?);
+    let me = greenlet::current(py)?;
+    call.set_greenlet(&me);
+    worker.engine.set_mark(call.core, me.as_ptr().addr() as u64);
+    drop(me);
     run::serve(py, &worker, &call);
     Ok(())
 }
@@ -198,6 +201,17 @@ impl Host for Worker {
                     &error,
                     "exception while a request was ended whose client has left",
                 );
+            }
+        });
+    }
+
+    fn overdue(&self, core: CoreId) {
+        let Reach::Here(engine) = &self.engine else { return };
+        Python::attach(|py| {
+            if let Some(call) = self.call_on(core)
+                && let Err(error) = call.time_out(py, engine.roll())
+            {
+                crate::log::exception(py, &error, "exception while a request was ended that took too long");
             }
         });
     }

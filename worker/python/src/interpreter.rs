@@ -123,6 +123,12 @@ pub fn detached(wait: impl FnOnce()) {
     unsafe { ffi::PyEval_RestoreThread(state) };
 }
 
+/// Sends a signal to a thread of this process.
+pub fn signal_thread(thread: libc::pthread_t, signal: c_int) {
+    // SAFETY: the number is that of the loop's thread, which lives as long as the process.
+    unsafe { libc::pthread_kill(thread, signal) };
+}
+
 /// CPython's part of a fork, before and after it.
 pub mod fork {
     use super::ffi;

@@ -21,9 +21,12 @@ mod modules;
 mod raw;
 mod reach;
 mod serve;
+mod stacks;
 mod threads;
+mod timeout;
 mod uwsgi;
 mod wait;
+mod watch;
 mod wsgi;
 
 use appliance_worker::abi::{self, ForkPhase, LoadArgs, RunArgs};

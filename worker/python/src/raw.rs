@@ -4,7 +4,7 @@
 
 use pyo3::ffi;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyString};
+use pyo3::types::{PyBytes, PyString, PyType};
 use std::borrow::Cow;
 
 /// A `str` with one code point per byte.
@@ -32,4 +32,13 @@ pub fn latin1_bytes<'a>(text: &'a Bound<'_, PyString>) -> PyResult<Cow<'a, [u8]>
 pub fn references(object: &Bound<'_, PyAny>) -> isize {
     // SAFETY: a live object, with the GIL held.
     unsafe { ffi::Py_REFCNT(object.as_ptr()) }
+}
+
+/// Has `class` raised in the thread of that number (`threading.get_ident()`) as soon as it runs Python code; `None` takes back
+/// what has not been raised yet.
+pub fn set_exception_of(_: Python<'_>, thread: u64, class: Option<&Bound<'_, PyType>>) {
+    let class = class.map_or(std::ptr::null_mut(), Bound::as_ptr);
+    // SAFETY: the GIL is held, and the class is a live object of which CPython takes a reference of its own. A number that is
+    // no thread's changes nothing.
+    unsafe { ffi::PyThreadState_SetAsyncExc(thread.cast_signed(), class) };
 }

@@ -2,7 +2,7 @@
 //! they run on threads of a pool. Both have the same methods, those of [`Engine`], so whoever serves a request does not ask
 //! where it runs. It decides nothing.
 use crate::threads::{Desk, There};
-use appliance_worker::answer::Moment;
+use appliance_worker::answer::{Cause, Moment};
 use appliance_worker::board::Board;
 use appliance_worker::timers::TimerId;
 use appliance_worker::waits::WaitId;
@@ -146,10 +146,10 @@ impl Reach {
     }
 
     /// See [`Engine::abort`].
-    pub fn abort(&self, core: CoreId) {
+    pub fn abort(&self, core: CoreId, cause: Cause) {
         match self {
-            Reach::Here(engine) => engine.abort(core),
-            Reach::There(there) => there.abort(core),
+            Reach::Here(engine) => engine.abort(core, cause),
+            Reach::There(there) => there.abort(core, cause),
         }
     }
 
@@ -158,6 +158,31 @@ impl Reach {
         match self {
             Reach::Here(engine) => engine.finish(core, outcome, failed),
             Reach::There(there) => there.finish(core, outcome, failed),
+        }
+    }
+
+    /// See [`Engine::set_limit`].
+    pub fn set_limit(&self, core: CoreId, when: Option<Instant>) {
+        match self {
+            Reach::Here(engine) => engine.set_limit(core, when),
+            Reach::There(there) => there.command(core, move |engine| engine.set_limit(core, when)),
+        }
+    }
+
+    /// The request on this core has come back from its application; true if it was told there that it takes too long, by the
+    /// loop to a pool thread.
+    pub fn leave_application(&self, py: Python<'_>, core: CoreId) -> bool {
+        match self {
+            Reach::Here(_) => false,
+            Reach::There(there) => there.leave_application(py, core),
+        }
+    }
+
+    /// Notes by what Python knows the request on this core: see [`Roll::set_mark`](appliance_worker::roll::Roll::set_mark).
+    pub fn set_mark(&self, core: CoreId, mark: u64) {
+        match self {
+            Reach::Here(engine) => engine.roll().set_mark(core, mark),
+            Reach::There(there) => there.site().roll.set_mark(core, mark),
         }
     }
 

@@ -4,6 +4,7 @@ use crate::host::Worker;
 use crate::load::Loaded;
 use crate::reach::Reach;
 use crate::threads::Threads;
+use crate::watch::Watching;
 use crate::wsgi::environ::Template;
 use crate::wsgi::files::FileWrapper;
 use crate::{greenlet, log, uwsgi};
@@ -12,12 +13,14 @@ use appliance_config::settings::Suspend;
 use appliance_worker::abi::{EXIT_BOOT, EXIT_DONE, EXIT_FAILED, RunArgs};
 use appliance_worker::board::Board;
 use appliance_worker::listen::Listener;
+use appliance_worker::watch::{Post, Watch};
 use appliance_worker::{Boot, Engine, Error, reactor};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Serves until told to stop; the exit code of the process.
 pub fn serve(args: &RunArgs) -> i32 {
@@ -48,27 +51,34 @@ fn run(args: &RunArgs, loaded: &Loaded) -> Result<(), Error> {
         cores: settings.workers.cores,
         waiting: settings.limits.waiting,
         cancel_on_disconnect: settings.app.cancel_on_disconnect,
+        limit: Some(settings.timeouts.request).filter(|limit| !limit.is_zero()),
+        has_threads: settings.app.suspend == Suspend::Thread,
         rules: settings.into(),
         board: Arc::new(board.map_err(Error::io("map the board"))?),
     })?;
     match settings.app.suspend {
         Suspend::Greenlet => Python::attach(|py| {
             let worker = prepare(py, &engine, loaded).map_err(internal(py))?;
+            let watch = watch(py, &engine, args, settings)?;
             let served = engine.run(&*worker, listeners(args, settings)?, || (args.ready)());
             finish(py);
+            // It may be asking for stacks, for which a thread needs the interpreter.
+            py.detach(|| watch.stop());
             served
         }),
         // The loop's thread has the GIL only before and after.
         Suspend::Thread => {
-            let threads = Python::attach(|py| {
+            let (threads, watch) = Python::attach(|py| {
                 let worker = prepare(py, &engine, loaded).map_err(internal(py))?;
-                Threads::start(py, &engine, &worker, settings).map_err(internal(py))
+                let threads = Threads::start(py, &engine, &worker, settings).map_err(internal(py))?;
+                Ok((threads, watch(py, &engine, args, settings)?))
             })?;
             let served = engine.run(&threads, listeners(args, settings)?, || (args.ready)());
             Python::attach(|py| {
                 threads.stop(py);
                 finish(py);
             });
+            watch.stop();
             served
         }
     }
@@ -95,6 +105,21 @@ fn prepare(py: Python<'_>, engine: &Rc<Engine>, loaded: &Loaded) -> PyResult<Rc<
     uwsgi::run_postfork(py)?;
     worker.aio.serve(py)?;
     Ok(worker)
+}
+
+/// Starts the thread that watches the loop.
+fn watch(py: Python<'_>, engine: &Engine, args: &RunArgs, settings: &Settings) -> Result<Watch, Error> {
+    let watching = Watching::install(py, engine.roll()).map_err(internal(py))?;
+    let some = |time: Duration| Some(time).filter(|time| !time.is_zero());
+    let post = Post {
+        worker: args.worker_id,
+        roll: Arc::clone(engine.roll()),
+        remote: engine.remote(),
+        questions: reactor::adopt(args.questions).map_err(Error::io("take the master's questions"))?,
+        stall: some(settings.timeouts.stall),
+        limit: some(settings.timeouts.request),
+    };
+    Watch::start(post, watching).map_err(Error::io("start the watch thread"))
 }
 
 fn listeners(args: &RunArgs, settings: &Settings) -> Result<Vec<Listener>, Error> {

@@ -132,4 +132,11 @@ impl Host for Threads {
             desk.say_left();
         }
     }
+
+    fn overdue(&self, core: CoreId) {
+        if let Some(desk) = self.desk_of(core) {
+            let before = desk.say_late(&self.engine);
+            Python::attach(|py| self.site.interrupt(py, &desk, before));
+        }
+    }
 }

@@ -5,7 +5,7 @@ use crate::host::Worker;
 use crate::reach::{Bell, Reach};
 use crate::threads::There;
 use crate::wsgi::call::Call;
-use crate::{disconnect, greenlet};
+use crate::{disconnect, greenlet, timeout};
 use appliance_worker::{BodyRead, CoreId, Engine};
 use pyo3::exceptions::{PyRuntimeError, PyTimeoutError, PyValueError};
 use pyo3::prelude::*;
@@ -35,7 +35,7 @@ pub fn park(py: Python<'_>, worker: &Worker, call: &Call) -> PyResult<()> {
         Reach::There(there) => {
             there.park(call.core);
             call.set_resumed();
-            heed_leaving(py, there, call)
+            heed(py, there, call)
         }
     }
 }
@@ -47,13 +47,18 @@ pub fn again(py: Python<'_>, worker: &Worker, call: &Call) -> PyResult<()> {
         Reach::There(there) => {
             // The loop is not ours to give: it has been going on all the time.
             there.post();
-            heed_leaving(py, there, call)
+            heed(py, there, call)
         }
     }
 }
 
-/// Nobody can interrupt a thread, so a request on one finds out here that its client has left.
-fn heed_leaving(py: Python<'_>, there: &There, call: &Call) -> PyResult<()> {
+/// Nobody can interrupt a thread that waits here, so its request finds out now that its client has left, or that it takes
+/// longer than it may.
+fn heed(py: Python<'_>, there: &There, call: &Call) -> PyResult<()> {
+    if there.take_late(call.core) {
+        there.forget_exception(py);
+        return Err(PyErr::from_value(timeout::exception(py)?));
+    }
     if !there.take_left(call.core) || call.is_answered() {
         return Ok(());
     }
@@ -133,6 +138,11 @@ pub fn seconds(seconds: f64) -> PyResult<Duration> {
         return Err(PyValueError::new_err("the number of seconds is not a number"));
     }
     Ok(Duration::from_secs_f64(seconds.clamp(0.0, LONGEST)))
+}
+
+/// The same for a whole number.
+pub fn whole_seconds(seconds: u64) -> Duration {
+    Duration::from_secs(seconds).min(Duration::from_secs_f64(LONGEST))
 }
 
 /// `appliance.sleep(seconds)`: this request waits, the others go on.

@@ -2,6 +2,7 @@
 //! is entered together. So the requests of one read run without a system call in between, and what the proxy must know
 //! before an application sees a request is sent once for all of them.
 use super::{Engine, Place, Serving, WHOLE, Way, entry};
+use crate::answer::Cause;
 use crate::app::{Host, Received, Request};
 use crate::cores::CoreId;
 use std::collections::VecDeque;
@@ -75,7 +76,9 @@ impl Engine {
         let head_only = request.received.head.method() == "HEAD";
         if place.stream != WHOLE {
             let date = self.date.borrow();
-            self.on_link(place.conn, |link| link.reject(place.stream, 503, sentence, &date, head_only));
+            self.on_link(place.conn, |link| {
+                link.reject(place.stream, (503, Cause::Busy), sentence, &date, head_only)
+            });
             return;
         }
         let step = self.tell(place.conn, |http, cx| http.conn.reject(503, sentence, head_only, cx));
@@ -209,9 +212,14 @@ impl Engine {
             Some(Way::Link(link)) => link.enter(place.stream, core),
             None => false,
         };
-        self.serving.borrow_mut()[core.index as usize] = Some(Serving { place, arrived: request.arrived });
+        let (arrived, head_only) = (request.arrived, request.received.head.method() == "HEAD");
+        self.serving.borrow_mut()[core.index as usize] = Some(Serving { place, arrived, head_only });
         self.publish_cores();
+        self.begin_limit(core);
+        self.roll.enter(core, &request, self.latest.get());
+        self.roll.set_running(Some(core));
         host.start(core, request);
+        self.roll.set_running(None);
         if !self.cores.borrow().is_live(core) {
             return;
         }

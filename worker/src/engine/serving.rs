@@ -1,5 +1,6 @@
 //! What an application on a core may ask of the engine, and what a host may: all of it short, none of it calls back.
 use super::{Due, Engine, Place, WHOLE};
+use crate::answer::Cause;
 use crate::board;
 use crate::conn::{BodyRead, FileSent, Outcome, Sent};
 use crate::cores::CoreId;
@@ -109,11 +110,11 @@ impl Engine {
         }
     }
 
-    /// Ends the response without flushing it: the client must see that it is not complete.
-    pub fn abort(&self, core: CoreId) {
+    /// Ends the response without flushing it: the client must see that it is not complete, and the proxy why.
+    pub fn abort(&self, core: CoreId, cause: Cause) {
         match self.place_of(core) {
             Some(Place { conn, stream: WHOLE }) => self.tell(conn, |http, _| http.conn.abort()),
-            Some(Place { conn, stream }) => self.on_link(conn, |link| link.abort(stream, core)),
+            Some(Place { conn, stream }) => self.on_link(conn, |link| link.abort(stream, core, cause)),
             None => None,
         };
     }
@@ -126,6 +127,8 @@ impl Engine {
             false => return,
         };
         self.cores.borrow_mut().release(core);
+        self.deadlines.borrow_mut().forget(core);
+        self.roll.leave(core);
         let slot = self.slot();
         board::add(&slot.requests, 1);
         board::add(&slot.exceptions, u64::from(failed));
@@ -164,11 +167,13 @@ impl Engine {
     /// The core gives the loop back until it is woken.
     pub fn park(&self, core: CoreId) {
         self.note_time();
+        self.roll.set_running(None);
         self.cores.borrow_mut().park(core);
     }
 
     /// The core has the loop again, whoever resumed it.
     pub fn run_again(&self, core: CoreId) {
+        self.roll.set_running(Some(core));
         self.cores.borrow_mut().run(core);
     }
 

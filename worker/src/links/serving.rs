@@ -8,7 +8,8 @@ use crate::cores::CoreId;
 use crate::http::encode;
 use appliance_link::frame::{self, END, Kind};
 use appliance_link::head::{self, ResponseFacts};
-use appliance_link::{Reason, StreamId, private};
+use appliance_link::private::{self, Cause};
+use appliance_link::{Reason, StreamId};
 use std::io::{Read, Write};
 
 impl<S: Read + Write> Link<S> {
@@ -30,8 +31,16 @@ impl<S: Read + Write> Link<S> {
         self.reset(id, Reason::Refused);
     }
 
-    /// Answers a request that no core has begun with, because too many wait for one. `date` is a ready `Date` value.
-    pub fn reject(&mut self, id: StreamId, status: u16, sentence: &str, date: &[u8], head_only: bool) {
+    /// Answers a request in the place of an application, with a status and why. No core has begun with it, or the one that has
+    /// is not listened to any more. `date` is a ready `Date` value.
+    pub fn reject(
+        &mut self,
+        id: StreamId,
+        (status, cause): (u16, Cause),
+        sentence: &str,
+        date: &[u8],
+        head_only: bool,
+    ) {
         let front = self.outbox.front();
         // The line feed after the sentence counts.
         let length = Some(sentence.len() as u64 + 1);
@@ -39,7 +48,7 @@ impl<S: Read + Write> Link<S> {
         let at = frame::begin(front, Kind::Response, id, if head_only { END } else { 0 });
         head::put_response(front, &ResponseFacts { status, length, reason, ..Default::default() });
         encode::simple_headers(status, date).for_each(|(name, value)| head::put_field(front, name, value));
-        head::put_field(front, private::CAUSE.as_bytes(), private::Cause::Busy.word().as_bytes());
+        head::put_field(front, private::CAUSE.as_bytes(), cause.word().as_bytes());
         frame::finish(front, at);
         if let Some(exchange) = self.streams.get_mut(&id) {
             exchange.stream.send_head(head_only);
@@ -163,11 +172,11 @@ impl<S: Read + Write> Link<S> {
         self.conclude(id);
     }
 
-    /// The application has failed: the client must see that the answer will never be complete, unless it is already.
-    pub fn abort(&mut self, id: StreamId, core: CoreId) {
+    /// The application has failed, and why: the client must see that the answer will never be complete, unless it is already.
+    pub fn abort(&mut self, id: StreamId, core: CoreId, cause: Cause) {
         match self.served(id, core).map(|exchange| exchange.stream.has_sent_all()) {
             Some(true) => self.conclude(id),
-            Some(false) => self.reset(id, Reason::Raised),
+            Some(false) => self.reset(id, cause.reason()),
             None => {}
         }
     }

@@ -1,5 +1,6 @@
 //! Links over a socket in memory, which gives and takes as little as a test wants.
 use super::*;
+use crate::answer::Cause;
 use crate::conn::{BodyRead, Outcome, Sent};
 use crate::cores::Cores;
 use crate::http::Limits;

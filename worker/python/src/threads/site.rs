@@ -8,9 +8,11 @@ use crate::reach::Reach;
 use crate::wsgi::call::Call;
 use crate::wsgi::environ::Template;
 use crate::wsgi::run;
+use crate::{raw, timeout};
 use appliance_config::Settings;
 use appliance_worker::board::Board;
 use appliance_worker::pool::Pool;
+use appliance_worker::roll::Roll;
 use appliance_worker::{CoreId, Engine, Remote, Request};
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -39,6 +41,8 @@ pub struct Site {
     pub worker_id: u32,
     /// The board that all workers share.
     pub board: Arc<Board>,
+    /// Which request is on which core.
+    pub roll: Arc<Roll>,
     app: Py<PyAny>,
     template: Arc<Template>,
     event_loop: Py<PyAny>,
@@ -61,6 +65,7 @@ impl Site {
             pool: Pool::default(),
             worker_id: engine.worker_id(),
             board: Arc::clone(engine.board()),
+            roll: Arc::clone(engine.roll()),
             app: worker.app.clone_ref(py),
             template: Arc::clone(&worker.template),
             event_loop: worker.aio.event_loop(py),
@@ -122,6 +127,18 @@ impl Site {
         }
     }
 
+    /// Raises `appliance.RequestTimeout` in the thread of a request that takes too long, as soon as it runs Python code, unless
+    /// it waits at its desk; it was told so `before`.
+    pub fn interrupt(&self, py: Python<'_>, desk: &Desk, before: u32) {
+        let (core, thread) = (desk.core(), self.roll.mark(desk.core()));
+        let frames = py.import("sys").and_then(|sys| sys.call_method0("_current_frames"));
+        let frame = frames.and_then(|frames| frames.get_item(thread)).ok();
+        timeout::log(py, &self.roll, core, frame.as_ref(), before);
+        if thread != 0 && desk.take_interruptible() {
+            raw::set_exception_of(py, thread, timeout::class(py).ok());
+        }
+    }
+
     /// Sends the threads home and waits for them, so that what belongs to each is let go in order.
     pub fn stop(&self, py: Python<'_>) {
         self.pool.close();
@@ -174,6 +191,10 @@ fn serve(py: Python<'_>, site: &Site, worker: &Worker, job: Job) {
         there.begin(&job);
     }
     let call = Rc::new(Call::new(job.desk.core(), job.request));
+    if job.desk.is_late() {
+        // It has been answered before a thread was free for it.
+        return call.abandon(worker);
+    }
     worker.remember(&call);
     worker.next.set(Some(Rc::clone(&call)));
     let context = site.context.bind(py).call0();

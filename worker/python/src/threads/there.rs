@@ -2,6 +2,8 @@
 //! request that the thread serves now. What needs no answer is held back until somebody has to wait or code of the
 //! application runs again, so an ordinary answer wakes the loop once. The GIL is released wherever it waits.
 use super::site::{Job, Site};
+use crate::raw;
+use appliance_worker::answer::Cause;
 use appliance_worker::desk::{Desk, Order};
 use appliance_worker::http::encode;
 use appliance_worker::waits::WaitId;
@@ -31,6 +33,11 @@ fn unattached<T: Send>(wait: impl FnOnce() -> T + Send) -> T {
     Python::attach(|py| py.detach(wait))
 }
 
+/// The number of this thread, as Python's `threading.get_ident()` gives it.
+fn this_thread() -> u64 {
+    nix::sys::pthread::pthread_self()
+}
+
 impl There {
     /// For a thread that serves nothing yet.
     pub fn new(site: Arc<Site>) -> There {
@@ -50,6 +57,7 @@ impl There {
 
     /// This thread serves another request from now on.
     pub fn begin(&self, job: &Job) {
+        self.site.roll.set_mark(job.desk.core(), this_thread());
         self.is_linked.set(job.request.received.head.facts().is_some());
         self.deadline.set(None);
         self.desk.replace(Some(Arc::clone(&job.desk)));
@@ -159,6 +167,26 @@ impl There {
         self.desk(core).is_some_and(|desk| desk.take_left())
     }
 
+    /// Whether the request takes longer than it may, and this thread has waited meanwhile. True once.
+    pub fn take_late(&self, core: CoreId) -> bool {
+        self.desk(core).is_some_and(|desk| desk.take_late())
+    }
+
+    /// This thread has come back from the application; whether its request takes longer than it may. An exception that was to
+    /// be raised in it, and was not yet, would hit the next one.
+    pub fn leave_application(&self, py: Python<'_>, core: CoreId) -> bool {
+        let Some(desk) = self.desk(core) else { return false };
+        if desk.leave_application() {
+            self.forget_exception(py);
+        }
+        desk.is_late()
+    }
+
+    /// Takes back an exception that was to be raised in this thread.
+    pub fn forget_exception(&self, py: Python<'_>) {
+        raw::set_exception_of(py, this_thread(), None);
+    }
+
     /// Sets when the next wait is over; what was set before.
     pub fn set_deadline(&self, deadline: Option<Instant>) -> Option<Instant> {
         self.deadline.replace(deadline)
@@ -175,6 +203,13 @@ impl There {
         unattached(|| desk.ask(question))
     }
 
+    /// Has the engine do something that needs no answer.
+    pub fn command(&self, core: CoreId, command: impl FnOnce(&Engine) + Send + 'static) {
+        if let Some(desk) = self.desk(core) {
+            desk.command(command);
+        }
+    }
+
     /// See [`Engine::disconnect`].
     pub fn disconnect(&self, core: CoreId, outcome: Outcome) {
         self.hold(core, Order::Disconnect(outcome));
@@ -182,8 +217,8 @@ impl There {
     }
 
     /// See [`Engine::abort`].
-    pub fn abort(&self, core: CoreId) {
-        self.hold(core, Order::Abort);
+    pub fn abort(&self, core: CoreId, cause: Cause) {
+        self.hold(core, Order::Abort(cause));
     }
 
     /// See [`Engine::finish`]. The thread has no request after this.

@@ -180,6 +180,7 @@ fn add_functions(module: &Bound<'_, PyModule>) -> PyResult<()> {
         request::get_logvar,
         request::add_var,
         request::log_this_request,
+        request::set_user_harakiri,
         request::request_id,
         request::send,
         request::cl,

@@ -10,6 +10,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyByteArray, PyBytes, PyString};
 use std::os::fd::{AsRawFd, IntoRawFd, RawFd};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::Instant;
 
 /// Whether the proxy writes a line for each request; the template sets it for its workers.
 static ACCESS_LOG: AtomicBool = AtomicBool::new(false);
@@ -203,6 +204,16 @@ pub fn cl(py: Python<'_>) -> PyResult<u64> {
 #[pyfunction]
 pub fn request_id(py: Python<'_>) -> PyResult<u64> {
     Ok(wait::current(py, "uwsgi.request_id()")?.1.request.number)
+}
+
+/// This request must end within so many seconds from now; 0 takes that back. Only the request ends, not the worker.
+#[pyfunction]
+#[pyo3(signature = (seconds, /))]
+pub fn set_user_harakiri(py: Python<'_>, seconds: i64) -> PyResult<()> {
+    let (worker, call) = wait::current(py, "uwsgi.set_user_harakiri()")?;
+    let limit = u64::try_from(seconds).ok().filter(|seconds| *seconds > 0);
+    worker.engine.set_limit(call.core, limit.map(|seconds| Instant::now() + wait::whole_seconds(seconds)));
+    Ok(())
 }
 
 /// There will be a log line for this request, also where there would be none.

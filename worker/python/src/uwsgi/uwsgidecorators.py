@@ -2,6 +2,8 @@
 
 As with the original, `from uwsgidecorators import *` also brings the name `uwsgi`.
 """
+import functools
+
 import uwsgi
 
 _postfork_hooks = []
@@ -37,3 +39,17 @@ class postfork:
             self._register(args[0])
             return self
         return self._function(*args, **kwargs)
+
+
+def harakiri(seconds):
+    """A call of the function must end within so many seconds: `@harakiri(30)`. Otherwise its request is ended, and no other."""
+    def limited(function):
+        @functools.wraps(function)
+        def call(*args, **kwargs):
+            uwsgi.set_user_harakiri(seconds)
+            try:
+                return function(*args, **kwargs)
+            finally:
+                uwsgi.set_user_harakiri(0)
+        return call
+    return limited

@@ -4,15 +4,17 @@ use crate::host::Worker;
 use crate::wsgi::files::FileWrapper;
 use crate::wsgi::input::Input;
 use crate::wsgi::start::Spare;
-use crate::{disconnect, greenlet, raw, wait};
-use appliance_worker::answer::{Answer, Opening, TOGETHER};
+use crate::{greenlet, raw, wait};
+use appliance_worker::answer::{Answer, Cause, Opening, TOGETHER};
 use appliance_worker::http::declared::Invalid;
 use appliance_worker::{CoreId, Outcome, Request, Sent};
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyDict, PyList, PyString, PyWeakrefMethods, PyWeakrefReference};
+use pyo3::types::{PyBytes, PyDict, PyList, PyString, PyWeakrefReference};
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
+
+mod end;
 
 /// A request that has a core, as Python hosting sees it.
 pub struct Call {
@@ -45,6 +47,10 @@ pub struct Call {
     disconnected: Cell<bool>,
     /// There was nobody to take what was sent.
     unheard: Cell<bool>,
+    /// How often it was told that it takes longer than it may.
+    timeouts: Cell<u32>,
+    /// The application has given the request back for good.
+    over: Cell<bool>,
 }
 
 /// Why a request could not be answered as the application wanted.
@@ -85,6 +91,8 @@ impl Call {
             ending: Cell::new(false),
             disconnected: Cell::new(false),
             unheard: Cell::new(false),
+            timeouts: Cell::new(0),
+            over: Cell::new(false),
         }
     }
 
@@ -110,26 +118,6 @@ impl Call {
         self.disconnected.get() || self.answer.borrow().as_ref().is_some_and(Answer::is_whole)
     }
 
-    /// Whether the client has left before it had its answer. Afterwards it may, and when the application has ended its
-    /// response it is not missed either.
-    pub(super) fn was_left(&self, worker: &Worker) -> bool {
-        let is_missed =
-            || self.unheard.get() || !(self.is_answered() || worker.engine.is_connected(self.core));
-        !self.disconnected.get() && is_missed()
-    }
-
-    /// The client has left: ends the request where it waits, unless the client has had its answer.
-    pub fn cancel(&self, py: Python<'_>) -> PyResult<()> {
-        if self.is_answered() {
-            return Ok(());
-        }
-        let greenlet = self.suspended.borrow().as_ref().and_then(|greenlet| greenlet.bind(py).upgrade());
-        match greenlet {
-            Some(greenlet) => greenlet::throw(py, &greenlet, &disconnect::exception(py)?).map(drop),
-            None => Ok(()),
-        }
-    }
-
     /// A greenlet of this request that the engine is to resume.
     pub fn add_parked(&self, greenlet: &Bound<'_, PyAny>) {
         self.parked.borrow_mut().push(greenlet.clone().unbind());
@@ -144,20 +132,6 @@ impl Call {
             // Never the last reference: the caller holds one, since this greenlet runs.
             drop(one);
         }
-    }
-
-    /// The request is over, and nothing would ever come back to greenlets of its own that still wait: they end with it.
-    pub(super) fn end_parked(&self, py: Python<'_>) -> PyResult<()> {
-        let left = self.parked.borrow().len();
-        for _ in 0..left {
-            let one = self.parked.borrow_mut().pop();
-            let (Some(one), Some(exit)) = (one, greenlet::exit(py)) else { break };
-            match greenlet::throw(py, one.bind(py), &exit.call0()?) {
-                Err(error) if !greenlet::is_exit(py, &error) => return Err(error),
-                _ => {}
-            }
-        }
-        Ok(())
     }
 
     /// Whether any greenlet of this request waits for the engine.
@@ -237,7 +211,7 @@ impl Call {
 
     /// Ends a request that never got a greenlet.
     pub fn abandon(&self, worker: &Worker) {
-        worker.engine.abort(self.core);
+        worker.engine.abort(self.core, Cause::Exception);
         worker.forget(self.core);
         worker.engine.finish(self.core, Outcome::Cut, true);
     }

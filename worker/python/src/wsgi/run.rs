@@ -5,9 +5,10 @@ use super::files::{self, FileWrapper};
 use super::input::Input;
 use super::start::Spare;
 use crate::host::Worker;
-use crate::{disconnect, greenlet, log};
+use crate::{disconnect, greenlet, log, timeout};
 use appliance_worker::Outcome;
 use appliance_worker::answer::{Answer, Cause, Opening};
+use appliance_worker::engine::OVERDUE;
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList, PyString, PyTuple};
@@ -17,24 +18,18 @@ use std::rc::Rc;
 /// Serves the request of this greenlet from beginning to end. Never raises and never unwinds.
 pub fn serve(py: Python<'_>, worker: &Worker, call: &Rc<Call>) {
     let served = catch_unwind(AssertUnwindSafe(|| run(py, worker, call)));
+    call.set_over();
+    if worker.engine.leave_application(py, call.core) {
+        call.count_timeout();
+    }
     let (outcome, failed) = match served {
         Ok(Ok(())) => {
             check_length(call);
             (call.outcome(), false)
         }
-        Ok(Err(trouble)) => match raised(py, worker, call, trouble) {
-            Some(error) => {
-                report(py, call, &error);
-                (fail(py, worker, call), true)
-            }
-            None => {
-                tracing::debug!(core = call.core.index, "the client left before the response was complete");
-                worker.engine.abort(call.core);
-                (Outcome::Cut, false)
-            }
-        },
+        Ok(Err(trouble)) => give_up(py, worker, call, trouble),
         // The panic hook has logged where.
-        Err(_) => (fail(py, worker, call), true),
+        Err(_) => (fail(py, worker, call, Cause::Exception), true),
     };
     if let Err(error) = call.end_parked(py) {
         log::exception(py, &error, "exception in a greenlet that waited when its request ended");
@@ -205,6 +200,31 @@ fn check_length(call: &Call) {
     }
 }
 
+/// Ends a request that was not answered as the application wanted: because it took too long, its client has left, or it
+/// failed. How its answer ends, and whether it counts as an exception.
+fn give_up(py: Python<'_>, worker: &Worker, call: &Rc<Call>, trouble: Trouble) -> (Outcome, bool) {
+    if call.was_timed_out() {
+        // Where it was has been logged; what went wrong on the way out has not.
+        if let Trouble::Raised(error) = &trouble
+            && !timeout::is_said_by(py, error)
+        {
+            report(py, call, error);
+        }
+        return (fail(py, worker, call, Cause::TimedOut), true);
+    }
+    match raised(py, worker, call, trouble) {
+        Some(error) => {
+            report(py, call, &error);
+            (fail(py, worker, call, Cause::Exception), true)
+        }
+        None => {
+            tracing::debug!(core = call.core.index, "the client left before the response was complete");
+            worker.engine.abort(call.core, Cause::Exception);
+            (Outcome::Cut, false)
+        }
+    }
+}
+
 /// The exception that the application has to answer for; `None`: the request has ended because its client has left.
 fn raised(py: Python<'_>, worker: &Worker, call: &Call, trouble: Trouble) -> Option<PyErr> {
     match trouble {
@@ -229,24 +249,27 @@ fn report(py: Python<'_>, call: &Call, error: &PyErr) {
     }
 }
 
-/// A request that went wrong: a 500 if nothing was sent, else a cut that the client can see.
-fn fail(py: Python<'_>, worker: &Worker, call: &Call) -> Outcome {
-    const SENTENCE: &[u8] = b"Internal Server Error\n";
+/// A request that went wrong: a 500 or 504 if nothing was sent, else a cut that the client can see.
+fn fail(py: Python<'_>, worker: &Worker, call: &Call, cause: Cause) -> Outcome {
     if call.answer.borrow().is_some() {
-        worker.engine.abort(call.core);
+        worker.engine.abort(call.core, cause);
         return Outcome::Cut;
     }
-    let opened =
-        Opening::new(&call.request, call.core, b"500 Internal Server Error").and_then(|mut opening| {
-            opening.cause(Cause::Exception);
-            call.put_variables(&mut opening);
-            opening.header(b"Content-Type", b"text/plain; charset=utf-8")?;
-            Ok(opening)
-        });
+    let (status, sentence) = match cause {
+        Cause::TimedOut => ("504 Gateway Timeout", OVERDUE),
+        _ => ("500 Internal Server Error", "Internal Server Error"),
+    };
+    let sentence = format!("{sentence}\n").into_bytes();
+    let opened = Opening::new(&call.request, call.core, status.as_bytes()).and_then(|mut opening| {
+        opening.cause(cause);
+        call.put_variables(&mut opening);
+        opening.header(b"Content-Type", b"text/plain; charset=utf-8")?;
+        Ok(opening)
+    });
     let Ok(opening) = opened else { return Outcome::Cut };
-    let opened = opening.finish(&worker.engine, call.core, &call.request, Some(SENTENCE.len() as u64));
+    let opened = opening.finish(&worker.engine, call.core, &call.request, Some(sentence.len() as u64));
     let head = call.begin(worker, opened);
-    match call.send_behind(py, worker, head, SENTENCE) {
+    match call.send_behind(py, worker, head, &sentence) {
         Ok(()) => call.outcome(),
         Err(_) => Outcome::Cut,
     }

@@ -168,7 +168,7 @@ fn an_answer_that_is_cut_never_looks_complete() {
     bench.send_head(1, core);
     bench.give_room(0);
     assert_eq!(bench.link.send(1, core, &[b'x'; MOST_DATA], false), Sent::All);
-    bench.link.abort(1, core);
+    bench.link.abort(1, core, Cause::Exception);
     bench.link.finish(1, core, Outcome::Cut);
     assert_eq!(bench.sent(), seen(&[(1, "200"), (1, "reset Raised")]));
     let core = bench.serve(2);
@@ -187,7 +187,7 @@ fn an_answer_that_was_complete_before_its_core_ended_stays_complete() {
     let core = bench.enter(1);
     bench.send_head(1, core);
     bench.link.send(1, core, b"hello", true);
-    bench.link.abort(1, core);
+    bench.link.abort(1, core, Cause::Exception);
     assert_eq!(bench.sent(), seen(&[(1, "200"), (1, "data 5 end"), (1, "reset Gone")]));
 }
 
@@ -195,9 +195,9 @@ fn an_answer_that_was_complete_before_its_core_ended_stays_complete() {
 fn a_request_too_many_is_answered_by_the_server_itself() {
     let mut bench = Bench::new();
     bench.receive(&[get(1), get(2), request(3, 0, None), data(3, 0, BODY_BUFFER), get(4)].concat());
-    bench.link.reject(1, 503, "busy", DATE, false);
-    bench.link.reject(2, 503, "busy", DATE, true);
-    bench.link.reject(3, 503, "busy", DATE, false);
+    bench.link.reject(1, (503, Cause::Busy), "busy", DATE, false);
+    bench.link.reject(2, (503, Cause::Busy), "busy", DATE, true);
+    bench.link.reject(3, (503, Cause::Busy), "busy", DATE, false);
     bench.link.refuse(4);
     bench.link.flush();
     let bytes = bench.link.socket().received.clone();
@@ -229,7 +229,7 @@ fn the_proxy_is_told_before_an_application_sees_a_request() {
     let place = bench.link.put_entered(1);
     bench.give_room(5);
     assert!(!bench.link.has_left(place));
-    bench.link.reject(1, 503, "something behind it", DATE, false);
+    bench.link.reject(1, (503, Cause::Busy), "something behind it", DATE, false);
     bench.give_room(HEADER - 5);
     assert!(bench.link.has_left(place));
     assert_eq!(bench.sent()[0], (1, "entered".to_owned()));
