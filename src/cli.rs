@@ -41,7 +41,7 @@ pub enum Command {
     Scale {
         /// Number of workers
         #[arg(value_name = "N")]
-        workers: u32,
+        count: u32,
         #[command(flatten)]
         source: Source,
     },
@@ -234,8 +234,8 @@ mod tests {
             Command::Run(source)
             | Command::Status { source, .. }
             | Command::Reload { source, .. }
-            | Command::Stop { source, .. }
             | Command::Scale { source, .. }
+            | Command::Stop { source, .. }
             | Command::Pause(source)
             | Command::Resume(source)
             | Command::Maintenance { source, .. }

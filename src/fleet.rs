@@ -261,6 +261,7 @@ impl Fleet {
         };
         let child = self.children.remove(at);
         if let Role::Worker(worker) = child.role
+            && self.has_place(worker)
             && !self.is_taken(worker, child.life)
         {
             self.act(Action::MarkDead { worker, life: child.life });

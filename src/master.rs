@@ -2,9 +2,8 @@
 //! performs what `fleet.rs` answers. Single-threaded for ever; runs no application code, serves no request, decides
 //! nothing itself.
 use crate::activation;
-use crate::bridge;
 use crate::channel::{self, Orders, Reporter, Reports};
-use crate::child::{Backoff, Role};
+use crate::child::Backoff;
 use crate::control::{self, Answer, Control, Meaning};
 use crate::doors::Doors;
 use crate::error::Error;
@@ -19,12 +18,11 @@ use crate::signals::{Signals, Wish};
 use crate::sockets::{self, Listener};
 use crate::spawn::{self, Lifeline, Tie};
 use crate::survey::{Lines, Surveys};
-use crate::template;
 use crate::touch::Touch;
 use crate::upcoming::Upcoming;
 use appliance_config::{Loaded, Request, Settings};
 use appliance_worker::abi;
-use appliance_worker::board::{Board, CAPACITY, State};
+use appliance_worker::board::{Board, State};
 use appliance_worker::panel::Panel;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, kill};
@@ -41,6 +39,7 @@ mod look;
 mod places;
 mod questions;
 mod reload;
+mod starting;
 mod view;
 
 /// Runs the appliance until it is told to stop, and answers the exit code of the process.
@@ -328,67 +327,6 @@ impl Master {
             // Answered in `handle`.
             Action::Start { .. } | Action::Fork { .. } | Action::Configure { .. } | Action::Exit(_) => {}
         }
-    }
-
-    /// An error: the order could not be made, for want of descriptors.
-    fn order_fork(&mut self, template: Pid, worker: u32, life: u32) -> io::Result<()> {
-        self.open_workers(worker).map_err(io::Error::other)?;
-        let Some(orders) = self.templates.get(&template) else { return Ok(()) };
-        let socket = self.workers.get(worker.wrapping_sub(1) as usize).ok_or(io::ErrorKind::InvalidInput)?;
-        let (here, there) = channel::questions()?;
-        let ordered = orders.fork(worker, life, socket.as_fd(), there.as_fd());
-        if ordered.is_ok() {
-            self.lines.add((worker, life), here);
-        }
-        warn_if_refused(template, ordered);
-        Ok(())
-    }
-
-    fn start(&mut self, role: Role, generation: u32) -> Event {
-        let started = spawn::require_one_thread().and_then(|()| match role {
-            Role::Template => self.start_template(generation),
-            _ => self.start_proxy(generation),
-        });
-        match started {
-            Ok(pid) => Event::Started { role, generation, pid },
-            Err(error) => Event::NotStarted { role, generation, text: error.to_string() },
-        }
-    }
-
-    fn start_template(&mut self, generation: u32) -> io::Result<Pid> {
-        let (orders, inbox) = channel::orders()?;
-        let settings = self.settings_of_template(generation);
-        let job = template::Job {
-            settings: &settings,
-            master: self.pid,
-            generation,
-            identity: self.identity.as_ref(),
-            board: self.board.fd().try_clone_to_owned()?,
-            inbox,
-            reporter: self.reporter.try_clone()?,
-        };
-        let tie = self.tie.try_clone()?;
-        let pid = spawn::fork(|| job.live(tie))?;
-        self.templates.insert(pid, orders);
-        Ok(pid)
-    }
-
-    fn start_proxy(&self, generation: u32) -> io::Result<Pid> {
-        let (settings, doors) = self.settings_of_proxy(generation);
-        let job = bridge::Job {
-            settings: &settings,
-            master: self.pid,
-            generation,
-            identity: self.identity.as_ref(),
-            listeners: doors.public()?,
-            admin: doors.admin()?,
-            reporter: self.reporter.try_clone()?,
-            board: self.board.fd().try_clone_to_owned()?,
-            panel: self.panel.fd().try_clone_to_owned()?,
-            sockets: (1..=CAPACITY).map(|id| self.run_dir.socket(id)).collect(),
-        };
-        let tie = self.tie.try_clone()?;
-        spawn::fork(|| job.live(tie))
     }
 
     fn tell_clients(&mut self, tell: impl FnOnce(&mut Control, Instant)) {

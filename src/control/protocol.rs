@@ -107,7 +107,7 @@ impl Verb {
             Some("reload") => Verb::Reload,
             Some("plan") => Verb::Plan,
             Some("scale") => {
-                let workers = take_number(&mut fields, "workers")?;
+                let workers = take_number(&mut fields, "workers", "a number of workers")?;
                 Verb::Scale { workers: workers.ok_or("the verb \"scale\" needs the field \"workers\"")? }
             }
             Some("stop") => Verb::Stop { now: take_flag(&mut fields, "now")?.unwrap_or(false) },
@@ -118,12 +118,14 @@ impl Verb {
                     take_flag(&mut fields, "on")?.ok_or("the verb \"maintenance\" needs the field \"on\"")?;
                 Verb::Switch(Switch::Maintenance(on))
             }
-            Some("requests") => {
-                Verb::Ask { question: Question::Requests, worker: take_number(&mut fields, "worker")? }
-            }
-            Some("stacks") => {
-                Verb::Ask { question: Question::Stacks, worker: take_number(&mut fields, "worker")? }
-            }
+            Some("requests") => Verb::Ask {
+                question: Question::Requests,
+                worker: take_number(&mut fields, "worker", "the number of a worker")?,
+            },
+            Some("stacks") => Verb::Ask {
+                question: Question::Stacks,
+                worker: take_number(&mut fields, "worker", "the number of a worker")?,
+            },
             _ => return Err(format!("there is no verb {name}; there are {VERBS}")),
         };
         match fields.keys().next() {
@@ -141,10 +143,10 @@ fn take_flag(fields: &mut Map<String, Value>, name: &str) -> Result<Option<bool>
     }
 }
 
-fn take_number(fields: &mut Map<String, Value>, name: &str) -> Result<Option<u32>, String> {
+fn take_number(fields: &mut Map<String, Value>, name: &str, meaning: &str) -> Result<Option<u32>, String> {
     let Some(value) = fields.remove(name) else { return Ok(None) };
     let number = value.as_u64().and_then(|number| u32::try_from(number).ok());
-    number.map(Some).ok_or_else(|| format!("the field {name:?} is a whole number, not {value}"))
+    number.map(Some).ok_or_else(|| format!("the field {name:?} is {meaning}, not {value}"))
 }
 
 impl Answer {

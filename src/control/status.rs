@@ -259,8 +259,7 @@ impl Worker {
         }
         if child.serves() && slot.state() == State::Draining {
             worker.state = stage(Stage::Leaving).to_owned();
-        } else if child.stage == Stage::Ready && !limits.stall.is_zero() && child.health.stood >= limits.stall
-        {
+        } else if child.stage == Stage::Ready && child.health.stands(limits.stall) {
             worker.state = "stalled".to_owned();
         }
         worker.cores.busy = slot.busy.load(Relaxed).min(limits.cores);

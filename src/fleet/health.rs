@@ -11,6 +11,12 @@ pub(super) const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// What one look can add to a standstill, however long ago the last one was.
 const SEEN_AT_MOST: Duration = Duration::from_millis(1_500);
 
+/// A shorter standstill is none: an idle loop has a turn once a second, and two looks can fall between two turns.
+const LEAST: Duration = Duration::from_millis(1_500);
+
+/// What is no turn: a proxy tells when its slowest thread had one as the age of that turn, which rounding moves by a little.
+const FLUTTER_MS: u64 = 10;
+
 /// How one process was at the looks at it.
 #[derive(Clone, Debug, Default)]
 pub struct Health {
@@ -25,11 +31,16 @@ impl Health {
     /// Notes what it publishes now.
     pub fn observe(&mut self, vitals: Vitals, now: Instant) {
         let gap = self.looked.map_or(Duration::ZERO, |looked| now.saturating_duration_since(looked));
-        let ticks = self.vitals.is_none_or(|before| before.tick_ms != vitals.tick_ms);
+        let ticks = self.vitals.is_none_or(|before| before.tick_ms.abs_diff(vitals.tick_ms) > FLUTTER_MS);
         self.stood = if ticks { Duration::ZERO } else { self.stood + gap.min(SEEN_AT_MOST) };
         // Measured rarely, and as good until the next time.
         let memory = vitals.memory.or(self.vitals.and_then(|before| before.memory));
         (self.vitals, self.looked) = (Some(Vitals { memory, ..vitals }), Some(now));
+    }
+
+    /// Whether it stands still for `limit`; zero: never.
+    pub fn stands(&self, limit: Duration) -> bool {
+        !limit.is_zero() && self.stood >= limit.max(LEAST)
     }
 }
 
@@ -70,7 +81,7 @@ impl Fleet {
 /// A proxy that has had no turn yet is still starting, for which it has as long as everybody.
 fn is_hung(child: &Child, hang: Duration, boot: Duration) -> bool {
     let begins = child.role == Role::Proxy && child.health.vitals.is_some_and(|vitals| vitals.tick_ms == 0);
-    !hang.is_zero() && child.health.stood >= if begins { boot.max(hang) } else { hang }
+    child.health.stands(if begins && !hang.is_zero() { boot.max(hang) } else { hang })
 }
 
 #[cfg(test)]
@@ -93,6 +104,8 @@ mod tests {
         }
         assert_eq!(health.stood, 3 * SECOND);
         health.observe(at(6), now);
+        assert_eq!(health.stood, 4 * SECOND, "that is what rounding does");
+        health.observe(at(1006), now);
         assert_eq!(health.stood, Duration::ZERO, "it has moved");
     }
 
@@ -107,10 +120,18 @@ mod tests {
     }
 
     #[test]
+    fn a_standstill_shorter_than_the_pause_between_two_turns_is_none() {
+        let standing = |stood| Health { stood, ..Health::default() };
+        assert!(!standing(SECOND).stands(Duration::from_millis(1)));
+        assert!(standing(2 * SECOND).stands(Duration::from_millis(1)));
+        assert!(!standing(100 * SECOND).stands(Duration::ZERO), "there is no limit");
+    }
+
+    #[test]
     fn memory_that_was_not_measured_again_is_as_it_was() {
         let (mut health, now) = (Health::default(), Instant::now());
         health.observe(Vitals { memory: Some(9), ..at(5) }, now);
-        health.observe(at(6), now + SECOND);
+        health.observe(at(1006), now + SECOND);
         assert_eq!(health.vitals.and_then(|vitals| vitals.memory), Some(9));
     }
 }

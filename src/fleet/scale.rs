@@ -78,10 +78,18 @@ impl Fleet {
         }
     }
 
-    /// The highest number of a worker that is wanted or still there.
+    /// The highest number of a worker that is wanted or still there. A stranger gets no place, whatever number it says.
     pub fn places(&self) -> u32 {
-        let id = |child: &Child| if let Role::Worker(id) = child.role { Some(id) } else { None };
+        let id = |child: &Child| match child.role {
+            Role::Worker(id) if self.has_place(id) => Some(id),
+            _ => None,
+        };
         self.children.iter().filter_map(id).max().unwrap_or(0).max(self.plan.workers)
+    }
+
+    /// Whether a worker of this number has a place.
+    pub fn has_place(&self, worker: u32) -> bool {
+        (1..=self.places_told).contains(&worker)
     }
 }
 

@@ -36,6 +36,8 @@ impl Master {
         let vitals = Vitals::of(child.pid);
         let is_its_own = |pid: &AtomicU32| pid.load(Relaxed) == child.pid.as_raw().unsigned_abs();
         match child.role {
+            // Nobody has put a stranger on the board.
+            Role::Worker(worker) if !self.fleet.has_place(worker) => None,
             Role::Worker(worker) => {
                 let slot = self.board.slot(worker, child.life);
                 is_its_own(&slot.pid).then(|| self.vitals_of_worker(slot, vitals))

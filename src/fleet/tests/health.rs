@@ -9,13 +9,13 @@ impl Session {
         let mut actions = Vec::new();
         for _ in 0..seconds {
             self.now += SECOND;
-            let all = vitals(self, self.seconds());
+            let all = vitals(self, self.seconds() * 1000);
             actions.extend(self.on(Event::Looked { all, queue: Queue::default() }));
         }
         actions
     }
 
-    /// A number that grows by one each second.
+    /// Seconds since the beginning.
     fn seconds(&self) -> u64 {
         (self.now - self.began).as_secs()
     }
@@ -58,7 +58,7 @@ fn a_proxy_that_stands_still_is_killed_but_has_time_to_start() {
     let pid = session.pid(Role::Proxy, 0);
     let proxy = |tick_ms| move |_: &Session, _| vec![Vitals { tick_ms, ..Vitals::of(pid) }];
     assert_eq!(session.watch(30, proxy(0)), []);
-    assert_eq!(deeds(session.watch(6, proxy(9))), [Action::Kill(pid)]);
+    assert_eq!(deeds(session.watch(6, proxy(9000))), [Action::Kill(pid)]);
     assert_eq!(deeds(session.exited(Role::Proxy, 0, KILLED)), [start(Role::Proxy, 0)]);
 }
 
