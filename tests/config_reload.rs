@@ -3,6 +3,7 @@
 use crate::harness::{Appliance, Client, Setup, command, free_ports, under_posts, until};
 use nix::sys::signal::Signal;
 use std::fs;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 const APP: &str = "def application(environ, start_response):\n    \
     body = environ['wsgi.input'].read()\n    start_response('200 OK', [])\n    return [b'%d bytes' % len(body)]\n";
@@ -188,6 +189,110 @@ fn a_touched_path_reloads() {
     appliance.dir().write("webapp.py", &code("third"));
     fs::remove_file(appliance.dir().path().join("reload.me")).unwrap();
     until("it has vanished", || appliance.get("/").text() == "third");
+}
+
+#[test]
+fn no_broken_line_gets_past_the_reading() {
+    let appliance = start("");
+    let before = pids(&appliance);
+    for line in BROKEN.lines() {
+        appliance.dir().write("appliance.toml", &format!("# a comment\n{line}\n"));
+        let (code, _, err) = reload(&appliance, &[]);
+        assert_eq!(code, Some(1), "{line}");
+        assert!(err.contains("appliance.toml:2"), "{line}: {err}");
+    }
+    // What is no TOML does not even say which appliance is meant, but a signal reaches it.
+    appliance.dir().write("appliance.toml", "[workers\n");
+    assert_eq!(reload(&appliance, &[]).0, Some(64));
+    appliance.signal(Signal::SIGHUP);
+    appliance.log.wait_for("reload failed, everything stays as it was: appliance.toml:1");
+    assert_eq!(pids(&appliance), before);
+    assert_eq!(appliance.get("/").status, 200);
+}
+
+/// Lines that nobody can have meant.
+const BROKEN: &str = r#"workers = 3
+workers.cores = "many"
+workers.cores = 0
+workers.max_memory = 100
+workers.max_lifetime = "1y"
+workers.on_crash_loop = "panic"
+wrokers.cores = 3
+timeouts.graceful = 30
+timeouts.graceful = "0s"
+timeouts.stall = "-1s"
+limits.body = "16 MegaByte"
+limits.headers = 100000000
+limits.nothing = 1
+proxy.threads = 1000
+proxy.trusted = ["10.0.0.0/99"]
+log.level = "loud"
+log.access = "yes"
+admin.listen = "localhost"
+native.base_port = 70000
+security.umask = "999"
+app.suspend = "fiber"
+app.env = ["A"]
+"#;
+
+#[test]
+fn the_number_of_workers_follows_the_configuration() {
+    let setup = Setup::code(APP).by_file();
+    let file = |count: u32| format!("listen = \"127.0.0.1:0\"\nworkers.count = {count}\n");
+    setup.dir().write("appliance.toml", &file(1));
+    let appliance = setup.start();
+    let (served, failures) = under_posts(&appliance, || {
+        for count in [3, 2, 1, 2] {
+            appliance.dir().write("appliance.toml", &file(count));
+            must_reload(&appliance);
+            let workers = || {
+                let family = appliance.family();
+                family.iter().filter(|process| process.title.starts_with("appliance: worker")).count()
+            };
+            until("there are so many workers", || workers() == count as usize);
+        }
+    });
+    assert!(failures.is_empty(), "{} of {served} failed: {failures:?}", failures.len());
+}
+
+#[test]
+fn probes_never_see_a_gap_and_the_admin_endpoint_may_move() {
+    let port = free_ports(2);
+    let file =
+        |port: u16, cores: u32| format!("admin.listen = \"127.0.0.1:{port}\"\nworkers.cores = {cores}\n");
+    let appliance = start(&file(port, 100));
+    let probe =
+        |port: u16| Client::tcp(([127, 0, 0, 1], port).into()).map(|mut client| client.get("/readyz").status);
+    let over = AtomicBool::new(false);
+    let slow = "GET /?slow HTTP/1.1\r\nHost: test\r\nContent-Length: 1\r\n\r\n";
+    std::thread::scope(|scope| {
+        let probes = scope.spawn(|| {
+            let mut seen = Vec::new();
+            while !over.load(Relaxed) {
+                seen.push(probe(port).ok());
+            }
+            seen
+        });
+        for cores in [50, 60] {
+            // A request that is not complete keeps the old proxy draining for a while.
+            let mut client = appliance.client();
+            client.send(slow);
+            appliance.dir().write("appliance.toml", &file(port, cores));
+            scope.spawn(move || {
+                std::thread::sleep(std::time::Duration::from_millis(300));
+                client.send("x");
+                assert_eq!(client.answer().status, 200);
+            });
+            must_reload(&appliance);
+        }
+        over.store(true, Relaxed);
+        let seen = probes.join().unwrap();
+        assert!(seen.len() > 10 && seen.iter().all(|status| *status == Some(200)), "{seen:?}");
+    });
+    appliance.dir().write("appliance.toml", &file(port + 1, 60));
+    must_reload(&appliance);
+    assert_eq!(probe(port + 1).unwrap(), 200);
+    assert!(probe(port).is_err());
 }
 
 /// An application that answers with `word`.

@@ -1,6 +1,7 @@
 //! SIGHUP: the application is loaded anew, and nobody notices but by its answers.
-use crate::harness::{Appliance, Setup, under_load, until};
+use crate::harness::{Appliance, Client, Setup, command, free_ports, under_load, under_posts, until};
 use nix::sys::signal::Signal;
+use std::time::Duration;
 
 /// An application that answers with `word`.
 fn code(word: &str) -> String {
@@ -52,6 +53,81 @@ fn a_storm_of_signals_loses_nothing() {
     });
     assert!(failures.is_empty(), "{} of {served} failed: {failures:?}", failures.len());
     until("there are five processes", || appliance.family().len() == 5);
+}
+
+#[test]
+fn two_hundred_signals_between_broken_and_good_code_harm_nothing() {
+    let appliance = start();
+    let master = appliance.process("master");
+    let (served, failures) = under_posts(&appliance, || {
+        // Any numbers will do, as long as they are the same each time (Numerical Recipes' generator).
+        let mut random: u32 = 1;
+        for number in 0..200 {
+            random = random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            let text =
+                if random >> 30 == 0 { "raise ValueError('broken')\n".to_owned() } else { code("good") };
+            appliance.dir().write("webapp.py", &text);
+            appliance.signal(Signal::SIGHUP);
+            std::thread::sleep(Duration::from_millis(u64::from(random >> 24) % 20));
+            assert!(master.is_alive(), "after {number} signals");
+        }
+        appliance.dir().write("webapp.py", &code("last"));
+        appliance.signal(Signal::SIGHUP);
+        until("the last code is served", || {
+            (1..=2).all(|worker| appliance.worker_client(worker).get("/").text() == "last")
+        });
+    });
+    assert!(failures.is_empty(), "{} of {served} failed: {failures:?}", failures.len());
+    until("there are five processes", || appliance.family().len() == 5);
+    assert!(master.is_alive());
+}
+
+#[test]
+fn descriptors_do_not_add_up_over_many_reloads() {
+    let setup = Setup::code(&code("same")).workers(2);
+    setup.dir().write("appliance.toml", "");
+    let appliance = setup.start();
+    appliance.wait_for_workers();
+    let reload = |number: u32| {
+        let file = format!("[limits]\nconnections = {}\n", 1000 + number);
+        appliance.dir().write("appliance.toml", &file);
+        let run_dir = format!("admin.run_dir={}", appliance.dir().path().join("run").display());
+        let told = command(appliance.dir().path(), &["reload", "--set", &run_dir], &[]);
+        assert_eq!(told.0, Some(0), "{told:?}");
+        until("the old ones have gone", || appliance.family().len() == 5);
+    };
+    let held = || {
+        let count = |role: &&str| appliance.process(role).descriptors().len();
+        ["master", "proxy", "template", "worker 1", "worker 2"].iter().map(count).collect::<Vec<_>>()
+    };
+    reload(0);
+    let mut first = Vec::new();
+    until("the descriptors are at rest", || std::mem::replace(&mut first, held()) == held());
+    for number in 1..=12 {
+        reload(number);
+    }
+    until("there are as many as before", || held() == first);
+}
+
+#[test]
+fn whoever_waits_at_a_native_listener_is_served_before_it_closes() {
+    let base = free_ports(2);
+    let appliance = Setup::code(&code("first")).set("native.base_port", base).start();
+    let before = appliance.process("worker 1");
+    // More than a worker takes in one turn.
+    const CLIENTS: usize = 200;
+    before.signal(Signal::SIGSTOP);
+    let mut clients: Vec<Client> =
+        (0..CLIENTS).map(|_| Client::tcp(([127, 0, 0, 1], base + 1).into()).unwrap()).collect();
+    for client in &mut clients {
+        client.send("GET / HTTP/1.1\r\nHost: test\r\n\r\n");
+    }
+    before.signal(Signal::SIGTERM);
+    before.signal(Signal::SIGCONT);
+    for client in &mut clients {
+        assert_eq!(client.answer().text(), "first");
+    }
+    appliance.successor(&before);
 }
 
 #[test]

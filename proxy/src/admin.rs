@@ -11,6 +11,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 /// Longest request head of a probe, in bytes; curl sends 90, a browser under 2000.
@@ -18,28 +19,32 @@ const HEAD_BYTES: usize = 4096;
 /// Time for one request, and pause after a failed accept.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Serves as long as the control thread lives, or until another proxy serves there.
+/// Serves as long as the control thread lives, or until another proxy serves there and the last probe has its answer.
 pub(crate) async fn run(listener: StdListener, shared: Arc<Shared>, drain: DrainWatch) {
     let listener = match listener.set_nonblocking(true).and_then(|()| TcpListener::from_std(listener)) {
         Ok(listener) => listener,
         Err(error) => return tracing::error!(%error, "cannot serve the admin endpoint"),
     };
     let mut replaced = std::pin::pin!(replaced(&shared, drain.clone()));
+    let mut probes = JoinSet::new();
     loop {
         let accepted = tokio::select! {
             biased;
-            () = &mut replaced => return,
+            () = &mut replaced => break,
+            Some(_) = probes.join_next() => continue,
             accepted = listener.accept() => accepted,
         };
         match accepted {
             Ok((stream, _)) => {
                 let (shared, drain) = (shared.clone(), drain.clone());
                 // A probe that fails or takes too long is simply cut.
-                tokio::spawn(async move { timeout(PATIENCE, probe(stream, &shared, &drain)).await });
+                probes.spawn(async move { timeout(PATIENCE, probe(stream, &shared, &drain)).await });
             }
             Err(_) => tokio::time::sleep(PATIENCE).await,
         }
     }
+    drop(listener);
+    probes.join_all().await;
 }
 
 /// Waits for the drain that ends with a successor in this proxy's place. At the end of the whole appliance there is none,
@@ -67,7 +72,7 @@ async fn probe(mut stream: TcpStream, shared: &Shared, drain: &DrainWatch) -> st
 /// Why the appliance should get no requests; `None`: it should.
 fn why_not_ready(shared: &Shared, drain: &DrainWatch) -> Option<&'static str> {
     match shared.workers.mode() {
-        _ if drain.has_begun() => Some("it is stopping"),
+        _ if drain.has_begun() && !shared.workers.is_replaced() => Some("it is stopping"),
         Mode::Leaving => Some("it is about to stop"),
         Mode::Maintenance => Some("it is in maintenance"),
         Mode::CrashLoop => Some("its workers end as soon as they have begun"),

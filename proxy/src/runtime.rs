@@ -64,14 +64,17 @@ pub(crate) fn serve<S: Future<Output = ()>>(
         prepared.into_iter().map(|one| one.spawn(&watch, &alive, &starting)).collect::<Result<_, _>>()?;
     drop((alive, starting));
     let cut = control.block_on(async {
-        if let Some(admin) = admin {
-            tokio::spawn(admin::run(admin, shared.clone(), watch.clone()));
-        }
+        let admin = admin.map(|admin| tokio::spawn(admin::run(admin, shared.clone(), watch.clone())));
         tokio::spawn(pulse::report(shared.clone(), upstreams.clone()));
         all_accept.recv().await;
         ready();
         stop.await;
-        end(&shared, &drain, gone).await
+        let cut = end(&shared, &drain, gone).await;
+        if let Some(admin) = admin.filter(|_| upstreams.is_replaced()) {
+            // It panics no more than any other task; if it does, nobody waits for it.
+            let _ = admin.await;
+        }
+        cut
     });
     for thread in threads {
         // A thread that panicked has nothing left to wait for, and has said so on standard error.

@@ -336,7 +336,7 @@ impl Engine {
                     self.wake(core);
                 }
             }
-            Source::Signal => self.drain(),
+            Source::Signal => self.drain(host),
             Source::Inbox => {
                 self.inbox.take().into_iter().for_each(|core| self.wake(core));
                 if self.roll.take_asked() {

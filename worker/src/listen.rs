@@ -162,6 +162,11 @@ impl Listener {
         Ok(Listener::Native(TcpListener::from_std(fd.into())))
     }
 
+    /// Whether this worker alone has it.
+    pub fn is_native(&self) -> bool {
+        matches!(self, Listener::Native(_))
+    }
+
     /// Registers the listener.
     pub fn watch(&mut self, reactor: &Reactor, source: Source) -> io::Result<()> {
         match self {

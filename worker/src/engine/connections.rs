@@ -6,7 +6,7 @@ use super::{
 use crate::app::{Host, Peer, Received};
 use crate::board;
 use crate::conn::{Conn, Context, Step};
-use crate::listen::Socket;
+use crate::listen::{Listener, Socket};
 use crate::reactor::{Event, Source};
 use std::io::{self, ErrorKind};
 use std::sync::Arc;
@@ -30,6 +30,20 @@ impl Engine {
         }
         // More may wait, and an edge-triggered listener does not say so twice: on with it in the next turn.
         self.timers.borrow_mut().add(self.now.get() + Duration::from_micros(1), Due::Accept(index));
+    }
+
+    /// Takes whoever waits at the native listener, whose queue goes with this worker; that of the unix socket does not.
+    pub(super) fn accept_last(&self, host: &dyn Host) {
+        let next =
+            || self.listeners.borrow().iter().find(|listener| listener.is_native()).map(Listener::accept);
+        loop {
+            match next() {
+                Some(Ok((socket, peer))) => self.add_conn(host, socket, peer),
+                Some(Err(error))
+                    if matches!(error.kind(), ErrorKind::Interrupted | ErrorKind::ConnectionAborted) => {}
+                _ => return,
+            }
+        }
     }
 
     /// Usually out of descriptors: each listener tries again with one timer, and one line a minute says why.

@@ -1,6 +1,7 @@
 //! How a worker stops: no new connections, no new requests on links, what runs is finished, and whatever is idle after a
 //! moment of grace is closed.
 use super::{Due, Engine, Way};
+use crate::app::Host;
 use crate::board::State;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
@@ -14,12 +15,13 @@ impl Engine {
     }
 
     /// No new connections; what runs is finished.
-    pub(super) fn drain(&self) {
+    pub(super) fn drain(&self, host: &dyn Host) {
         if self.draining.replace(true) {
             return;
         }
         self.slot().set_state(State::Draining);
         tracing::debug!(worker = self.boot.worker_id, "draining");
+        self.accept_last(host);
         for mut listener in self.listeners.borrow_mut().drain(..) {
             // The master holds the same socket, so closing our descriptor would not take it out of our epoll instance.
             if let Err(error) = listener.unwatch(&self.reactor.borrow()) {
