@@ -239,6 +239,7 @@ mod tests {
             | Command::Pause(source)
             | Command::Resume(source)
             | Command::Maintenance { source, .. }
+            | Command::Scale { source, .. }
             | Command::Top(source)
             | Command::Requests(Asking { source, .. })
             | Command::Stacks(Asking { source, .. })
