@@ -4,7 +4,7 @@
 use crate::activation;
 use crate::channel::{self, Orders, Reporter, Reports};
 use crate::child::Backoff;
-use crate::control::{self, Answer, Control, Meaning};
+use crate::control::Control;
 use crate::doors::Doors;
 use crate::error::Error;
 use crate::fleet::{Action, Event, Fleet, Plan};
@@ -40,6 +40,7 @@ mod places;
 mod questions;
 mod reload;
 mod starting;
+mod verbs;
 mod view;
 
 /// Runs the appliance until it is told to stop, and answers the exit code of the process.
@@ -246,28 +247,6 @@ impl Master {
         Ok(events)
     }
 
-    fn take_verbs(&mut self, events: &mut VecDeque<Event>) {
-        let now = Instant::now();
-        for (client, verb) in self.control.as_mut().map_or_else(Vec::new, |control| control.turn(now)) {
-            let answer = match control::meaning(verb, self.fleet.condition()) {
-                Meaning::Tell => Answer::Status(Box::new(self.status(now))),
-                Meaning::Plan => self.plan(),
-                Meaning::Switch(switch) => Answer::Done(self.modes.switch(switch, now)),
-                Meaning::Ask(question, worker) => {
-                    self.ask_workers(client, question, worker, now);
-                    continue;
-                }
-                Meaning::Refuse(why) => Answer::Error(why.to_owned()),
-                Meaning::Wait(wait, event) => {
-                    events.extend(event);
-                    self.tell_clients(|control, now| control.wait_for(client, wait, now));
-                    continue;
-                }
-            };
-            self.tell_clients(|control, now| control.say(client, &answer, now));
-        }
-    }
-
     fn take_reports(&mut self, events: &mut VecDeque<Event>) -> io::Result<()> {
         for (pid, message) in self.reports.take_all()? {
             events.extend(match message {
@@ -326,12 +305,6 @@ impl Master {
             Action::Abandon => self.abandon(),
             // Answered in `handle`.
             Action::Start { .. } | Action::Fork { .. } | Action::Configure { .. } | Action::Exit(_) => {}
-        }
-    }
-
-    fn tell_clients(&mut self, tell: impl FnOnce(&mut Control, Instant)) {
-        if let Some(control) = &mut self.control {
-            tell(control, Instant::now());
         }
     }
 }

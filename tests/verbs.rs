@@ -104,6 +104,48 @@ fn a_worker_that_cannot_answer_is_named_and_holds_nobody_up() {
     worker.signal(Signal::SIGCONT);
 }
 
+/// Finds the line on which its worker is asked, among everything that it has open, and says what it likes there.
+const LIAR: &str = "\
+import os, socket
+
+def lines():
+    for name in os.listdir('/proc/self/fd'):
+        try:
+            line = socket.socket(fileno=os.dup(int(name)))
+        except OSError:
+            continue
+        if line.family == socket.AF_UNIX and line.type == socket.SOCK_SEQPACKET:
+            yield line
+
+def application(environ, start_response):
+    for line in lines():
+        try:
+            while environ['PATH_INFO'] == '/flood':
+                line.send(b'+' + b' ' * 60000, socket.MSG_DONTWAIT)
+            line.send(b'.{\"requests\": \"\\x1b[2J\"}', socket.MSG_DONTWAIT)
+        except OSError:
+            pass
+    start_response('200 OK', [])
+    return [b'said']
+";
+
+#[test]
+fn a_worker_that_says_nonsense_is_named_and_serves_on() {
+    for lie in ["/garbage", "/flood"] {
+        let appliance = Setup::code(LIAR).start();
+        assert_eq!(appliance.get(lie).text(), "said");
+        let worker = appliance.process("worker 1");
+        let name = format!("appliance: worker 1 (pid {}): ", worker.pid);
+        let (code, out, err) = tell(appliance.dir().path(), &["requests"]);
+        assert_eq!((code, out.as_str(), err.lines().count()), (Some(1), "", 1), "{err}");
+        assert!(err.starts_with(&name) && !err.contains('\u{1b}'), "{err}");
+        let (_, _, err) = tell(appliance.dir().path(), &["requests"]);
+        assert_eq!(err, format!("{name}it cannot be asked: its line is closed\n"));
+        assert_eq!(appliance.get("/").text(), "said");
+        assert!(worker.is_alive() && status(&appliance)["master"]["state"] == "serving");
+    }
+}
+
 #[test]
 fn a_worker_that_does_not_exist_is_said_not_to_run() {
     let appliance = Setup::app("facts:application").start();

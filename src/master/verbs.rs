@@ -1,0 +1,39 @@
+//! The master's part in the control socket: what its clients ask for becomes answers and events. What a verb means is in
+//! `control/waiting.rs`.
+use super::Master;
+use crate::control::{self, Answer, Control, Meaning};
+use crate::fleet::Event;
+use std::collections::VecDeque;
+use std::time::Instant;
+
+impl Master {
+    /// Takes what clients ask for: answers it, or lets them wait and tells the fleet.
+    pub(super) fn take_verbs(&mut self, events: &mut VecDeque<Event>) {
+        let now = Instant::now();
+        for (client, verb) in self.control.as_mut().map_or_else(Vec::new, |control| control.turn(now)) {
+            let answer = match control::meaning(verb, self.fleet.condition()) {
+                Meaning::Tell => Answer::Status(Box::new(self.status(now))),
+                Meaning::Plan => self.plan(),
+                Meaning::Switch(switch) => Answer::Done(self.modes.switch(switch, now)),
+                Meaning::Ask(question, worker) => {
+                    self.ask_workers(client, question, worker, now);
+                    continue;
+                }
+                Meaning::Refuse(why) => Answer::Error(why.to_owned()),
+                Meaning::Wait(wait, event) => {
+                    events.extend(event);
+                    self.tell_clients(|control, now| control.wait_for(client, wait, now));
+                    continue;
+                }
+            };
+            self.tell_clients(|control, now| control.say(client, &answer, now));
+        }
+    }
+
+    /// Speaks to the control clients, if there is a control socket.
+    pub(super) fn tell_clients(&mut self, tell: impl FnOnce(&mut Control, Instant)) {
+        if let Some(control) = &mut self.control {
+            tell(control, Instant::now());
+        }
+    }
+}
