@@ -41,7 +41,7 @@ pub enum Command {
     Scale {
         /// Number of workers
         #[arg(value_name = "N")]
-        workers: u32,
+        count: u32,
         #[command(flatten)]
         source: Source,
     },

@@ -71,7 +71,7 @@ fn run(cli: Cli) -> Result<i32, Error> {
         Command::Status { source, json } => client::status(&locate(source)?, json)?,
         Command::Reload { source, plan: true } => client::plan(&locate(source)?)?,
         Command::Reload { source, plan: false } => client::reload(&locate(source)?)?,
-        Command::Scale { workers, source } => client::scale(&locate(source)?, workers)?,
+        Command::Scale { count, source } => client::scale(&locate(source)?, count)?,
         Command::Stop { source, now } => client::stop(&locate(source)?, now)?,
         Command::Pause(source) => client::switch(&locate(source)?, Switch::Pause)?,
         Command::Resume(source) => client::switch(&locate(source)?, Switch::Resume)?,
