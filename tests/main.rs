@@ -43,6 +43,7 @@ mod stalls;
 mod start;
 mod stop;
 mod stopped;
+mod stuck;
 mod syscalls;
 mod systemd;
 mod threads;

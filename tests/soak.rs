@@ -13,7 +13,7 @@ const LONG: Duration = Duration::from_secs(60);
 const PAUSE: Duration = Duration::from_secs(2);
 const WORKERS: u32 = 3;
 /// What [`Operator::work`] does.
-const ROUND: &str = "three reloads, a broken one, a new proxy and worn-out workers";
+const ROUND: &str = "three reloads, a broken one, scaling up and down, a new proxy and worn-out workers";
 /// Requests after which a worker is recycled, several times in ten seconds.
 const WEAR: u64 = 300;
 /// What a worker that is killed has lived at least.
@@ -75,6 +75,16 @@ impl Operator<'_> {
         until("the old proxy has gone", || !before.is_alive());
     }
 
+    /// One worker more and two less, and as many as before.
+    #[track_caller]
+    fn scale(&self) {
+        for count in [WORKERS + 1, WORKERS - 1, WORKERS] {
+            self.tell(&["scale", &count.to_string()]);
+            let workers = || self.appliance.family().into_iter().filter(|one| one.title.contains("worker"));
+            until("there are so many", || workers().count() == count as usize);
+        }
+    }
+
     /// Until every worker has been worn out, as many as there are.
     #[track_caller]
     fn wear_out(&self) {
@@ -89,6 +99,7 @@ impl Operator<'_> {
             self.deploy();
         }
         self.deploy_broken();
+        self.scale();
         self.replace_proxy();
         self.wear_out();
     }

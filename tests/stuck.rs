@@ -21,7 +21,8 @@ struct Outcome {
 impl Site {
     fn start(suspend: &str) -> Site {
         let setup = Setup::app("stuck:application").workers(2).set("app.suspend", suspend);
-        let setup = setup.set("timeouts.request", "2s").set("timeouts.stall", "1s").set("timeouts.hang", "5s");
+        let setup =
+            setup.set("timeouts.request", "2s").set("timeouts.stall", "1s").set("timeouts.hang", "5s");
         let appliance = setup.start();
         appliance.wait_for_workers();
         let workers = [1, 2].map(|id| appliance.process(&format!("worker {id}"))).to_vec();
@@ -74,7 +75,10 @@ impl Site {
         let elsewhere = failed.filter(|answer| self.worker_of(answer) != outcome.worker).count();
         assert_eq!(elsewhere, 0, "failed in another worker than {}", outcome.worker);
         self.assert_goes_on();
-        let others = self.workers.iter().filter(|process| process.title != format!("appliance: worker {}", outcome.worker));
+        let others = self
+            .workers
+            .iter()
+            .filter(|process| process.title != format!("appliance: worker {}", outcome.worker));
         assert!(others.into_iter().all(Process::is_alive), "another worker was replaced");
     }
 

@@ -62,6 +62,7 @@ GROUPS = {
     "loop_stuck": Group("loop", cores=8),
     "loop_slow": Group("loop", cores=8),
     "sys": Group("loop", workers=2, cores=20),
+    "sys_harakiri": Group("loop", cores=20, settings=(("timeouts.request", "2s"),)),
     "sys_max": Group("loop", cores=20, settings=(("workers.max_requests", 10),)),
 }
 
