@@ -224,7 +224,7 @@ fn a_verb_that_lacks_a_field_or_has_a_wrong_one_is_told() {
     for (line, says) in [
         ("{\"version\":1,\"verb\":\"maintenance\"}\n", "needs the field"),
         ("{\"version\":1,\"verb\":\"maintenance\",\"on\":1}\n", "is true or false, not 1"),
-        ("{\"version\":1,\"verb\":\"requests\",\"worker\":\"x\"}\n", "is a whole number"),
+        ("{\"version\":1,\"verb\":\"requests\",\"worker\":\"x\"}\n", "is the number of a worker"),
         ("{\"version\":1,\"verb\":\"pause\",\"on\":true}\n", "takes no field"),
     ] {
         let told = ask(line);

@@ -107,21 +107,26 @@ impl Links {
     /// by now, `instance`, there must be a new one: the old process may be stuck, and not even say that it goes.
     pub(crate) async fn line(self: &Arc<Self>, worker: WorkerId, instance: u32) -> Result<Arc<Line>, Mishap> {
         let state = self.state(worker);
-        let failures = {
-            let now = state.borrow();
-            match now.open_line() {
-                Some(line) if now.instance == instance => return Ok(line.clone()),
-                Some(line) => line.retire(),
-                None => {}
-            }
-            now.failures
-        };
-        self.begin_keeping(worker);
         let mut changes = state.subscribe();
-        let settled = |state: &State| state.open_line().is_some() || state.failures > failures;
-        match changes.wait_for(settled).await {
-            Ok(now) => now.open_line().cloned().ok_or(now.mishap),
-            Err(_) => Err(Mishap::Unconnected),
+        let failures = state.borrow().failures;
+        let mut wanted = instance;
+        loop {
+            {
+                let now = state.borrow();
+                match now.open_line() {
+                    Some(line) if now.instance == wanted => return Ok(line.clone()),
+                    Some(line) => line.retire(),
+                    None if now.failures > failures => return Err(now.mishap),
+                    None => {}
+                }
+            }
+            self.begin_keeping(worker);
+            let settled = |state: &State| state.open_line().is_some() || state.failures > failures;
+            if changes.wait_for(settled).await.is_err() {
+                return Err(Mishap::Unconnected);
+            }
+            // What was made meanwhile may lead to the old process too, and the board may have gone on to another.
+            wanted = self.upstreams.load(worker).instance;
         }
     }
 
