@@ -127,9 +127,12 @@ impl Watching {
         }
         let deadline = Instant::now() + WRITING;
         let is_written = || {
+            if self.dump.metadata().is_ok_and(|file| file.len() == 0) {
+                return false;
+            }
+            // Its handler has begun, and it is blocked while that runs.
             let Signals { pending, blocked, .. } = self.signals();
-            // It is blocked while its handler runs.
-            (pending | blocked) & bit(DUMP) == 0 && self.dump.metadata().is_ok_and(|file| file.len() > 0)
+            (pending | blocked) & bit(DUMP) == 0
         };
         while !is_written() && Instant::now() < deadline {
             std::thread::sleep(LOOK);
