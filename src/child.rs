@@ -78,6 +78,8 @@ pub struct Order {
     pub generation: u32,
     /// Which of the processes of its worker id it will be; 0 for all others.
     pub life: u32,
+    /// The template that is to fork it; `None`: the master forks it itself.
+    pub template: Option<Pid>,
     /// When whoever was asked counts as stuck.
     pub deadline: Instant,
 }

@@ -53,6 +53,9 @@ pub struct Fleet {
     phase: Phase,
     /// Generation that new workers belong to.
     generation: u32,
+    /// The last generation that a reload was given. One that failed leaves its number unused: what was ordered for it may
+    /// still come.
+    tried: u32,
     /// Generation of the proxy; it counts by itself, because not every reload replaces the proxy.
     proxy: u32,
     reload: Reload,
@@ -90,6 +93,7 @@ impl Fleet {
             plan,
             phase: Phase::Starting,
             generation: 0,
+            tried: 0,
             proxy: 0,
             reload: Reload::Idle,
             next: None,
@@ -120,11 +124,9 @@ impl Fleet {
             Event::Forked { worker, generation, life, pid } => {
                 self.on_started(Role::Worker(worker), generation, life, pid, now)
             }
-            Event::ForkFailed { worker, text } => {
-                self.on_not_started(Role::Worker(worker), self.generation, text, now);
-            }
+            Event::ForkFailed { template, worker, text } => self.on_not_forked(template, worker, text, now),
             Event::Ready { pid } => self.on_ready(pid, now),
-            Event::Exited { pid, worker, ended } => self.on_exited(pid, worker, ended, now),
+            Event::Exited { pid, forked, ended } => self.on_exited(pid, forked, ended, now),
             Event::Looked { all, queue } => self.on_look(&all, queue, now),
             Event::Scale { workers } => self.on_scale(workers, now),
             Event::SocketRenewed { worker } => self.on_socket_renewed(worker),
@@ -198,6 +200,15 @@ impl Fleet {
         }
     }
 
+    /// Nothing has come of an order to a template. An order that is not known was forgotten with something else.
+    fn on_not_forked(&mut self, template: Pid, worker: u32, text: String, now: Instant) {
+        let role = Role::Worker(worker);
+        let order = self.orders.iter().find(|order| (order.role, order.template) == (role, Some(template)));
+        if let Some(generation) = order.map(|order| order.generation) {
+            self.on_not_started(role, generation, text, now);
+        }
+    }
+
     fn on_loaded(&mut self, pid: Pid, line: String, now: Instant) {
         let Some(child) = self.by_pid(pid).filter(|child| child.stage == Stage::Booting) else { return };
         (child.stage, child.deadline) = (Stage::Ready, None);
@@ -249,13 +260,11 @@ impl Fleet {
         is_ready(|role| role == Role::Proxy) && is_ready(|role| matches!(role, Role::Worker(_)))
     }
 
-    fn on_exited(&mut self, pid: Pid, worker: Option<u32>, ended: Ended, now: Instant) {
+    fn on_exited(&mut self, pid: Pid, forked: Option<(Pid, u32)>, ended: Ended, now: Instant) {
         let Some(at) = self.children.iter().position(|child| child.pid == pid) else {
             // It died before it could say that it lived; or it is an orphan of the application's.
-            if let Some(role) = worker.map(Role::Worker)
-                && self.orders.iter().any(|order| order.role == role)
-            {
-                self.on_not_started(role, self.generation, ended.to_string(), now);
+            if let Some((template, worker)) = forked {
+                self.on_not_forked(template, worker, ended.to_string(), now);
             }
             return;
         };
@@ -266,9 +275,7 @@ impl Fleet {
         {
             self.act(Action::MarkDead { worker, life: child.life });
         }
-        if child.role == Role::Template {
-            self.orders.retain(|order| order.generation != child.generation);
-        }
+        self.orders.retain(|order| order.template != Some(pid));
         if child.stage != Stage::Leaving && self.is_up() {
             self.on_lost(&child, ended, now);
         }

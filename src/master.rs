@@ -184,7 +184,8 @@ impl Master {
                     Action::Configure { generation } => events.push_back(self.configure(generation)),
                     Action::Fork { template, worker, life } => {
                         events.extend(self.order_fork(template, worker, life).err().map(|error| {
-                            Event::ForkFailed { worker, text: format!("it cannot be ordered: {error}") }
+                            let text = format!("it cannot be ordered: {error}");
+                            Event::ForkFailed { template, worker, text }
                         }));
                     }
                     other => self.perform(other),
@@ -255,10 +256,12 @@ impl Master {
                 Message::Forked { worker, generation, life } => {
                     Some(Event::Forked { worker, generation, life, pid })
                 }
-                Message::ForkFailed { worker, text } => Some(Event::ForkFailed { worker, text }),
+                Message::ForkFailed { worker, text } => {
+                    Some(Event::ForkFailed { template: pid, worker, text })
+                }
                 Message::Ready => Some(Event::Ready { pid }),
-                Message::Exited { worker, pid, ended } => {
-                    Some(Event::Exited { pid: Pid::from_raw(pid), worker: Some(worker), ended })
+                Message::Exited { worker, pid: gone, ended } => {
+                    Some(Event::Exited { pid: Pid::from_raw(gone), forked: Some((pid, worker)), ended })
                 }
                 Message::Fork { .. } | Message::Quit => None,
             });
@@ -272,7 +275,7 @@ impl Master {
             // What a process said before its end comes before its end.
             self.take_reports(events)?;
             self.templates.remove(&pid);
-            events.push_back(Event::Exited { pid, worker: None, ended });
+            events.push_back(Event::Exited { pid, forked: None, ended });
         }
         Ok(())
     }

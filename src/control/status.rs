@@ -351,7 +351,8 @@ mod tests {
         };
         assert_eq!(of(&told), [(1, Some(4), "booting".into()), (2, None, "booting".into())]);
         fleet.on(Event::Ready { pid: Pid::from_raw(4) }, now);
-        fleet.on(Event::ForkFailed { worker: 2, text: "no memory".into() }, now);
+        let template = Pid::from_raw(2);
+        fleet.on(Event::ForkFailed { template, worker: 2, text: "no memory".into() }, now);
         assert_eq!(of(&status(&fleet, &slot)), [(1, Some(4), "ready".into()), (2, None, "dead".into())]);
     }
 

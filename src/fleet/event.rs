@@ -143,11 +143,11 @@ pub enum Event {
     /// A worker lives.
     Forked { worker: u32, generation: u32, life: u32, pid: Pid },
     /// A template could not fork a worker.
-    ForkFailed { worker: u32, text: String },
+    ForkFailed { template: Pid, worker: u32, text: String },
     /// A worker is about to accept, or a proxy accepts.
     Ready { pid: Pid },
-    /// A process has ended; a worker's template also says which worker it was.
-    Exited { pid: Pid, worker: Option<u32>, ended: Ended },
+    /// A process has ended; if a template tells it, that template and the worker it was.
+    Exited { pid: Pid, forked: Option<(Pid, u32)>, ended: Ended },
     /// The master has looked at what the processes publish.
     Looked { all: Vec<Vitals>, queue: Queue },
     /// The name of a worker's socket was gone; its next process gets a new socket.

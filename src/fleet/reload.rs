@@ -18,7 +18,10 @@ pub(super) enum Reload {
     /// The next proxy opens.
     Opening,
     /// The first successor boots; if it cannot, everything stays as it was.
-    Trying,
+    Trying {
+        /// The generation that goes on then.
+        old: u32,
+    },
     /// One successor has served; the others follow one by one.
     Rolling,
 }
@@ -42,7 +45,8 @@ impl Fleet {
         {
             self.reload = Reload::Reading;
             self.say(Notice::Reloading);
-            self.act(Action::Configure { generation: self.generation + 1 });
+            self.tried += 1;
+            self.act(Action::Configure { generation: self.tried });
         }
     }
 
@@ -51,7 +55,7 @@ impl Fleet {
         if self.reload == Reload::Reading && self.phase == Phase::Serving {
             self.reload = Reload::Loading;
             self.next = Some(next);
-            self.order(Role::Template, self.generation + 1, now);
+            self.order(Role::Template, self.tried, now);
         }
     }
 
@@ -79,8 +83,8 @@ impl Fleet {
 
     /// From here on new workers are of the next generation.
     fn try_workers(&mut self) {
-        self.generation += 1;
-        self.reload = Reload::Trying;
+        self.reload = Reload::Trying { old: self.generation };
+        self.generation = self.tried;
         // What made the old application's workers die young may be mended.
         self.backoffs.clear();
     }
@@ -121,14 +125,17 @@ impl Fleet {
     pub(super) fn is_on_trial(&self, child: &Child) -> bool {
         match child.role {
             Role::Proxy => child.generation > self.proxy,
-            Role::Template => child.generation > self.generation,
-            Role::Worker(_) => self.reload == Reload::Trying && child.generation == self.generation,
+            Role::Template if child.generation > self.generation => true,
+            _ => matches!(self.reload, Reload::Trying { .. }) && child.generation == self.generation,
         }
     }
 
     pub(super) fn on_trial_lost(&mut self, role: Role, ended: Ended, now: Instant) {
         let text = match role {
-            Role::Template => format!("the template died while it loaded the application ({ended})"),
+            Role::Template if self.reload == Reload::Loading => {
+                format!("the template died while it loaded the application ({ended})")
+            }
+            Role::Template => format!("the new template ended before a worker was ready ({ended})"),
             _ => format!("the new {role} ended before it was ready ({ended}); its reason is in the log"),
         };
         self.fail_reload(text, now);
@@ -136,8 +143,8 @@ impl Fleet {
 
     /// Nothing changes: whatever is new goes, the old generation is still whole.
     pub(super) fn fail_reload(&mut self, text: String, now: Instant) {
-        if self.reload == Reload::Trying {
-            self.generation -= 1;
+        if let Reload::Trying { old } = self.reload {
+            self.generation = old;
         }
         self.reload = Reload::Idle;
         self.next = None;

@@ -55,12 +55,13 @@ impl Fleet {
         };
         self.lives.insert(worker, life);
         let (role, generation, deadline) = (Role::Worker(worker), self.generation, now + self.boot());
-        self.orders.push(Order { role, generation, life, deadline });
+        self.orders.push(Order { role, generation, life, template: Some(template), deadline });
         self.act(Action::Fork { template, worker, life });
     }
 
     pub(super) fn order(&mut self, role: Role, generation: u32, now: Instant) {
-        self.orders.push(Order { role, generation, life: 0, deadline: now + self.boot() });
+        let deadline = now + self.boot();
+        self.orders.push(Order { role, generation, life: 0, template: None, deadline });
         self.act(Action::Start { role, generation });
     }
 
@@ -82,8 +83,11 @@ impl Fleet {
         let mut late: Vec<Child> =
             self.children.iter().filter(|child| is_due(child.deadline)).cloned().collect();
         // A worker that was ordered and never came: its template is stuck.
-        let stuck = self.orders.iter().any(|order| order.deadline <= now);
-        late.extend(self.find(Role::Template, self.generation).filter(|_| stuck).cloned());
+        let is_stuck = |template: Pid| {
+            self.orders.iter().any(|order| order.template == Some(template) && order.deadline <= now)
+        };
+        let templates = self.children.iter().filter(|child| child.stage == Stage::Ready);
+        late.extend(templates.filter(|child| is_stuck(child.pid)).cloned());
         self.orders.retain(|order| order.deadline > now);
         for child in late {
             self.by_pid(child.pid).expect("it was found a moment ago").deadline = None;

@@ -5,6 +5,7 @@ use super::*;
 mod configuration;
 mod health;
 mod scale;
+mod walk;
 
 const BOOT: Duration = Duration::from_secs(60);
 const GRACEFUL: Duration = Duration::from_secs(30);
@@ -136,7 +137,7 @@ impl Session {
 
     fn exited(&mut self, role: Role, generation: u32, ended: Ended) -> Vec<Action> {
         let pid = self.pid(role, generation);
-        self.on(Event::Exited { pid, worker: None, ended })
+        self.on(Event::Exited { pid, forked: None, ended })
     }
 }
 
@@ -398,9 +399,9 @@ fn a_worker_that_speaks_up_after_its_template_died_takes_its_place_but_a_second_
 fn a_worker_that_died_before_it_could_speak_is_replaced() {
     let mut session = Session::serving(1);
     session.exited(Role::Worker(1), 0, KILLED);
-    let pid = Pid::from_raw(9999);
-    assert_eq!(deeds(session.on(Event::Exited { pid, worker: Some(1), ended: KILLED })), []);
-    let template = session.pid(Role::Template, 0);
+    let (pid, template) = (Pid::from_raw(9999), session.pid(Role::Template, 0));
+    let forked = Some((template, 1));
+    assert_eq!(deeds(session.on(Event::Exited { pid, forked, ended: KILLED })), []);
     assert_eq!(deeds(session.pass(Backoff::FIRST)), [Action::Fork { template, worker: 1, life: 0 }]);
 }
 
@@ -415,7 +416,8 @@ fn a_template_that_does_not_fork_is_killed() {
 fn a_refused_fork_is_tried_again() {
     let mut session = Session::serving(1);
     session.exited(Role::Worker(1), 0, KILLED);
-    let actions = session.on(Event::ForkFailed { worker: 1, text: "no memory".into() });
+    let template = session.pid(Role::Template, 0);
+    let actions = session.on(Event::ForkFailed { template, worker: 1, text: "no memory".into() });
     assert!(matches!(notices(&actions)[..], [Notice::NotForked { role: Role::Worker(1), .. }]));
     assert_eq!(deeds(session.pass(Backoff::FIRST)).len(), 1);
 }
@@ -424,7 +426,7 @@ fn a_refused_fork_is_tried_again() {
 fn orphans_and_strangers_change_nothing() {
     let mut session = Session::serving(1);
     let pid = Pid::from_raw(9999);
-    assert_eq!(session.on(Event::Exited { pid, worker: None, ended: DONE }), []);
+    assert_eq!(session.on(Event::Exited { pid, forked: None, ended: DONE }), []);
     assert_eq!(session.on(Event::Ready { pid }), []);
     assert_eq!(session.on(Event::Loaded { pid, line: String::new() }), []);
     assert_eq!(session.on(Event::Forked { worker: 7, generation: 0, life: 0, pid }), [Action::Kill(pid)]);
@@ -545,7 +547,7 @@ fn a_reload_that_cannot_load_changes_nothing() {
         };
         assert!(matches!(notices(&actions)[..], [Notice::ReloadFailed { .. }]), "{actions:?}");
         assert_eq!(deeds(actions), []);
-        assert_eq!(deeds(session.on(Event::Reload)), [start(Role::Template, 1)], "the next one may succeed");
+        assert_eq!(deeds(session.on(Event::Reload)), [start(Role::Template, 2)], "the next one may succeed");
     }
 }
 
@@ -605,7 +607,51 @@ fn a_reload_whose_first_successor_dies_young_is_rolled_back() {
         "the predecessors serve on"
     );
     session.exited(Role::Template, 1, DONE);
-    assert_eq!(deeds(session.on(Event::Reload)), [start(Role::Template, 1)], "the next one may succeed");
+    assert_eq!(deeds(session.on(Event::Reload)), [start(Role::Template, 2)], "the next one may succeed");
+}
+
+#[test]
+fn a_new_template_that_dies_before_a_worker_is_ready_ends_the_reload() {
+    let mut session = Session::serving(1);
+    session.on(Event::Reload);
+    session.loaded(1);
+    let actions = session.exited(Role::Template, 1, KILLED);
+    let text = "the new template ended before a worker was ready (SIGKILL)".to_owned();
+    assert_eq!(notices(&actions), [&Notice::ReloadFailed { text }]);
+    assert_eq!(deeds(actions), []);
+    assert_eq!(session.fleet.condition(), Condition::Serving);
+}
+
+#[test]
+fn what_was_ordered_for_a_failed_reload_is_not_taken_for_the_next() {
+    let mut session = Session::serving(2);
+    session.on(Event::Reload);
+    session.loaded(1);
+    session.exited(Role::Worker(2), 0, KILLED);
+    session.forked(1, 1);
+    session.exited(Role::Worker(1), 1, KILLED);
+    session.on(Event::Reload);
+    session.loaded(2);
+    let orders = session.fleet.orders.len();
+    session.exited(Role::Template, 1, DONE);
+    assert_eq!(session.fleet.orders.len(), orders, "the next template has its own");
+    assert_eq!(deeds(session.forked(2, 1)), [Action::Kill(session.worker(2, 1))]);
+}
+
+#[test]
+fn a_template_that_is_stuck_is_no_reason_to_kill_its_successor() {
+    let mut session = Session::serving(2);
+    session.exited(Role::Worker(2), 0, KILLED);
+    session.on(Event::Reload);
+    session.now += BOOT / 2;
+    session.loaded(1);
+    for worker in [1, 2] {
+        session.forked(worker, 1);
+        session.ready(worker, 1);
+    }
+    let actions = deeds(session.pass(BOOT / 2));
+    assert!(actions.contains(&Action::Kill(session.pid(Role::Template, 0))), "{actions:?}");
+    assert!(!actions.contains(&Action::Kill(session.pid(Role::Template, 1))), "{actions:?}");
 }
 
 #[test]

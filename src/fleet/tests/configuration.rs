@@ -59,9 +59,9 @@ fn a_failed_reload_forgets_what_it_has_read() {
     assert!(session.load_failed(1, 1).contains(&Action::Abandon));
     session.exited(Role::Template, 1, DONE);
     session.on(Event::Reload);
-    session.loaded(1);
-    session.forked(1, 1);
-    let actions = session.exited(Role::Worker(1), 1, KILLED);
+    session.loaded(2);
+    session.forked(1, 2);
+    let actions = session.exited(Role::Worker(1), 2, KILLED);
     assert!(actions.contains(&Action::Abandon) && !actions.contains(&Action::Adopt));
 }
 
@@ -133,7 +133,7 @@ fn a_worker_that_cannot_start_takes_the_new_proxy_back() {
     assert_eq!(actions[1..], [Action::Quit { template }, Action::Finish(proxy)]);
     assert_eq!(deeds(session.on(Event::Reload)), [], "the panel has no place for a third proxy");
     session.exited(Role::Template, 1, DONE);
-    assert_eq!(deeds(session.exited(Role::Proxy, 1, DONE)), [start(Role::Template, 1)]);
+    assert_eq!(deeds(session.exited(Role::Proxy, 1, DONE)), [start(Role::Template, 2)]);
 }
 
 #[test]

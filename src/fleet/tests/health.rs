@@ -93,7 +93,7 @@ fn a_worker_that_has_done_its_requests_serves_until_its_successor_does() {
     assert_eq!(session.watch(3, after(120, &[2])), [], "one at a time");
     assert_eq!(deeds(session.ready(1, 0)), [Action::Finish(old)]);
     assert_eq!(session.watch(3, after(120, &[2])), [], "until the old one has gone");
-    session.on(Event::Exited { pid: old, worker: Some(1), ended: DONE });
+    session.on(Event::Exited { pid: old, forked: None, ended: DONE });
     assert!(session.watch(1, after(120, &[2])).contains(&Action::Fork { template, worker: 2, life: 1 }));
 }
 
@@ -138,7 +138,7 @@ fn replace(session: &mut Session) {
     let pid = session.worker(1, 0);
     session.forked(1, 0);
     session.ready(1, 0);
-    session.on(Event::Exited { pid, worker: Some(1), ended: DONE });
+    session.on(Event::Exited { pid, forked: None, ended: DONE });
 }
 
 #[test]
@@ -158,7 +158,7 @@ fn a_reload_that_comes_while_a_successor_boots_waits_for_a_place_on_the_board() 
     assert_eq!(deeds(session.loaded(1)), [], "both places are taken");
     assert_eq!(deeds(session.ready(1, 0)), [Action::Finish(old)]);
     let template = session.pid(Role::Template, 1);
-    let actions = session.on(Event::Exited { pid: old, worker: Some(1), ended: DONE });
+    let actions = session.on(Event::Exited { pid: old, forked: None, ended: DONE });
     assert!(actions.contains(&Action::Fork { template, worker: 1, life: 2 }), "{actions:?}");
 }
 

@@ -66,7 +66,7 @@ fn a_number_that_changes_again_counts_from_where_it_is() {
     let old = session.worker(2, 0);
     session.forked(2, 0);
     session.ready(2, 0);
-    let actions = session.on(Event::Exited { pid: old, worker: Some(2), ended: DONE });
+    let actions = session.on(Event::Exited { pid: old, forked: None, ended: DONE });
     assert_eq!(notices(&actions), [&Notice::Scaled { workers: 2 }]);
 }
 
