@@ -30,7 +30,7 @@ pub use view::Condition;
 #[cfg(test)]
 mod tests;
 
-/// A worker that crashes this often before anybody was ever ready will not get better by itself.
+/// A worker that crashes this often in a row will not get better by itself.
 const START_ATTEMPTS: u32 = 5;
 
 /// What the whole appliance is at.
@@ -59,6 +59,8 @@ pub struct Fleet {
     /// Generation of the proxy; it counts by itself, because not every reload replaces the proxy.
     proxy: u32,
     reload: Reload,
+    /// A reload was begun while the one before it rolled.
+    is_half_rolled: bool,
     /// What the reload under way will put in force.
     next: Option<Next>,
     /// Keys that the last configuration changed and that wait for a restart.
@@ -75,6 +77,8 @@ pub struct Fleet {
     demand: Demand,
     /// Somebody waits for [`Notice::Scaled`].
     is_scaling: bool,
+    /// Whoever waits for the end of a reload or of [`Event::Scale`] was told that it may not come.
+    is_held_up_told: bool,
     /// Places for workers, as the master was told.
     places_told: u32,
     children: Vec<Child>,
@@ -96,6 +100,7 @@ impl Fleet {
             tried: 0,
             proxy: 0,
             reload: Reload::Idle,
+            is_half_rolled: false,
             next: None,
             waiting: Vec::new(),
             reload_again: false,
@@ -105,6 +110,7 @@ impl Fleet {
             trouble: Trouble::default(),
             demand: Demand::default(),
             is_scaling: false,
+            is_held_up_told: false,
             children: Vec::new(),
             orders: Vec::new(),
             lives: BTreeMap::new(),

@@ -44,6 +44,8 @@ pub enum Notice {
     Scaled { workers: u32 },
     /// There cannot be as many workers as somebody asked for.
     ScaleRefused { workers: u32, why: String },
+    /// A worker that a reload or another number of workers needs cannot live; why the last one could not.
+    HeldUp { reason: String },
     /// A reload begins.
     Reloading,
     /// A reload was given up; what served before goes on serving.
@@ -68,6 +70,11 @@ impl Notice {
             Role::Proxy => format!("the proxy could not start ({ended}); its reason is in the log above"),
             Role::Worker(_) => format!("{role} could not start ({ended}); its reason is in the log above"),
         }
+    }
+
+    /// Why there are not all the workers that there should be.
+    pub fn held_up(reason: &str) -> String {
+        format!("a worker that is wanted cannot live, it is tried again and again: {reason}")
     }
 
     /// What a reload could not bring into force.
@@ -183,6 +190,7 @@ impl Facts {
             Notice::Scaling { workers, why } => tracing::info!(workers, "scaling: {why}"),
             Notice::Scaled { workers } => tracing::info!(workers, "scaled"),
             Notice::ScaleRefused { workers, why } => tracing::warn!(workers, "not scaled: {why}"),
+            Notice::HeldUp { reason } => tracing::error!("{}", Notice::held_up(reason)),
             Notice::Reloading => tracing::info!("reloading the application"),
             Notice::ReloadFailed { text } => {
                 tracing::error!("reload failed, everything stays as it was: {text}");

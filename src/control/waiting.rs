@@ -89,6 +89,7 @@ impl Wait {
                 Notice::ScaleRefused { workers: asked, why } if asked == workers => {
                     Some(Answer::Error(why.clone()))
                 }
+                Notice::HeldUp { reason } => Some(Answer::Error(Notice::held_up(reason))),
                 Notice::Leaving { .. } | Notice::Stopping => {
                     Some(Answer::Error("the appliance was told to stop meanwhile".to_owned()))
                 }
@@ -112,6 +113,10 @@ impl Wait {
                 Notice::ReloadFailed { text } if *begun => {
                     Some(Answer::Error(format!("reload failed, everything stays as it was: {text}")))
                 }
+                Notice::HeldUp { reason } if *begun => Some(Answer::Error(format!(
+                    "the new configuration is in force, but not all workers could be replaced: {}",
+                    Notice::held_up(reason)
+                ))),
                 Notice::Failed { text } => {
                     Some(Answer::Error(format!("the appliance could not start: {text}")))
                 }
@@ -193,6 +198,16 @@ mod tests {
         assert_eq!(wait().on(&refused(3)), Some(Answer::Error("no".into())));
         assert_eq!(wait().on(&refused(9)), None, "that was somebody else's");
         assert!(matches!(wait().on(&Notice::Stopping), Some(Answer::Error(_))));
+    }
+
+    #[test]
+    fn who_waits_for_workers_that_cannot_live_is_told_why() {
+        let notice = Notice::HeldUp { reason: "worker 2 could not start (SIGSEGV)".into() };
+        for mut wait in [Wait::Scale { workers: 3 }, Wait::Reload { begun: true }] {
+            let Some(Answer::Error(text)) = wait.on(&notice) else { panic!("{wait:?} goes on") };
+            assert!(text.ends_with("again and again: worker 2 could not start (SIGSEGV)"), "{text}");
+        }
+        assert_eq!(Wait::Reload { begun: false }.on(&notice), None);
     }
 
     #[test]

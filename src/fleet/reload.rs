@@ -29,7 +29,7 @@ pub(super) enum Reload {
 impl Fleet {
     pub(super) fn begin_or_end_reload(&mut self, now: Instant) {
         if self.reload == Reload::Rolling && self.is_rolled_over() {
-            self.reload = Reload::Idle;
+            (self.reload, self.is_half_rolled) = (Reload::Idle, false);
             let old =
                 self.pids_where(|child| child.role == Role::Template && child.generation < self.generation);
             self.send_off(&old, now + self.plan.graceful);
@@ -37,12 +37,14 @@ impl Fleet {
             self.say(Notice::Reloaded { generation: self.generation, waiting });
         }
         // A third proxy would have no place on the panel.
-        let is_free = self.reload == Reload::Idle && !self.is_leaving(|role| role == Role::Proxy);
+        let is_free =
+            (self.reload == Reload::Idle || self.is_stuck()) && !self.is_leaving(|role| role == Role::Proxy);
         if is_free
             && self.phase == Phase::Serving
             && self.leave_at.is_none()
             && std::mem::take(&mut self.reload_again)
         {
+            self.is_half_rolled = self.reload == Reload::Rolling;
             self.reload = Reload::Reading;
             self.say(Notice::Reloading);
             self.tried += 1;
@@ -105,6 +107,7 @@ impl Fleet {
     /// The first new worker serves: the configuration that was read is the one in force, and the old proxy finishes.
     fn commit(&mut self, now: Instant) {
         self.reload = Reload::Rolling;
+        self.is_held_up_told = false;
         let Some(next) = self.next.take() else { return };
         self.waiting = next.waiting;
         if next.replaces_proxy {
@@ -146,7 +149,7 @@ impl Fleet {
         if let Reload::Trying { old } = self.reload {
             self.generation = old;
         }
-        self.reload = Reload::Idle;
+        self.reload = if self.is_half_rolled { Reload::Rolling } else { Reload::Idle };
         self.next = None;
         self.act(Action::Abandon);
         self.say(Notice::ReloadFailed { text });
@@ -167,6 +170,11 @@ impl Fleet {
         (1..=self.plan.workers).all(|id| {
             self.find(Role::Worker(id), self.generation).is_some_and(|child| child.stage == Stage::Ready)
         }) && !self.is_leaving(|role| role != Role::Template)
+    }
+
+    /// Whether it rolls and does not get on by itself: mended code must not wait for code that cannot serve.
+    fn is_stuck(&self) -> bool {
+        self.reload == Reload::Rolling && self.most_failures() > 0
     }
 
     fn is_leaving(&self, is_meant: impl Fn(Role) -> bool) -> bool {

@@ -23,7 +23,7 @@ impl Fleet {
     }
 
     fn scale(&mut self, workers: u32, now: Instant) {
-        self.is_scaling = true;
+        (self.is_scaling, self.is_held_up_told) = (true, false);
         self.plan.workers = workers;
         let surplus = self.pids_where(|child| matches!(child.role, Role::Worker(id) if id > workers));
         self.send_off(&surplus, now + self.plan.graceful);

@@ -16,6 +16,7 @@ impl Fleet {
                 self.settle_trouble(now);
                 self.begin_or_end_reload(now);
                 self.settle_size();
+                self.tell_if_held_up();
                 self.fill(now);
             }
             Phase::Stopping { .. } => self.wind_down(now),

@@ -1,7 +1,7 @@
 //! Crash loops: when workers or templates have ended again and again and nobody serves, the appliance says so, and what the
 //! reason was, until a worker is ready. It goes on trying, ever more rarely, unless `workers.on_crash_loop` says that whoever
 //! started it would rather do that.
-use super::{Fleet, Phase};
+use super::{Fleet, Phase, Reload, START_ATTEMPTS};
 use crate::child::{Backoff, Role};
 use crate::notice::Notice;
 use appliance_worker::abi;
@@ -52,6 +52,26 @@ impl Fleet {
             self.trouble.is_loop = true;
             self.say(Notice::CrashLoop { reason });
         }
+    }
+
+    /// Somebody waits for all workers of a reload or of another number to be there, and one of them cannot live.
+    pub(super) fn tell_if_held_up(&mut self) {
+        let is_awaited = self.is_scaling || self.reload == Reload::Rolling;
+        if is_awaited && !self.is_held_up_told && self.most_failures() >= START_ATTEMPTS {
+            self.is_held_up_told = true;
+            self.say(Notice::HeldUp { reason: self.trouble.reason.clone() });
+        }
+    }
+
+    /// The most short lives in a row of a template, or of a worker that is wanted.
+    pub(super) fn most_failures(&self) -> u32 {
+        let is_wanted = |role: &Role| match role {
+            Role::Proxy => false,
+            Role::Template => true,
+            Role::Worker(id) => *id <= self.plan.workers,
+        };
+        let wanted = self.backoffs.iter().filter(|(role, _)| is_wanted(role));
+        wanted.map(|(_, backoff)| backoff.failures()).max().unwrap_or(0)
     }
 
     pub(super) fn is_in_crash_loop(&self) -> bool {

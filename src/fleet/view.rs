@@ -24,7 +24,9 @@ impl Fleet {
         match (self.phase, self.reload) {
             _ if self.leave_at.is_some() => Condition::Stopping,
             (Phase::Starting, _) => Condition::Starting,
-            (Phase::Serving, Reload::Idle) if self.is_in_crash_loop() => Condition::CrashLoop,
+            (Phase::Serving, Reload::Idle | Reload::Rolling) if self.is_in_crash_loop() => {
+                Condition::CrashLoop
+            }
             (Phase::Serving, Reload::Idle) => Condition::Serving,
             (Phase::Serving, _) => Condition::Reloading,
             (Phase::Stopping { .. } | Phase::Over, _) => Condition::Stopping,

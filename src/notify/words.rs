@@ -68,6 +68,10 @@ impl Words {
                 self.failure = Some(reason(text));
                 self.end_reload(began)
             }
+            Notice::HeldUp { reason: text } if self.reloading => {
+                self.failure = Some(reason(text));
+                self.end_reload(began)
+            }
             Notice::Failed { text } => vec![format!("STATUS=could not start: {}", reason(text))],
             Notice::Leaving { .. } | Notice::Stopping => vec!["STOPPING=1".to_owned()],
             _ => Vec::new(),

@@ -194,6 +194,48 @@ fn a_worker_of_the_old_generation_that_is_ready_late_proves_nothing() {
     assert_eq!(deeds(session.ready(2, 1)), [Action::Finish(session.worker(2, 0))]);
 }
 
+/// A reload whose first worker serves and whose second one cannot live.
+fn stuck() -> Session {
+    let mut session = Session::serving(2);
+    session.on(Event::Reload);
+    session.loaded(1);
+    session.forked(1, 1);
+    session.ready(1, 1);
+    session.exited(Role::Worker(1), 0, DONE);
+    session.forked(2, 1);
+    session.exited(Role::Worker(2), 1, KILLED);
+    session
+}
+
+#[test]
+fn mended_code_does_not_wait_for_code_that_cannot_serve() {
+    let mut session = stuck();
+    assert_eq!(deeds(session.on(Event::Reload)), [start(Role::Template, 2)]);
+    session.loaded(2);
+    session.forked(1, 2);
+    session.ready(1, 2);
+    session.exited(Role::Worker(1), 1, DONE);
+    session.forked(2, 2);
+    assert_eq!(deeds(session.ready(2, 2)), [Action::Finish(session.worker(2, 0))]);
+    let actions = session.exited(Role::Worker(2), 0, DONE);
+    assert_eq!(notices(&actions), [&Notice::Reloaded { generation: 2, waiting: Vec::new() }]);
+    let old = [0, 1].map(|generation| Action::Quit { template: session.pid(Role::Template, generation) });
+    assert_eq!(deeds(actions)[1..], old);
+}
+
+#[test]
+fn a_reload_that_was_to_mend_another_and_fails_lets_that_one_go_on() {
+    let mut session = stuck();
+    session.on(Event::Reload);
+    session.load_failed(2, 1);
+    assert_eq!(session.fleet.condition(), Condition::Reloading);
+    session.pass(Backoff::FIRST);
+    session.forked(2, 1);
+    assert_eq!(deeds(session.ready(2, 1)), [Action::Finish(session.worker(2, 0))]);
+    let actions = session.exited(Role::Worker(2), 0, DONE);
+    assert_eq!(notices(&actions), [&Notice::Reloaded { generation: 1, waiting: Vec::new() }]);
+}
+
 #[test]
 fn it_serves_when_a_proxy_and_a_worker_are_ready() {
     let mut session = Session::new(1);

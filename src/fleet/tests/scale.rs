@@ -71,6 +71,23 @@ fn a_number_that_changes_again_counts_from_where_it_is() {
 }
 
 #[test]
+fn who_waits_for_workers_that_cannot_live_is_told_once() {
+    let mut session = Session::serving_by(Plan { workers: 1, room: 1024, ..Plan::default() });
+    session.on(Event::Scale { workers: 2 });
+    let mut told = Vec::new();
+    for _ in 0..=START_ATTEMPTS {
+        session.forked(2, 0);
+        told.extend(session.exited(Role::Worker(2), 0, Ended::Signal(11)));
+        told.extend(session.pass(Backoff::LONGEST));
+    }
+    let reason = "worker 2 could not start (SIGSEGV); its reason is in the log above".to_owned();
+    let held_up = |notice: &&Notice| matches!(notice, Notice::HeldUp { .. });
+    assert_eq!(notices(&told).into_iter().filter(held_up).collect::<Vec<_>>(), [&Notice::HeldUp { reason }]);
+    session.forked(2, 0);
+    assert_eq!(notices(&session.ready(2, 0)), [&Notice::Scaled { workers: 2 }]);
+}
+
+#[test]
 fn a_worker_that_is_ordered_when_it_is_not_wanted_any_more_is_killed() {
     let mut session = Session::serving_by(Plan { workers: 1, room: 1024, ..Plan::default() });
     session.on(Event::Scale { workers: 2 });
