@@ -73,6 +73,8 @@ struct Master {
     control: Option<Control>,
     run_dir: RunDir,
     board: Board,
+    /// How often the application has asked for a reload, and for a stop, at the last look.
+    asked: [u32; 2],
     panel: Panel,
     notify: Notify,
     modes: Modes,
@@ -133,6 +135,7 @@ impl Master {
             control,
             run_dir,
             board,
+            asked: [0; 2],
             panel,
             notify,
             modes: Modes::default(),
@@ -243,6 +246,7 @@ impl Master {
             tracing::info!(path = %path.display(), "touched");
             events.push_back(Event::Reload);
         }
+        self.take_wishes(&mut events);
         self.take_verbs(&mut events);
         self.take_answers(Instant::now());
         Ok(events)

@@ -1,6 +1,9 @@
 //! SIGHUP: the application is loaded anew, and nobody notices but by its answers.
 use crate::harness::{Appliance, Client, Setup, command, free_ports, under_load, under_posts, until};
 use nix::sys::signal::Signal;
+use nix::unistd::geteuid;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
 /// An application that answers with `word`.
@@ -181,12 +184,30 @@ fn a_request_that_runs_is_finished_by_the_old_code() {
     assert_eq!(client.answer().text(), "old");
 }
 
+/// Reloads as soon as it is asked for something.
+const RELOADS: &str = "import uwsgi\ndef application(environ, start_response):\n    \
+    uwsgi.reload()\n    start_response('200 OK', [])\n    return [b'first']\n";
+
 #[test]
 fn the_application_may_ask_for_a_reload() {
-    let text = "import uwsgi\ndef application(environ, start_response):\n    \
-        uwsgi.reload()\n    start_response('200 OK', [])\n    return [b'first']\n";
-    let appliance = Setup::code(text).start();
+    let appliance = Setup::code(RELOADS).start();
     appliance.dir().write("webapp.py", &code("second"));
     assert_eq!(appliance.get("/").text(), "first");
     until("the new code is served", || appliance.get("/").text() == "second");
+}
+
+#[test]
+fn an_application_that_may_not_signal_the_master_is_heard_too() {
+    if !geteuid().is_root() {
+        eprintln!("not tested: only root can become another user");
+        return;
+    }
+    let text = RELOADS.replace("uwsgi.reload()", "getattr(uwsgi, environ['PATH_INFO'][1:])()");
+    let setup = Setup::code(&text).set("security.user", "nobody").set("app.suspend", "thread");
+    fs::set_permissions(setup.dir().path(), Permissions::from_mode(0o755)).unwrap();
+    let mut appliance = setup.venv(None).env("PATH", "/usr/bin:/bin").start();
+    assert_eq!(appliance.get("/reload").status, 200);
+    until("it has reloaded", || appliance.log.text().contains("reloaded"));
+    assert_eq!(appliance.get("/stop").status, 200);
+    assert_eq!(appliance.wait(), Some(0));
 }

@@ -1,8 +1,9 @@
-//! The master's part in the control socket: what its clients ask for becomes answers and events. What a verb means is in
-//! `control/waiting.rs`.
+//! The master's part in what others ask for: the verbs of the control socket's clients, and the wishes that an application
+//! leaves on the board, become answers and events. What a verb means is in `control/waiting.rs`.
 use super::Master;
 use crate::control::{self, Answer, Control, Meaning};
 use crate::fleet::Event;
+use appliance_worker::board::Wish;
 use std::collections::VecDeque;
 use std::time::Instant;
 
@@ -27,6 +28,17 @@ impl Master {
                 }
             };
             self.tell_clients(|control, now| control.say(client, &answer, now));
+        }
+    }
+
+    /// Takes what the application asks for, when it may not send a signal: a number that it has changed.
+    pub(super) fn take_wishes(&mut self, events: &mut VecDeque<Event>) {
+        let wishes = [(Wish::Reload, Event::Reload), (Wish::Stop, Event::Stop)];
+        for (seen, (wish, event)) in self.asked.iter_mut().zip(wishes) {
+            let asked = self.board.asked(wish);
+            if std::mem::replace(seen, asked) != asked {
+                events.push_back(event);
+            }
         }
     }
 

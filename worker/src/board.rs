@@ -132,11 +132,22 @@ pub fn memory() -> (u64, u64) {
     (sizes.next().unwrap_or(0), virtual_size)
 }
 
-/// What stands before the slots. Written by the master.
+/// What an application may ask of a master that it may not signal, because that runs as root.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wish {
+    /// `uwsgi.reload()`.
+    Reload,
+    /// `uwsgi.stop()`.
+    Stop,
+}
+
+/// What stands before the slots. The number of workers is written by the master, wishes are counted by whoever has one.
 #[repr(C, align(64))]
 #[derive(Debug)]
 struct Header {
     workers: AtomicU32,
+    reloads: AtomicU32,
+    stops: AtomicU32,
 }
 
 /// The whole of the shared memory.
@@ -175,6 +186,23 @@ impl Board {
     /// Changes the number of worker ids in use. Master only.
     pub fn set_workers(&self, workers: u32) {
         self.0.header.workers.store(workers.min(CAPACITY), Relaxed);
+    }
+
+    /// Asks the master for something; it looks once a second.
+    pub fn ask(&self, wish: Wish) {
+        self.wishes(wish).fetch_add(1, Relaxed);
+    }
+
+    /// How often this was asked for, modulo 2³². A difference to the last look is a wish, however large.
+    pub fn asked(&self, wish: Wish) -> u32 {
+        self.wishes(wish).load(Relaxed)
+    }
+
+    fn wishes(&self, wish: Wish) -> &AtomicU32 {
+        match wish {
+            Wish::Reload => &self.0.header.reloads,
+            Wish::Stop => &self.0.header.stops,
+        }
     }
 
     /// The memfd, to hand to another process.
@@ -238,6 +266,14 @@ mod tests {
         assert_eq!((there.workers(), there.current(7).pid.load(Relaxed)), (7, 42));
         here.set_workers(u32::MAX);
         assert_eq!(there.workers(), CAPACITY);
+    }
+
+    #[test]
+    fn a_wish_is_counted_for_the_master() {
+        let here = Board::create(1).unwrap();
+        let there = Board::open(here.fd().try_clone_to_owned().unwrap()).unwrap();
+        there.ask(Wish::Reload);
+        assert_eq!((here.asked(Wish::Reload), here.asked(Wish::Stop)), (1, 0));
     }
 
     #[test]

@@ -2,7 +2,8 @@
 //! text comes back as bytes, "no" is often `None`. The functions that wait suspend only their own request.
 use crate::host::Worker;
 use appliance_config::settings::Suspend;
-use appliance_worker::board::State;
+use appliance_worker::board::{State, Wish};
+use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use pyo3::exceptions::{PyOSError, PyRuntimeError};
@@ -40,26 +41,32 @@ fn log(text: &str) -> bool {
     true
 }
 
-fn signal_master(signal: Signal) -> PyResult<bool> {
+/// Signals the master, or, where only root may do that, asks it through the board.
+fn ask_master(signal: Signal, wish: Wish) -> PyResult<bool> {
     let pid = masterpid();
     if pid <= 0 {
         return Err(PyRuntimeError::new_err("there is no master process"));
     }
-    kill(Pid::from_raw(pid), signal)
-        .map_err(|error| PyOSError::new_err(format!("cannot signal the master, process {pid}: {error}")))?;
+    match kill(Pid::from_raw(pid), signal) {
+        Ok(()) => {}
+        Err(Errno::EPERM) => Worker::current()?.engine.board().ask(wish),
+        Err(error) => {
+            return Err(PyOSError::new_err(format!("cannot signal the master, process {pid}: {error}")));
+        }
+    }
     Ok(true)
 }
 
 /// Asks the master for a rolling reload.
 #[pyfunction]
 fn reload() -> PyResult<bool> {
-    signal_master(Signal::SIGHUP)
+    ask_master(Signal::SIGHUP, Wish::Reload)
 }
 
 /// Asks the master to stop everything.
 #[pyfunction]
 fn stop() -> PyResult<bool> {
-    signal_master(Signal::SIGTERM)
+    ask_master(Signal::SIGTERM, Wish::Stop)
 }
 
 #[pyfunction]
