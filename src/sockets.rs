@@ -14,7 +14,7 @@ use std::fs;
 use std::io;
 use std::net::{SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 /// Mode of the sockets that requests come through: owner and group may connect.
@@ -215,12 +215,23 @@ fn listener_at(fd: OwnedFd, path: &Path) -> io::Result<Listener> {
 fn bind_unix(path: &Path, queue: u32, mode: u32, identity: Option<&Identity>) -> io::Result<OwnedFd> {
     let fd = unix_socket()?;
     bind(fd.as_raw_fd(), &UnixAddr::new(path)?)?;
-    fs::set_permissions(path, fs::Permissions::from_mode(mode))?;
-    if let Some(identity) = identity {
-        identity.give(path)?;
-    }
+    hand_over(path, mode, identity)?;
     listen(&fd, backlog(queue))?;
     Ok(fd)
+}
+
+/// Gives a socket file its mode and its owner. The folder may be the application's, which could have put a link to somebody
+/// else's file in its place by now; root must not give that away, so it is opened first, and looked at.
+fn hand_over(path: &Path, mode: u32, identity: Option<&Identity>) -> io::Result<()> {
+    let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW;
+    let file = fs::OpenOptions::new().read(true).custom_flags(flags.bits()).open(path)?;
+    if !file.metadata()?.file_type().is_socket() {
+        return Err(io::Error::other("somebody has put something else in the place of the socket"));
+    }
+    // What is open has no other name that is sure to be its own.
+    let opened = PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()));
+    fs::set_permissions(&opened, fs::Permissions::from_mode(mode))?;
+    identity.map_or(Ok(()), |identity| identity.give(&opened))
 }
 
 fn unix_socket() -> nix::Result<OwnedFd> {
@@ -281,6 +292,21 @@ mod tests {
             let flags = FdFlag::from_bits_truncate(fcntl(&listener, FcntlArg::F_GETFD).unwrap());
             assert!(flags.contains(FdFlag::FD_CLOEXEC), "{}", listener.url);
         }
+    }
+
+    #[test]
+    fn a_link_in_the_place_of_a_socket_gives_nothing_away() {
+        let dir = Dir::new();
+        let (secret, path) = (dir.0.join("secret"), dir.0.join("worker-1.sock"));
+        fs::write(&secret, "").unwrap();
+        fs::set_permissions(&secret, fs::Permissions::from_mode(0o600)).unwrap();
+        std::os::unix::fs::symlink(&secret, &path).unwrap();
+        let error = hand_over(&path, SOCKET_MODE, None).unwrap_err().to_string();
+        assert!(error.contains("something else in the place of the socket"), "{error}");
+        assert_eq!(fs::metadata(&secret).unwrap().mode() & 0o777, 0o600);
+        fs::remove_file(&path).unwrap();
+        let _listener = open_worker(&path, 16, None).unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, SOCKET_MODE);
     }
 
     #[test]
