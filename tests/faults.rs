@@ -125,5 +125,8 @@ fn a_worker_that_cannot_be_forked_is_forked_when_it_can() {
     };
     let appliance = setup.start();
     appliance.wait_for_workers();
+    let descriptors = || fs::read_dir(format!("/proc/{}/fd", appliance.pid())).unwrap().count();
+    let before = descriptors();
     lose_a_worker_without(&appliance, &appliance.process("template"), "nproc", 1);
+    until("what was opened for workers that never came is closed", || descriptors() == before);
 }

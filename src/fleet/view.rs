@@ -48,6 +48,13 @@ impl Fleet {
         &self.children
     }
 
+    /// Whether this life of a worker is there, or has been asked for.
+    pub fn has_seat(&self, worker: u32, life: u32) -> bool {
+        let seat = (Role::Worker(worker), life);
+        self.children.iter().any(|child| (child.role, child.life) == seat)
+            || self.orders.iter().any(|order| (order.role, order.life) == seat)
+    }
+
     /// Whether this child has been asked for and has not been seen yet.
     pub fn is_ordered(&self, role: Role) -> bool {
         self.orders.iter().any(|order| order.role == role)

@@ -46,6 +46,11 @@ impl Lines {
         self.lines.insert(seat, line);
     }
 
+    /// Closes the lines of those who have gone without a word, or have never come.
+    pub fn keep(&mut self, is_there: impl Fn(Seat) -> bool) {
+        self.lines.retain(|&seat, _| is_there(seat));
+    }
+
     /// The worker has gone.
     pub fn remove(&mut self, seat: Seat) {
         self.lines.remove(&seat);
