@@ -80,11 +80,15 @@ fn stacks_are_shown_of_greenlets_tasks_and_threads_on_every_python() {
         assert!(waits["state"].as_str().unwrap().starts_with("waits in application"), "{waits}");
         assert!(waits["stack"].as_str().unwrap().contains("appliance.sleep(float("), "{waits}");
         stack_of(&appliance, "GET /awaiting (core 1, request ");
-        let all = asked(&appliance, "stacks");
-        let of = |what: &str| all.iter().find(|one| one["what"].as_str().unwrap().starts_with(what)).cloned();
-        let task = of("task ").unwrap_or_else(|| panic!("no task in {all:?}"));
+        let of = |what: &str| {
+            let is_it = |one: &Value| one["what"].as_str().unwrap().starts_with(what);
+            asked(&appliance, "stacks").into_iter().find(is_it)
+        };
+        // Its request is there before asyncio's thread has begun it.
+        until("there is a task", || of("task ").is_some());
+        let task = of("task ").unwrap();
         assert!(task["stack"].as_str().unwrap().contains("in sleep"), "{task}");
-        assert!(of("thread of the loop").is_some(), "{all:?}");
+        assert!(of("thread of the loop").is_some());
     }
 }
 
