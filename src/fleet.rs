@@ -71,6 +71,8 @@ pub struct Fleet {
     stop_told: Option<Instant>,
     /// It serves on until then (`timeouts.drain_delay`), and then stops.
     leave_at: Option<Instant>,
+    /// When the last event was told.
+    told: Option<Instant>,
     /// When the master last looked at what the processes publish.
     looked: Option<Instant>,
     trouble: Trouble,
@@ -106,6 +108,7 @@ impl Fleet {
             reload_again: false,
             stop_told: None,
             leave_at: None,
+            told: None,
             looked: None,
             trouble: Trouble::default(),
             demand: Demand::default(),
@@ -121,6 +124,7 @@ impl Fleet {
 
     /// Takes an event and answers what to do, in this order. Each `Start` must be answered before the next event.
     pub fn on(&mut self, event: Event, now: Instant) -> Vec<Action> {
+        self.forgive(now);
         match event {
             Event::Tick => {}
             Event::Started { role, generation, pid } => self.on_started(role, generation, 0, pid, now),

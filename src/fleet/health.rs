@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 /// Time between two looks at what the processes publish. An idle worker's loop has a turn once a second.
 pub(super) const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// What one look can add to a standstill, however long ago the last one was.
-const SEEN_AT_MOST: Duration = Duration::from_millis(1_500);
+pub(super) const SEEN_AT_MOST: Duration = Duration::from_millis(1_500);
 
 /// A shorter standstill is none: an idle loop has a turn once a second, and two looks can fall between two turns.
 const LEAST: Duration = Duration::from_millis(1_500);

@@ -1,11 +1,12 @@
 //! From the table of children to what must be done: whoever is missing is asked for, whoever is late is killed,
 //! whoever's turn it is to go is told. Runs after every event, so it never matters which event made a difference.
+use super::health::SEEN_AT_MOST;
 use super::{Action, Fleet, Phase};
 use crate::child::{Child, Order, Role, Stage};
 use crate::notice::Notice;
 use appliance_worker::{abi, board};
 use nix::unistd::Pid;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 impl Fleet {
     pub(super) fn settle(&mut self, now: Instant) {
@@ -76,6 +77,19 @@ impl Fleet {
         let worker = |role: Role| matches!(role, Role::Worker(_));
         self.orders.iter().any(|order| worker(order.role))
             || self.children.iter().any(|child| worker(child.role) && child.stage == Stage::Booting)
+    }
+
+    /// Gives everybody the time back in which the master was not there, which is told something every second: whoever was
+    /// suspended with it had none of that time either.
+    pub(super) fn forgive(&mut self, now: Instant) {
+        let since = self.told.replace(now).map_or(Duration::ZERO, |told| now.saturating_duration_since(told));
+        let missed = since.saturating_sub(SEEN_AT_MOST);
+        if missed.is_zero() || !self.is_up() {
+            return;
+        }
+        let children = self.children.iter_mut().filter_map(|child| child.deadline.as_mut());
+        let orders = self.orders.iter_mut().map(|order| &mut order.deadline);
+        children.chain(orders).for_each(|deadline| *deadline += missed);
     }
 
     /// Kills what is longer in its stage than it may be.

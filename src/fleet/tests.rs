@@ -109,9 +109,16 @@ impl Session {
         self.on(Event::Tick)
     }
 
+    /// Lets time pass, in which the master is told something every second.
     fn pass(&mut self, time: Duration) -> Vec<Action> {
-        self.now += time;
-        self.tick()
+        let (end, mut actions) = (self.now + time, Vec::new());
+        while self.now + SECOND < end {
+            self.now += SECOND;
+            actions.extend(self.tick());
+        }
+        self.now = end;
+        actions.extend(self.tick());
+        actions
     }
 
     fn loaded(&mut self, generation: u32) -> Vec<Action> {
@@ -643,7 +650,7 @@ fn a_template_that_is_stuck_is_no_reason_to_kill_its_successor() {
     let mut session = Session::serving(2);
     session.exited(Role::Worker(2), 0, KILLED);
     session.on(Event::Reload);
-    session.now += BOOT / 2;
+    session.pass(BOOT / 2);
     session.loaded(1);
     for worker in [1, 2] {
         session.forked(worker, 1);

@@ -53,6 +53,20 @@ fn a_machine_that_slept_kills_nobody() {
 }
 
 #[test]
+fn time_in_which_everybody_slept_is_nobodys() {
+    let mut session = Session::serving(2);
+    session.on(Event::Reload);
+    session.now += 2 * BOOT;
+    assert_eq!(deeds(session.tick()), [], "the template goes on loading");
+    session.loaded(1);
+    session.forked(1, 1);
+    session.ready(1, 1);
+    session.now += 2 * GRACEFUL;
+    assert_eq!(deeds(session.tick()), [], "the old worker goes on finishing, and the order stands");
+    assert!(deeds(session.pass(GRACEFUL)).contains(&Action::Kill(session.worker(1, 0))));
+}
+
+#[test]
 fn a_proxy_that_stands_still_is_killed_but_has_time_to_start() {
     let mut session = Session::serving_by(Plan { workers: 1, hang: HANG, ..Plan::default() });
     let pid = session.pid(Role::Proxy, 0);

@@ -271,7 +271,7 @@ impl World {
                 if next.is_none() && self.is_settled() {
                     return;
                 }
-                self.now = next.unwrap_or(self.now + SECOND).max(self.now);
+                self.now = next.unwrap_or(self.now + SECOND).min(self.now + SECOND);
             }
             self.now += MILLIS;
             self.look();
