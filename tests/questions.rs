@@ -111,3 +111,26 @@ fn on_threads_each_request_has_its_own_stack() {
         assert!(stack["stack"].as_str().unwrap().contains("in application"), "{stack}");
     }
 }
+
+#[test]
+fn looking_for_stacks_wakes_no_lazy_object() {
+    let code = "\
+import appliance
+fetched = []
+class Lazy:
+    @property
+    def __class__(self):
+        fetched.append('fetched')
+        return dict
+def application(environ, start_response):
+    start_response('200 OK', [])
+    if environ['PATH_INFO'] == '/hold':
+        lazy = Lazy()
+        appliance.sleep(30)
+    return [repr(fetched).encode()]
+";
+    let appliance = Setup::code(code).start();
+    let _held = send(&appliance, "/hold");
+    stack_of(&appliance, "GET /hold (core 0, request ");
+    assert_eq!(appliance.get("/fetched").text(), "[]");
+}

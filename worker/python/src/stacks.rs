@@ -6,9 +6,10 @@ use pyo3::prelude::*;
 const MODULE: &str = "_appliance_stacks";
 
 /// Makes the module that looks; on the loop's thread, so that the watch thread need not.
-pub fn install(py: Python<'_>) -> PyResult<()> {
+pub fn install(py: Python<'_>, event_loop: &Py<PyAny>) -> PyResult<()> {
     let code = std::ffi::CString::new(include_str!("stacks.py"))?;
-    PyModule::from_code(py, &code, c"appliance/stacks.py", c"_appliance_stacks").map(drop)
+    let module = PyModule::from_code(py, &code, c"appliance/stacks.py", c"_appliance_stacks")?;
+    module.setattr("loop_of_worker", event_loop)
 }
 
 /// Something with a stack, as `stacks.py` gives it.
