@@ -91,7 +91,9 @@ fn stacks_are_shown_of_greenlets_tasks_and_threads_on_every_python() {
 #[test]
 fn stacks_are_shown_when_the_interpreter_s_lock_is_kept_on_every_python() {
     for venv in venvs() {
-        let appliance = Setup::app("late:application").set("timeouts.hang", 0).venv(Some(venv)).start();
+        // Each look at it interrupts the call of C that keeps the lock, so there must be no other.
+        let setup = Setup::app("late:application").set("timeouts.hang", 0).set("timeouts.stall", 0);
+        let appliance = setup.venv(Some(venv)).start();
         let mut deaf = send(&appliance, "/deaf?6000000");
         until_requests(&appliance, &["/deaf?6000000 0 running"]);
         let stack = stack_of(&appliance, "GET /deaf?6000000 (core 0, request ");
@@ -133,4 +135,33 @@ def application(environ, start_response):
     let _held = send(&appliance, "/hold");
     stack_of(&appliance, "GET /hold (core 0, request ");
     assert_eq!(appliance.get("/fetched").text(), "[]");
+}
+
+#[test]
+fn objects_do_not_come_to_their_end_where_stacks_are_looked_for() {
+    let code = "\
+import collections, threading
+ended = set()
+class Ends:
+    def __del__(self):
+        ended.add(threading.get_ident())
+def churn():
+    last = collections.deque(maxlen=1000)
+    while True:
+        last.append(Ends())
+churning, kept = [], []
+def application(environ, start_response):
+    if not churning:
+        kept.extend([] for _ in range(500_000))
+        churning.append(threading.Thread(target=churn, daemon=True))
+        churning[0].start()
+    start_response('200 OK', [])
+    return [repr(ended == {churning[0].ident}).encode()]
+";
+    let appliance = Setup::code(code).start();
+    until("objects end", || appliance.get("/").text() == "True");
+    for _ in 0..10 {
+        asked(&appliance, "stacks");
+    }
+    assert_eq!(appliance.get("/").text(), "True");
 }

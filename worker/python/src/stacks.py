@@ -1,11 +1,8 @@
 """Where every greenlet, asyncio task and thread of this process is. Runs on a thread of its own, with the interpreter's lock.
 
-The loop's thread goes on meanwhile, so whatever is looked at may be another moment's when it is looked at again. Of foreign
-objects only the type is asked: isinstance() reads `__class__`, at which lazy objects (Django's `request.user`) go and fetch
-what they stand for.
+The loop's thread goes on meanwhile, so whatever is looked at may be another moment's when it is looked at again.
 """
 import asyncio
-import gc
 import sys
 import threading
 import traceback
@@ -15,8 +12,8 @@ try:
 except ImportError:
     greenlet = None
 
-# The worker's event loop: whoever makes this module says it.
-loop_of_worker = None
+# Whoever makes this module says the worker's event loop, and how to find all objects of a class.
+loop_of_worker = objects_of = None
 
 
 def _text(frame):
@@ -39,21 +36,17 @@ def _family(one):
 def _greenlets():
     if greenlet is None:
         return
-    for one in _objects(greenlet):
+    for one in objects_of(greenlet):
         # The hub and the greenlet that runs have no frame of their own: they are on a thread's stack.
         frame = one.gr_frame
         if frame is not None and one.parent is not None:
             yield dict(what="greenlet", marks=_family(one), state=_place(frame), stack=_text(frame))
 
 
-def _objects(kind):
-    return [one for one in gc.get_objects() if issubclass(type(one), kind)]
-
-
 def _tasks():
     tasks = set()
     # The worker's is older than the fork, and the collector shows nothing of what was frozen before that.
-    for loop in [loop_of_worker, *_objects(asyncio.AbstractEventLoop)]:
+    for loop in [loop_of_worker, *objects_of(asyncio.AbstractEventLoop)]:
         tasks |= asyncio.all_tasks(loop)
     for task in tasks:
         waits_for = getattr(task, "_fut_waiter", None)
