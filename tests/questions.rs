@@ -95,7 +95,9 @@ fn stacks_are_shown_of_greenlets_tasks_and_threads_on_every_python() {
 #[test]
 fn stacks_are_shown_when_the_interpreter_s_lock_is_kept_on_every_python() {
     for venv in venvs() {
-        let appliance = Setup::app("late:application").set("timeouts.hang", 0).venv(Some(venv)).start();
+        // Each look at it interrupts the call of C that keeps the lock, so there must be no other.
+        let setup = Setup::app("late:application").set("timeouts.hang", 0).set("timeouts.stall", 0);
+        let appliance = setup.venv(Some(venv)).start();
         let mut deaf = send(&appliance, "/deaf?6000000");
         until_requests(&appliance, &["/deaf?6000000 0 running"]);
         let stack = stack_of(&appliance, "GET /deaf?6000000 (core 0, request ");
@@ -114,4 +116,56 @@ fn on_threads_each_request_has_its_own_stack() {
         assert!(stack["what"].as_str().unwrap().starts_with("thread appliance-"), "{stack}");
         assert!(stack["stack"].as_str().unwrap().contains("in application"), "{stack}");
     }
+}
+
+#[test]
+fn looking_for_stacks_wakes_no_lazy_object() {
+    let code = "\
+import appliance
+fetched = []
+class Lazy:
+    @property
+    def __class__(self):
+        fetched.append('fetched')
+        return dict
+def application(environ, start_response):
+    start_response('200 OK', [])
+    if environ['PATH_INFO'] == '/hold':
+        lazy = Lazy()
+        appliance.sleep(30)
+    return [repr(fetched).encode()]
+";
+    let appliance = Setup::code(code).start();
+    let _held = send(&appliance, "/hold");
+    stack_of(&appliance, "GET /hold (core 0, request ");
+    assert_eq!(appliance.get("/fetched").text(), "[]");
+}
+
+#[test]
+fn objects_do_not_come_to_their_end_where_stacks_are_looked_for() {
+    let code = "\
+import collections, threading
+ended = set()
+class Ends:
+    def __del__(self):
+        ended.add(threading.get_ident())
+def churn():
+    last = collections.deque(maxlen=1000)
+    while True:
+        last.append(Ends())
+churning, kept = [], []
+def application(environ, start_response):
+    if not churning:
+        kept.extend([] for _ in range(500_000))
+        churning.append(threading.Thread(target=churn, daemon=True))
+        churning[0].start()
+    start_response('200 OK', [])
+    return [repr(ended == {churning[0].ident}).encode()]
+";
+    let appliance = Setup::code(code).start();
+    until("objects end", || appliance.get("/").text() == "True");
+    for _ in 0..10 {
+        asked(&appliance, "stacks");
+    }
+    assert_eq!(appliance.get("/").text(), "True");
 }

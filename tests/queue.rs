@@ -174,3 +174,22 @@ fn requests_that_wait_outlive_the_only_worker() {
     assert_eq!(running.answer().status, 200, "a GET is run again");
     assert!(waiting.iter_mut().all(|client| client.answer().status == 200));
 }
+
+#[test]
+fn a_failed_request_keeps_no_core_while_its_client_stays() {
+    let code = "\
+import uwsgi
+def application(environ, start_response):
+    if environ['PATH_INFO'] == '/silent':
+        uwsgi.disconnect()
+    start_response('200 OK', [])
+    return [b'quick']
+";
+    let setup = Setup::code(code).set("workers.cores", 1).set("timeouts.queue", "500ms");
+    let appliance = setup.start();
+    let mut client = appliance.client();
+    // As the client has sent more, the connection is not closed at once.
+    client.send("GET /silent HTTP/1.1\r\nHost: test\r\n\r\n".repeat(2));
+    assert_eq!(client.answer().status, 502);
+    assert_eq!(appliance.get("/next").status, 200);
+}

@@ -181,3 +181,33 @@ fn an_exception_for_one_request_never_reaches_the_next_on_its_thread() {
     }
     assert!(!appliance.log.text().contains("exception in the application"), "{}", appliance.log.text());
 }
+
+#[test]
+fn an_exception_for_a_request_that_never_began_reaches_nobody() {
+    let code = "\
+import ctypes, threading, time
+usleep = ctypes.PyDLL(None).usleep
+def hold():
+    time.sleep(0.05)
+    usleep(600_000)
+def application(environ, start_response):
+    if environ['PATH_INFO'] == '/hold':
+        threading.Thread(target=hold).start()
+    start_response('200 OK', [])
+    return [b'quick']
+";
+    let setup = Setup::code(code).set("app.suspend", "thread").set("workers.cores", 2);
+    let appliance = setup.set("timeouts.request", LIMIT).set("timeouts.stall", 0).start();
+    for _ in 0..5 {
+        // The interpreter's lock is kept beside the requests, so that this one is overdue before its thread can begin.
+        let mut late = appliance.client();
+        assert_eq!(appliance.get("/hold").status, 200);
+        std::thread::sleep(Duration::from_millis(100));
+        send(&mut late, "late");
+        let status = late.answer().status;
+        assert!([200, 504].contains(&status), "{status}");
+        for _ in 0..4 {
+            assert_eq!(appliance.get("/next").status, 200);
+        }
+    }
+}

@@ -323,6 +323,8 @@ impl ProxyHttp for Gateway {
             ErrorSource::Downstream => client_failure(error),
             _ => Failure::Internal,
         });
+        // Its worker has done with it, but a client that still sends is listened to for seconds.
+        exchange.seat = None;
         let is_begun = session.response_written().is_some_and(|answer| !answer.status.is_informational());
         if is_begun && exchange.until_close {
             exchange.client.set_reset_on_drop();

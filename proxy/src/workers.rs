@@ -94,6 +94,7 @@ impl Workers {
         route: &mut Route,
         is_up: impl Fn(WorkerId) -> bool,
     ) -> Result<Seat, Failure> {
+        let was_admitted = route.ticket.is_some();
         let ticket = *route.ticket.get_or_insert_with(|| self.tickets.fetch_add(1, Relaxed));
         if self.queue.length() == 0
             && let Some(seat) = self.look(route, &is_up)?
@@ -101,7 +102,7 @@ impl Workers {
             return Ok(seat);
         }
         self.refuse_by_mode(route)?;
-        let place = self.queue.enter(ticket, route.tries > 0).ok_or(Failure::QueueFull)?;
+        let place = self.queue.enter(ticket, was_admitted).ok_or(Failure::QueueFull)?;
         let since = Instant::now();
         let until = since + self.patience.saturating_sub(route.waited);
         let found = loop {
@@ -376,6 +377,18 @@ mod tests {
             }
             assert_eq!(order.iter().map(|(number, _)| *number).collect::<Vec<_>>(), [2, 0, 1]);
         });
+    }
+
+    #[test]
+    fn whoever_comes_back_finds_a_place_though_the_queue_is_full() {
+        let workers = workers(&Site::new(&[true]), 0, Duration::from_millis(20));
+        let seats = fill(&workers);
+        // A worker had more to do than was known here when it was chosen, which counts as no try.
+        let mut back = Route { ticket: Some(0), tried: vec![1], full: true, ..Route::default() };
+        assert_eq!(reserve(&workers, &mut back).err(), Some(Failure::QueueTimeout));
+        drop(seats);
+        let mut back = Route { ticket: Some(1), tried: vec![1], full: true, ..Route::default() };
+        assert!(reserve(&workers, &mut back).is_ok());
     }
 
     #[test]

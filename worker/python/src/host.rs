@@ -176,7 +176,7 @@ impl Host for Worker {
             if let Err(error) = self.enter(py, &call) {
                 // run_core answers every exception itself, so this is greenlet's own failure (no memory, for example).
                 crate::log::exception(py, &error, "a request could not be started");
-                call.abandon(self);
+                call.abandon(py, self);
             }
         });
     }

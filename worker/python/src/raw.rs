@@ -34,6 +34,13 @@ pub fn references(object: &Bound<'_, PyAny>) -> isize {
     unsafe { ffi::Py_REFCNT(object.as_ptr()) }
 }
 
+/// Whether the object is of this class. `isinstance` would also ask for its `__class__`, at which lazy objects (Django's
+/// `request.user`) go and fetch what they stand for.
+pub fn is_of(object: &Bound<'_, PyAny>, class: &Bound<'_, PyType>) -> bool {
+    // SAFETY: two live objects, the second a class, with the GIL held.
+    unsafe { ffi::PyType_IsSubtype(ffi::Py_TYPE(object.as_ptr()), class.as_type_ptr()) != 0 }
+}
+
 /// Has `class` raised in the thread of that number (`threading.get_ident()`) as soon as it runs Python code; `None` takes back
 /// what has not been raised yet.
 pub fn set_exception_of(_: Python<'_>, thread: u64, class: Option<&Bound<'_, PyType>>) {

@@ -59,7 +59,7 @@ fn run(args: &RunArgs, loaded: &Loaded) -> Result<(), Error> {
     match settings.app.suspend {
         Suspend::Greenlet => Python::attach(|py| {
             let worker = prepare(py, &engine, loaded).map_err(internal(py))?;
-            let watch = watch(py, &engine, args, settings)?;
+            let watch = watch(py, &engine, args, loaded)?;
             let served = engine.run(&*worker, listeners(args, settings)?, || (args.ready)());
             finish(py);
             // It may be asking for stacks, for which a thread needs the interpreter.
@@ -71,7 +71,7 @@ fn run(args: &RunArgs, loaded: &Loaded) -> Result<(), Error> {
             let (threads, watch) = Python::attach(|py| {
                 let worker = prepare(py, &engine, loaded).map_err(internal(py))?;
                 let threads = Threads::start(py, &engine, &worker, settings).map_err(internal(py))?;
-                Ok((threads, watch(py, &engine, args, settings)?))
+                Ok((threads, watch(py, &engine, args, loaded)?))
             })?;
             let served = engine.run(&threads, listeners(args, settings)?, || (args.ready)());
             Python::attach(|py| {
@@ -108,8 +108,9 @@ fn prepare(py: Python<'_>, engine: &Rc<Engine>, loaded: &Loaded) -> PyResult<Rc<
 }
 
 /// Starts the thread that watches the loop.
-fn watch(py: Python<'_>, engine: &Engine, args: &RunArgs, settings: &Settings) -> Result<Watch, Error> {
-    let watching = Watching::install(py, engine.roll()).map_err(internal(py))?;
+fn watch(py: Python<'_>, engine: &Engine, args: &RunArgs, loaded: &Loaded) -> Result<Watch, Error> {
+    let settings = &loaded.settings;
+    let watching = Watching::install(py, engine.roll(), &loaded.event_loop).map_err(internal(py))?;
     let some = |time: Duration| Some(time).filter(|time| !time.is_zero());
     let post = Post {
         worker: args.worker_id,

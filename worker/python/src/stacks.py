@@ -1,6 +1,8 @@
-"""Where every greenlet, asyncio task and thread of this process is. Runs on a thread of its own, with the interpreter's lock."""
+"""Where every greenlet, asyncio task and thread of this process is. Runs on a thread of its own, with the interpreter's lock.
+
+The loop's thread goes on meanwhile, so whatever is looked at may be another moment's when it is looked at again.
+"""
 import asyncio
-import gc
 import sys
 import threading
 import traceback
@@ -9,6 +11,9 @@ try:
     from greenlet import greenlet
 except ImportError:
     greenlet = None
+
+# Whoever makes this module says the worker's event loop, and how to find all objects of a class.
+loop_of_worker = objects_of = None
 
 
 def _text(frame):
@@ -31,15 +36,17 @@ def _family(one):
 def _greenlets():
     if greenlet is None:
         return
-    for one in gc.get_objects():
+    for one in objects_of(greenlet):
         # The hub and the greenlet that runs have no frame of their own: they are on a thread's stack.
-        if isinstance(one, greenlet) and not one.dead and one.gr_frame is not None and one.parent is not None:
-            yield dict(what="greenlet", marks=_family(one), state=_place(one.gr_frame), stack=_text(one.gr_frame))
+        frame = one.gr_frame
+        if frame is not None and one.parent is not None:
+            yield dict(what="greenlet", marks=_family(one), state=_place(frame), stack=_text(frame))
 
 
 def _tasks():
     tasks = set()
-    for loop in [one for one in gc.get_objects() if isinstance(one, asyncio.AbstractEventLoop)]:
+    # The worker's is older than the fork, and the collector shows nothing of what was frozen before that.
+    for loop in [loop_of_worker, *objects_of(asyncio.AbstractEventLoop)]:
         tasks |= asyncio.all_tasks(loop)
     for task in tasks:
         waits_for = getattr(task, "_fut_waiter", None)
@@ -55,7 +62,10 @@ def _line(frame):
 def _threads():
     names = {thread.ident: thread.name for thread in threading.enumerate()}
     main = threading.main_thread().ident
-    for ident, frame in sys._current_frames().items():
+    frames = sys._current_frames()
+    if main not in frames:
+        yield dict(what="thread of the loop", marks=[], state="waits for events, or runs no Python code", stack="")
+    for ident, frame in frames.items():
         if ident == threading.get_ident():
             continue
         what = "thread of the loop" if ident == main else f"thread {names.get(ident, ident)}"

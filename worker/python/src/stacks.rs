@@ -1,14 +1,27 @@
 //! Stacks of everything in a worker: as `stacks.py` finds them with the interpreter's lock, and as `faulthandler` writes them
 //! without it. Called by `watch`; it only reads.
+use crate::raw;
 use appliance_worker::report::StackReport;
 use pyo3::prelude::*;
+use pyo3::types::{PyList, PyType};
 
 const MODULE: &str = "_appliance_stacks";
 
 /// Makes the module that looks; on the loop's thread, so that the watch thread need not.
-pub fn install(py: Python<'_>) -> PyResult<()> {
+pub fn install(py: Python<'_>, event_loop: &Py<PyAny>) -> PyResult<()> {
     let code = std::ffi::CString::new(include_str!("stacks.py"))?;
-    PyModule::from_code(py, &code, c"appliance/stacks.py", c"_appliance_stacks").map(drop)
+    let module = PyModule::from_code(py, &code, c"appliance/stacks.py", c"_appliance_stacks")?;
+    module.setattr("loop_of_worker", event_loop)?;
+    module.setattr("objects_of", wrap_pyfunction!(objects_of, py)?)
+}
+
+/// Every object of a class that the garbage collector knows. Nothing of Python's runs before the others are let go: the
+/// application could do with them meanwhile what it likes, and those that came to their end would do so on this thread.
+#[pyfunction]
+fn objects_of<'py>(class: &Bound<'py, PyType>) -> PyResult<Vec<Bound<'py, PyAny>>> {
+    let all = class.py().import("gc")?.call_method0("get_objects")?;
+    let all = all.cast::<PyList>()?;
+    Ok(all.iter().filter(|one| raw::is_of(one, class)).collect())
 }
 
 /// Something with a stack, as `stacks.py` gives it.

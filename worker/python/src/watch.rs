@@ -79,7 +79,7 @@ fn bit(offset: i32) -> u64 {
 
 impl Watching {
     /// On the loop's thread: installs the handlers of both signals.
-    pub fn install(py: Python<'_>, roll: &Arc<Roll>) -> PyResult<Watching> {
+    pub fn install(py: Python<'_>, roll: &Arc<Roll>, event_loop: &Py<PyAny>) -> PyResult<Watching> {
         let handler = wrap_pyfunction!(timeout::on_signal, py)?;
         py.import("signal")?.call_method1("signal", (number(INTERRUPT), handler))?;
         let dump = memfd_create(c"appliance-stacks", MFdFlags::MFD_CLOEXEC).map_err(io::Error::from)?;
@@ -90,7 +90,7 @@ impl Watching {
         keywords.set_item("all_threads", true)?;
         keywords.set_item("chain", false)?;
         py.import("faulthandler")?.call_method("register", (number(DUMP),), Some(&keywords))?;
-        stacks::install(py)?;
+        stacks::install(py, event_loop)?;
         Ok(Watching {
             thread: pthread_self(),
             tid: gettid(),

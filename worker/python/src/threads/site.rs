@@ -134,8 +134,10 @@ impl Site {
         let frames = py.import("sys").and_then(|sys| sys.call_method0("_current_frames"));
         let frame = frames.and_then(|frames| frames.get_item(thread)).ok();
         timeout::log(py, &self.roll, core, frame.as_ref(), before);
+        let Ok(class) = timeout::class(py) else { return };
+        // Nothing of Python's runs in between, so the thread cannot have come back from the application meanwhile.
         if thread != 0 && desk.take_interruptible() {
-            raw::set_exception_of(py, thread, timeout::class(py).ok());
+            raw::set_exception_of(py, thread, Some(class));
         }
     }
 
@@ -193,7 +195,7 @@ fn serve(py: Python<'_>, site: &Site, worker: &Worker, job: Job) {
     let call = Rc::new(Call::new(job.desk.core(), job.request));
     if job.desk.is_late() {
         // It has been answered before a thread was free for it.
-        return call.abandon(worker);
+        return call.abandon(py, worker);
     }
     worker.remember(&call);
     worker.next.set(Some(Rc::clone(&call)));
@@ -201,7 +203,7 @@ fn serve(py: Python<'_>, site: &Site, worker: &Worker, job: Job) {
     if let Err(error) = context.and_then(|context| context.call_method1(intern!(py, "run"), (&site.run,))) {
         // What runs answers every exception itself, so there was no memory for the context.
         crate::log::exception(py, &error, "a request could not be started");
-        call.abandon(worker);
+        call.abandon(py, worker);
     }
 }
 

@@ -209,8 +209,10 @@ impl Call {
         Ok(())
     }
 
-    /// Ends a request that never got a greenlet.
-    pub fn abandon(&self, worker: &Worker) {
+    /// Ends a request that never got as far as its application.
+    pub fn abandon(&self, py: Python<'_>, worker: &Worker) {
+        // Whoever wants to interrupt it would hit the next request of this thread.
+        worker.engine.leave_application(py, self.core);
         worker.engine.abort(self.core, Cause::Exception);
         worker.forget(self.core);
         worker.engine.finish(self.core, Outcome::Cut, true);
