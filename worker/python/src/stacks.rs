@@ -4,6 +4,8 @@ use appliance_worker::report::StackReport;
 use pyo3::prelude::*;
 
 const MODULE: &str = "_appliance_stacks";
+/// What the thread of the loop is called, here and in `stacks.py`.
+const LOOP: &str = "thread of the loop";
 
 /// Makes the module that looks; on the loop's thread, so that the watch thread need not.
 pub fn install(py: Python<'_>) -> PyResult<()> {
@@ -34,9 +36,9 @@ fn request_of(marks: &[(u64, String)], wanted: &[u64]) -> String {
 }
 
 impl Found {
-    /// For the master; `marks` are those of the requests.
-    pub fn report(self, marks: &[(u64, String)]) -> StackReport {
-        let request = request_of(marks, &self.marks);
+    /// For the master; `marks` are those of the requests, `running` the one that has the loop.
+    pub fn report(self, marks: &[(u64, String)], running: &str) -> StackReport {
+        let request = if self.what == LOOP { running.to_owned() } else { request_of(marks, &self.marks) };
         StackReport { what: self.what, request, state: self.state, stack: self.stack }
     }
 }
@@ -76,7 +78,7 @@ impl Text {
     pub fn report(self, marks: &[(u64, String)], running: &str) -> StackReport {
         let request = if self.is_current { running.to_owned() } else { request_of(marks, &[self.mark]) };
         let state = "seen without Python's lock, which somebody keeps".to_owned();
-        let what = if self.is_current { "thread of the loop" } else { "thread" };
+        let what = if self.is_current { LOOP } else { "thread" };
         StackReport { what: what.to_owned(), request, state, stack: self.stack }
     }
 }
