@@ -49,6 +49,10 @@ pub fn meaning(verb: Verb, condition: Condition) -> Meaning {
         Verb::Ask { question, worker } => Meaning::Ask(question, worker),
         Verb::Reload | Verb::Switch(_) if stops => Meaning::Refuse("the appliance is about to stop"),
         Verb::Switch(switch) => Meaning::Switch(switch),
+        Verb::Scale { .. } if condition == Condition::CrashLoop => Meaning::Refuse(
+            "no worker can live at the moment, so there is nothing to scale; `appliance status` says why, \
+             and `appliance reload` loads mended code",
+        ),
         Verb::Scale { workers } => Meaning::Wait(Wait::Scale { workers }, Some(Event::Scale { workers })),
         Verb::Reload => Meaning::Wait(Wait::Reload { begun: false }, Some(Event::Reload)),
         Verb::Stop { now: true } => Meaning::Wait(Wait::Exit, Some(Event::StopNow)),
@@ -89,6 +93,11 @@ impl Wait {
                 Notice::ScaleRefused { workers: asked, why } if asked == workers => {
                     Some(Answer::Error(why.clone()))
                 }
+                Notice::CrashLoop { .. } => Some(Answer::Error(format!(
+                    "the workers end as soon as they have begun; there will be {} when one can live, and \
+                     `appliance status` says why none can",
+                    count(*workers)
+                ))),
                 Notice::Leaving { .. } | Notice::Stopping => {
                     Some(Answer::Error("the appliance was told to stop meanwhile".to_owned()))
                 }
@@ -193,6 +202,19 @@ mod tests {
         assert_eq!(wait().on(&refused(3)), Some(Answer::Error("no".into())));
         assert_eq!(wait().on(&refused(9)), None, "that was somebody else's");
         assert!(matches!(wait().on(&Notice::Stopping), Some(Answer::Error(_))));
+    }
+
+    #[test]
+    fn nobody_waits_for_workers_that_cannot_live() {
+        let crash_loop = Notice::CrashLoop { reason: "no".into() };
+        let answer = Wait::Scale { workers: 3 }.on(&crash_loop);
+        assert!(
+            matches!(&answer, Some(Answer::Error(text)) if text.contains("there will be 3 workers")),
+            "{answer:?}"
+        );
+        let meant = meaning(Verb::Scale { workers: 3 }, Condition::CrashLoop);
+        assert!(matches!(meant, Meaning::Refuse(why) if why.contains("appliance reload")), "{meant:?}");
+        assert!(matches!(meaning(Verb::Scale { workers: 3 }, Condition::Serving), Meaning::Wait(..)));
     }
 
     #[test]
