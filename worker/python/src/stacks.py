@@ -38,8 +38,14 @@ def _greenlets():
 
 
 def _tasks():
-    tasks = set()
-    for loop in [one for one in gc.get_objects() if isinstance(one, asyncio.AbstractEventLoop)]:
+    # A loop made before the fork is frozen, and what is frozen is not among these objects; but its tasks know it.
+    loops, tasks = set(), set()
+    for one in gc.get_objects():
+        if isinstance(one, asyncio.AbstractEventLoop):
+            loops.add(one)
+        elif isinstance(one, asyncio.Task):
+            loops.add(one.get_loop())
+    for loop in loops:
         tasks |= asyncio.all_tasks(loop)
     for task in tasks:
         waits_for = getattr(task, "_fut_waiter", None)
@@ -55,7 +61,11 @@ def _line(frame):
 def _threads():
     names = {thread.ident: thread.name for thread in threading.enumerate()}
     main = threading.main_thread().ident
-    for ident, frame in sys._current_frames().items():
+    frames = sys._current_frames()
+    if main not in frames:
+        # The loop is no Python code, so its thread has a frame only while it runs some.
+        yield dict(what="thread of the loop", marks=[main], state="runs no Python code", stack="")
+    for ident, frame in frames.items():
         if ident == threading.get_ident():
             continue
         what = "thread of the loop" if ident == main else f"thread {names.get(ident, ident)}"
