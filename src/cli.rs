@@ -25,7 +25,7 @@ pub enum Command {
     Status {
         #[command(flatten)]
         source: Source,
-        /// As JSON
+        /// As JSON, for programs
         #[arg(long)]
         json: bool,
     },
@@ -40,7 +40,7 @@ pub enum Command {
     /// Change the number of workers, and wait until there are as many
     Scale {
         /// Number of workers
-        #[arg(value_name = "N")]
+        #[arg(value_name = "N", value_parser = number)]
         count: u32,
         #[command(flatten)]
         source: Source,
@@ -49,7 +49,7 @@ pub enum Command {
     Stop {
         #[command(flatten)]
         source: Source,
-        /// Finish nothing
+        /// At once: requests under way are cut
         #[arg(long)]
         now: bool,
     },
@@ -57,8 +57,10 @@ pub enum Command {
     Pause(Source),
     /// Let requests go that `pause` holds back
     Resume(Source),
-    /// Answer every request with 503, or serve again
+    /// Answer every new request with 503, or serve again
     Maintenance {
+        /// Whether requests are answered 503 from now on
+        #[arg(value_name = "on|off", hide_possible_values = true)]
         state: OnOff,
         #[command(flatten)]
         source: Source,
@@ -89,9 +91,9 @@ pub struct Asking {
     #[command(flatten)]
     pub source: Source,
     /// Ask worker N only
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = number)]
     pub worker: Option<u32>,
-    /// As JSON
+    /// As JSON, for programs
     #[arg(long)]
     pub json: bool,
 }
@@ -105,6 +107,7 @@ pub enum ConfigCommand {
 
 /// Where the configuration comes from; the same for every command.
 #[derive(Debug, Args)]
+#[command(next_help_heading = "Configuration; to reach a running appliance, as it was said to `run`")]
 pub struct Source {
     /// An application (`module:callable`), or a folder with an appliance.toml, app.py or wsgi.py; default: this
     /// folder
@@ -157,6 +160,10 @@ fn key_and_value(text: &str) -> Result<(String, String), String> {
         Some((key, value)) if !key.trim().is_empty() => Ok((key.trim().to_owned(), value.to_owned())),
         _ => Err("write it as key=value, for example workers.count=4".into()),
     }
+}
+
+fn number(text: &str) -> Result<u32, String> {
+    text.parse().map_err(|_| "write the number of workers, or of one, as a whole number such as 4".to_owned())
 }
 
 impl Source {

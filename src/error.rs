@@ -22,7 +22,7 @@ pub enum Error {
 
     /// `bind` found the address taken.
     #[error(
-        "{address}: address already in use; another program listens there. Stop it or choose another with {choose}"
+        "{address}: address already in use; another program listens there. Stop it (if it is an appliance: `appliance stop`) or choose another with {choose}"
     )]
     AddressInUse {
         /// The address as configured.

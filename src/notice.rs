@@ -165,8 +165,7 @@ impl Facts {
             }
             Notice::LoadFailed { text, again_in } => {
                 tracing::error!(
-                    ?again_in,
-                    "the application cannot be loaded any more; it is tried again: {text}"
+                    "the application cannot be loaded any more; it is tried again in {again_in:?}: {text}"
                 );
             }
             Notice::TooSlow { role, pid, stage } => {

@@ -318,7 +318,7 @@ mod tests {
         assert_eq!(
             error.to_string(),
             format!(
-                "{address}: address already in use; another program listens there. Stop it or choose another with --listen"
+                "{address}: address already in use; another program listens there. Stop it (if it is an appliance: `appliance stop`) or choose another with --listen"
             )
         );
         assert_eq!(error.exit_code(), 1);

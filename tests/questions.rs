@@ -108,6 +108,16 @@ fn stacks_are_shown_when_the_interpreter_s_lock_is_kept_on_every_python() {
 }
 
 #[test]
+fn whoever_keeps_the_loop_is_named_with_its_stack() {
+    let appliance = Setup::app("late:application").set("timeouts.hang", 0).start();
+    let mut held = send(&appliance, "/block?3");
+    let stack = stack_of(&appliance, "GET /block?3 (core 0, request ");
+    assert_eq!(stack["what"], "thread of the loop");
+    assert!(stack["stack"].as_str().unwrap().contains("time.sleep("), "{stack}");
+    assert_eq!(held.answer().status, 200);
+}
+
+#[test]
 fn on_threads_each_request_has_its_own_stack() {
     let appliance = Setup::app("late:application").set("app.suspend", "thread").start();
     let _held = [send(&appliance, "/block?30"), send(&appliance, "/wait?30")];

@@ -33,10 +33,11 @@ pub fn table(status: &Status) -> String {
     text + &aligned(&rows, &RIGHT)
 }
 
-/// `serving`, or with what the proxy does instead: `serving, paused for 12s`.
+/// `serving`, or with what the proxy does instead: `serving, paused for 12s`; both once where they are the same.
 pub fn state(master: &Master) -> String {
     match master.mode_seconds {
         None => master.state.clone(),
+        Some(seconds) if master.mode == master.state => format!("{} for {}", master.state, uptime(seconds)),
         Some(seconds) => format!("{}, {} for {}", master.state, master.mode, uptime(seconds)),
     }
 }
@@ -70,8 +71,13 @@ fn worker_row(worker: &Worker) -> Row {
         worker.waiting.to_string(),
         worker.requests.to_string(),
         worker.exceptions.to_string(),
-        format!("{} MiB", worker.rss_kib / 1024),
+        memory(worker.rss_kib),
     ]
+}
+
+/// `39 MiB`; `-` while it has not been measured.
+pub fn memory(kib: u32) -> String {
+    if kib == 0 { "-".to_owned() } else { format!("{} MiB", kib / 1024) }
 }
 
 /// The rows with their columns under each other: those named in `right` to the right, the others to the left.
@@ -147,9 +153,22 @@ serving http://127.0.0.1:8080
 process    pid  gen  state  cores  waiting  requests  exceptions     rss
 proxy      101    0  ready               4
 worker 1  4711    2  ready  3/100        0    123456           1  39 MiB
-worker 2     -    0  dead     0/0        0         0           0   0 MiB
+worker 2     -    0  dead     0/0        0         0           0       -
 ";
         assert_eq!(table(&status), expected);
+    }
+
+    #[test]
+    fn what_holds_is_said_once() {
+        let said = |at: &str, mode: &str, mode_seconds| {
+            state(&Master { state: at.into(), mode: mode.into(), mode_seconds, ..Master::default() })
+        };
+        let told = [
+            said("serving", "serving", None),
+            said("serving", "paused", Some(3)),
+            said("crash-loop", "crash-loop", Some(3)),
+        ];
+        assert_eq!(told, ["serving", "serving, paused for 3s", "crash-loop for 3s"]);
     }
 
     #[test]

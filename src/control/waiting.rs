@@ -49,6 +49,10 @@ pub fn meaning(verb: Verb, condition: Condition) -> Meaning {
         Verb::Ask { question, worker } => Meaning::Ask(question, worker),
         Verb::Reload | Verb::Switch(_) if stops => Meaning::Refuse("the appliance is about to stop"),
         Verb::Switch(switch) => Meaning::Switch(switch),
+        Verb::Scale { .. } if condition == Condition::CrashLoop => Meaning::Refuse(
+            "no worker can live at the moment, so there is nothing to scale; `appliance status` says why, \
+             and `appliance reload` loads mended code",
+        ),
         Verb::Scale { workers } => Meaning::Wait(Wait::Scale { workers }, Some(Event::Scale { workers })),
         Verb::Reload => Meaning::Wait(Wait::Reload { begun: false }, Some(Event::Reload)),
         Verb::Stop { now: true } => Meaning::Wait(Wait::Exit, Some(Event::StopNow)),
@@ -208,6 +212,13 @@ mod tests {
             assert!(text.ends_with("again and again: worker 2 could not start (SIGSEGV)"), "{text}");
         }
         assert_eq!(Wait::Reload { begun: false }.on(&notice), None);
+    }
+
+    #[test]
+    fn nothing_is_scaled_while_no_worker_can_live() {
+        let meant = meaning(Verb::Scale { workers: 3 }, Condition::CrashLoop);
+        assert!(matches!(meant, Meaning::Refuse(why) if why.contains("appliance reload")), "{meant:?}");
+        assert!(matches!(meaning(Verb::Scale { workers: 3 }, Condition::Serving), Meaning::Wait(..)));
     }
 
     #[test]

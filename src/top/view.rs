@@ -117,7 +117,7 @@ impl View {
         let rate = worker.pid.and_then(|pid| self.rates.as_ref()?.by_worker.get(&pid).copied());
         let state = match &*worker.state {
             "ready" => Color::Green,
-            "booting" | "draining" => Color::Yellow,
+            "booting" | "retiring" | "draining" => Color::Yellow,
             _ => Color::Red,
         };
         Row::new([
@@ -129,7 +129,7 @@ impl View {
             Cell::new(rate.map_or_else(|| "-".to_owned(), per_second)),
             Cell::new(worker.requests.to_string()),
             Cell::new(short(Duration::from_micros(worker.lag_us))),
-            Cell::new(format!("{} MiB", worker.rss_kib / 1024)),
+            Cell::new(table::memory(worker.rss_kib)),
         ])
     }
 

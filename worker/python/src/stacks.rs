@@ -6,6 +6,8 @@ use pyo3::prelude::*;
 use pyo3::types::{PyList, PyType};
 
 const MODULE: &str = "_appliance_stacks";
+/// What the thread of the loop is called, here and in `stacks.py`.
+const LOOP: &str = "thread of the loop";
 
 /// Makes the module that looks; on the loop's thread, so that the watch thread need not.
 pub fn install(py: Python<'_>, event_loop: &Py<PyAny>) -> PyResult<()> {
@@ -47,9 +49,9 @@ fn request_of(marks: &[(u64, String)], wanted: &[u64]) -> String {
 }
 
 impl Found {
-    /// For the master; `marks` are those of the requests.
-    pub fn report(self, marks: &[(u64, String)]) -> StackReport {
-        let request = request_of(marks, &self.marks);
+    /// For the master; `marks` are those of the requests, `running` the one that has the loop.
+    pub fn report(self, marks: &[(u64, String)], running: &str) -> StackReport {
+        let request = if self.what == LOOP { running.to_owned() } else { request_of(marks, &self.marks) };
         StackReport { what: self.what, request, state: self.state, stack: self.stack }
     }
 }
@@ -89,7 +91,7 @@ impl Text {
     pub fn report(self, marks: &[(u64, String)], running: &str) -> StackReport {
         let request = if self.is_current { running.to_owned() } else { request_of(marks, &[self.mark]) };
         let state = "seen without Python's lock, which somebody keeps".to_owned();
-        let what = if self.is_current { "thread of the loop" } else { "thread" };
+        let what = if self.is_current { LOOP } else { "thread" };
         StackReport { what: what.to_owned(), request, state, stack: self.stack }
     }
 }

@@ -180,10 +180,12 @@ impl Watched for Watching {
 
     fn stacks(&mut self) -> Vec<StackReport> {
         let marks = self.roll.marks();
-        if let Some(found) = self.collected() {
-            return found.into_iter().map(|found| found.report(&marks)).collect();
-        }
         let running = self.roll.running().unwrap_or_default();
+        if let Some(found) = self.collected() {
+            // Whatever began or ended meanwhile is not known to be the one whose stack was seen.
+            let running = self.roll.running().filter(|now| *now == running).unwrap_or_default();
+            return found.into_iter().map(|found| found.report(&marks, &running)).collect();
+        }
         Text::parse(&self.dumped()).into_iter().map(|text| text.report(&marks, &running)).collect()
     }
 }
