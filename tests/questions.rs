@@ -40,7 +40,10 @@ fn until_requests(appliance: &Appliance, expected: &[&str]) {
 #[test]
 fn requests_are_known_by_where_they_are() {
     let appliance = Setup::app("late:application").set("workers.cores", 2).start();
-    let _held: Vec<Client> = ["/wait?30", "/wait?31"].iter().map(|target| send(&appliance, target)).collect();
+    // One after the other, so that the first has the first core.
+    let _first = send(&appliance, "/wait?30");
+    until_requests(&appliance, &["/wait?30 0 suspended"]);
+    let _second = send(&appliance, "/wait?31");
     until_requests(&appliance, &["/wait?30 0 suspended", "/wait?31 1 suspended"]);
     let mut direct = appliance.worker_client(1);
     direct.send("GET /third HTTP/1.1\r\nHost: test\r\nX-Request-ID: mine\r\n\r\n");

@@ -17,6 +17,7 @@ impl Site {
         let (setup, admin) = Admin::of(change(setup));
         let appliance = setup.start();
         appliance.wait_for_workers();
+        until("what asked whether it serves is over", || admin.workers("busy") == 0);
         Site { appliance, admin }
     }
 
