@@ -99,7 +99,7 @@ fn status_tells_of_every_process_as_a_table_and_as_json() {
     }
     let (code, table, _) = tell(appliance.dir().path(), &["status"]);
     assert_eq!(code, Some(0));
-    for part in ["serving", "generation 0", "process", "requests", "worker 1", "worker 2", "0/100", " MiB"] {
+    for part in ["serving", "generation 0", "process", "requests", "worker 1", "worker 2", "0/100", "rss"] {
         assert!(table.contains(part), "{part:?} is not in\n{table}");
     }
 }

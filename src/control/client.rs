@@ -96,7 +96,11 @@ pub fn ask(
 ) -> Result<(), Error> {
     let mut master = Master::find(whereabouts)?;
     let answer = master.ask(Verb::Ask { question, worker })?;
-    let Answer::Workers(told) = answer else { return Err(master.odd("it did not tell of its workers")) };
+    let Answer::Workers(mut told) = answer else {
+        return Err(master.odd("it did not tell of its workers"));
+    };
+    // They come in the order in which the workers answered.
+    told.sort_by_key(|told| (told.worker, told.pid));
     let silent = findings::unanswered(&told);
     if !told.is_empty() && silent.len() == told.len() {
         return Err(Error::Refused(silent.join("; ")));
