@@ -114,9 +114,12 @@ fn stacks_are_shown_when_the_interpreter_s_lock_is_kept_on_every_python() {
 fn whoever_keeps_the_loop_is_named_with_its_stack() {
     let appliance = Setup::app("late:application").set("timeouts.hang", 0).start();
     let mut held = send(&appliance, "/block?3");
-    let stack = stack_of(&appliance, "GET /block?3 (core 0, request ");
-    assert_eq!(stack["what"], "thread of the loop");
-    assert!(stack["stack"].as_str().unwrap().contains("time.sleep("), "{stack}");
+    // At first it has the loop and is not in Python yet.
+    until("its stack shows where it is", || {
+        let stack = stack_of(&appliance, "GET /block?3 (core 0, request ");
+        assert_eq!(stack["what"], "thread of the loop");
+        stack["stack"].as_str().unwrap().contains("time.sleep(")
+    });
     assert_eq!(held.answer().status, 200);
 }
 
