@@ -27,6 +27,7 @@ pub mod reactor;
 pub mod report;
 pub mod roll;
 pub mod shared;
+pub mod suspend;
 pub mod timers;
 pub mod waits;
 pub mod watch;
