@@ -1,6 +1,7 @@
 //! Values that are fine alone and impossible together. Called by `check.rs` last. Pure. What only the machine can tell
 //! (a port that another program holds) shows when the master binds.
 use crate::error::Error;
+use crate::remote;
 use crate::settings::{Endpoint, Settings};
 use crate::units;
 use crate::written::Written;
@@ -9,7 +10,7 @@ use std::net::SocketAddr;
 /// Reports every contradiction among settings, but for those that rest on a refused value.
 pub fn conflicts(settings: &Settings, written: &Written, refused: &[String], problems: &mut Vec<Error>) {
     let alone = sizes(settings).into_iter().chain(numbers_of_workers(settings)).chain(standstills(settings));
-    let found = alone.chain(native_ports(settings)).chain(listeners(settings));
+    let found = alone.chain(native_ports(settings)).chain(listeners(settings)).chain(unguarded(settings));
     for Conflict { key, other, reason } in found {
         // A refused `listen[1]` leaves the other listeners in place, but under other numbers.
         let whole = |key: &str| key.split('[').next().unwrap_or_default().to_owned();
@@ -134,14 +135,33 @@ fn listeners(settings: &Settings) -> Vec<Conflict> {
     found
 }
 
-/// The proxy's TCP listeners and the admin endpoint, by key; those that leave the port to the kernel cannot collide.
+/// What speaks the uwsgi protocol trusts whoever reaches it, so it is reached from elsewhere only where somebody says by whom.
+fn unguarded(settings: &Settings) -> Vec<Conflict> {
+    let open = settings.rpc.listen.iter().filter(|address| !remote::is_local(address));
+    let open = open.filter(|_| settings.rpc.access.allow.is_empty());
+    open.map(|address| {
+        let reason = format!(
+            "{address} can be reached from other machines; name those that may call, in rpc.allow, or listen on 127.0.0.1 \
+             or a unix socket"
+        );
+        Conflict::new("rpc.listen", "rpc.allow", reason)
+    })
+    .collect()
+}
+
+/// The TCP listeners of the proxy, the admin endpoint, and for the uwsgi protocol, by key; those that leave the port to the
+/// kernel cannot collide.
 fn tcp_listeners(settings: &Settings) -> Vec<(String, SocketAddr)> {
     let public = settings.listen.iter().enumerate().filter_map(|(n, listen)| match &listen.address {
         Endpoint::Tcp(address) => Some((format!("listen[{n}]"), *address)),
         Endpoint::Unix(_) => None,
     });
     let admin = settings.admin.listen.map(|address| ("admin.listen".to_owned(), address));
-    public.chain(admin).filter(|(_, address)| address.port() != 0).collect()
+    let remote = remote::doors(settings).into_iter().filter_map(|door| match door.address {
+        Endpoint::Tcp(address) => Some((door.key, address)),
+        Endpoint::Unix(_) => None,
+    });
+    public.chain(admin).chain(remote).filter(|(_, address)| address.port() != 0).collect()
 }
 
 /// Whether the kernel refuses the second of two such listeners.

@@ -52,6 +52,8 @@ const fn text(what: &'static str, write: &'static str) -> Form {
 }
 
 const FOLDER: Form = text("a path", r#"the path of a folder in quotes, such as "/srv/app""#);
+const NETWORKS: Form =
+    Form::Texts { what: "an address or a network", write: r#"a list such as ["10.0.0.0/8", "::1"]"# };
 const TIME: Form = Form::Duration { zero: false };
 
 /// The master's own business.
@@ -149,6 +151,8 @@ keys! {
     "timeouts.graceful": Some(r#""30s""#), TIME, &[Live, Proxy], "gunicorn `graceful_timeout`, nginx `worker_shutdown_timeout`";
     /// How long it serves on after the signal to stop, while `/readyz` says 503, so that balancers look elsewhere; `0`: not at all.
     "timeouts.drain_delay": Some("0"), Form::Duration { zero: true }, LIVE, "Kubernetes `preStop` with `sleep`";
+    /// How long a question to another server's cache or procedure may take in all, from the connection to the last byte.
+    "timeouts.remote": Some(r#""30s""#), TIME, ROLLING, "uWSGI `socket-timeout`";
 
     /// Request line, with method and version (else 414).
     "limits.request_line": Some(r#""8KiB""#), size("64B", "1MiB"), BOTH, "nginx `large_client_header_buffers`, uWSGI `buffer-size`";
@@ -174,11 +178,20 @@ keys! {
     "limits.connections": Some("10000"), whole("a number of connections", 1, 1_000_000), PROXY, "nginx `worker_connections`";
     /// Listen backlog of every socket; the kernel caps it at `net.core.somaxconn`.
     "limits.backlog": Some("1024"), whole("a backlog", 1, 65_535), &[Live, Rolling], "uWSGI `listen`, nginx `backlog`";
+    /// Longest value or result that is taken from another server, or given to one.
+    "limits.remote": Some(r#""16MiB""#), size("1KiB", "1GiB"), ROLLING, "";
 
     /// Threads of the proxy, each with a loop of its own.
     "proxy.threads": Some("1"), whole("a number of threads", 1, 256), PROXY, "nginx `worker_processes`";
     /// Peers whose `X-Forwarded-*` headers are believed.
-    "proxy.trusted": Some("[]"), Form::Texts { what: "an address or a network", write: r#"a list such as ["10.0.0.0/8", "::1"]"# }, PROXY, "nginx `set_real_ip_from`, gunicorn `forwarded_allow_ips`";
+    "proxy.trusted": Some("[]"), NETWORKS, PROXY, "nginx `set_real_ip_from`, gunicorn `forwarded_allow_ips`";
+
+    /// Where procedures can be called from outside, over the uwsgi protocol; otherwise nowhere.
+    "rpc.listen": Some("[]"), Form::Texts { what: "an address", write: r#"a list of addresses such as ["127.0.0.1:3031", "unix:/run/app.sock"]"# }, ROLLING, "uWSGI `socket`";
+    /// Networks that may call besides this machine itself.
+    "rpc.allow": Some("[]"), NETWORKS, ROLLING, "";
+    /// Calls from outside that one worker has under way; one more is refused.
+    "rpc.calls": Some("100"), whole("a number of calls", 1, 100_000), ROLLING, "";
 
     /// Least important lines to log, for all or for single targets.
     "log.level": Some(r#""info""#), text("a log level", r#""error", "warn", "info", "debug", "trace" or "off", or levels for targets such as "info,appliance_proxy=debug""#), ALL, "nginx `error_log`";

@@ -31,6 +31,7 @@ pub mod suspend;
 pub mod timers;
 pub mod waits;
 pub mod watch;
+pub mod wire;
 
 pub use app::{Host, Next, Request};
 pub use conn::{BodyRead, FileSent, Outcome, Sent};
