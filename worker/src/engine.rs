@@ -8,6 +8,7 @@ use crate::cores::{CoreId, Cores};
 use crate::deadlines::Deadlines;
 use crate::error::Error;
 use crate::inbox::Inbox;
+use crate::line::Line;
 use crate::links::Link;
 use crate::listen::{Listener, Socket};
 use crate::reactor::{Event, Reactor, Source};
@@ -125,10 +126,14 @@ pub struct Boot {
     pub limit: Option<Duration>,
     /// Requests run on threads of the host's, and not on the loop's.
     pub has_threads: bool,
+    /// Requests after which the master is to hear that this worker is worn; `None`: never.
+    pub wear: Option<u64>,
     /// What holds for every connection.
     pub rules: Rules,
     /// Where to publish.
     pub board: Arc<Board>,
+    /// Where the master hears of it.
+    pub line: Arc<Line>,
 }
 
 /// Header fields that our proxy adds to a request, and the bytes they may take: what it lets through must pass here too.

@@ -18,6 +18,7 @@ pub mod error;
 pub mod hints;
 pub mod http;
 pub mod inbox;
+pub mod line;
 pub mod links;
 pub mod listen;
 pub mod logging;
@@ -31,6 +32,7 @@ pub mod suspend;
 pub mod timers;
 pub mod waits;
 pub mod watch;
+pub mod wear;
 
 pub use app::{Host, Next, Request};
 pub use conn::{BodyRead, FileSent, Outcome, Sent};

@@ -6,6 +6,7 @@ use crate::conn::{BodyRead, FileSent, Outcome, Sent};
 use crate::cores::CoreId;
 use crate::inbox::Remote;
 use crate::reactor;
+use crate::report::News;
 use crate::timers::TimerId;
 use crate::waits::WaitId;
 use std::cell::Ref;
@@ -13,6 +14,7 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Instant;
 
 impl Engine {
@@ -140,6 +142,10 @@ impl Engine {
             self.end_response(core, serving.place, outcome);
         }
         self.publish_cores();
+        if self.boot.wear == Some(slot.requests.load(Relaxed)) {
+            // A master that is behind sees it on the board, a little later.
+            let _ = self.boot.line.tell(&News::Worn);
+        }
     }
 
     fn end_response(&self, core: CoreId, Place { conn, stream }: Place, outcome: Outcome) {
