@@ -28,6 +28,7 @@ use std::time::{Duration, Instant};
 mod connections;
 mod dispatch;
 mod drain;
+mod errands;
 mod house;
 mod links;
 mod overdue;
@@ -63,10 +64,9 @@ pub struct Place {
 /// An HTTP/1.1 connection serves one request at a time and has no streams. On a link, 0 is no stream either.
 const WHOLE: StreamId = 0;
 
-#[cfg(test)]
 impl Place {
-    /// Of a request that no connection has brought.
-    pub(crate) const NOWHERE: Place = Place { conn: ConnId { slot: 0, generation: 0 }, stream: WHOLE };
+    /// Of an errand, which no connection has brought. No connection ever has this slot, so whatever is sent there is gone.
+    pub(crate) const NOWHERE: Place = Place { conn: ConnId { slot: u32::MAX, generation: 0 }, stream: WHOLE };
 }
 
 #[derive(Debug)]
@@ -265,6 +265,7 @@ impl Engine {
         while !self.is_done() {
             self.turn(host, &mut events)?;
         }
+        self.inbox.close();
         self.slot().set_state(State::Dead);
         Ok(())
     }
@@ -342,12 +343,7 @@ impl Engine {
                 }
             }
             Source::Signal => self.drain(host),
-            Source::Inbox => {
-                self.inbox.take().into_iter().for_each(|core| self.wake(core));
-                if self.roll.take_asked() {
-                    self.roll.answer(self.cores.borrow().queue(), self.now.get());
-                }
-            }
+            Source::Inbox => self.look_into_inbox(),
         }
     }
 
