@@ -74,7 +74,14 @@ impl Request {
         let [address, port, server_address, server_port] = [const { String::new() }; 4];
         Request {
             received: Received { head, body: Vec::new(), complete: true },
-            peer: Arc::new(Peer { address, port, server_address, server_port, trusted: false }),
+            peer: Arc::new(Peer {
+                door: Door::Proxy,
+                address,
+                port,
+                server_address,
+                server_port,
+                trusted: false,
+            }),
             arrived: now,
             number: 0,
             deadline: None,
