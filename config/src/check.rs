@@ -223,6 +223,7 @@ fn cache(read: &mut Reader, name: String) -> Cache {
         lru: read.flag(&key("lru")),
         expires: read.duration(&key("expires")),
         persist: read.optional_path(&key("persist")),
+        shared: remote::shared(read, key),
         name,
     }
 }

@@ -163,14 +163,24 @@ fn listeners(settings: &Settings) -> Vec<Conflict> {
 
 /// What speaks the uwsgi protocol trusts whoever reaches it, so it is reached from elsewhere only where somebody says by whom.
 fn unguarded(settings: &Settings) -> Vec<Conflict> {
-    let open = settings.rpc.listen.iter().filter(|address| !remote::is_local(address));
-    let open = open.filter(|_| settings.rpc.access.allow.is_empty());
-    open.map(|address| {
+    let rpc =
+        settings.rpc.listen.iter().map(|at| ("rpc".to_owned(), "listen", at.clone(), &settings.rpc.access));
+    let caches = settings.caches.iter().flat_map(|cache| {
+        let (table, shared) = (format!("cache.{}", cache.name), &cache.shared);
+        let listen = shared.listen.iter().cloned().map(|address| ("listen", address));
+        let all = listen.chain(shared.udp.map(|address| ("udp", Endpoint::Tcp(address))));
+        all.map(move |(key, address)| (table.clone(), key, address, &shared.access))
+    });
+    let open = rpc
+        .chain(caches)
+        .filter(|(_, _, address, access)| !remote::is_local(address) && access.allow.is_empty());
+    open.map(|(table, key, address, _)| {
+        let allow = format!("{table}.allow");
         let reason = format!(
-            "{address} can be reached from other machines; name those that may call, in rpc.allow, or listen on 127.0.0.1 \
-             or a unix socket"
+            "{address} can be reached from other machines; name those that may, in {allow}, or listen on 127.0.0.1 or a \
+             unix socket"
         );
-        Conflict::new("rpc.listen", "rpc.allow", reason)
+        Conflict::new(format!("{table}.{key}"), allow, reason)
     })
     .collect()
 }

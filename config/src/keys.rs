@@ -73,6 +73,10 @@ const fn text(what: &'static str, write: &'static str) -> Form {
 }
 
 const FOLDER: Form = text("a path", r#"the path of a folder in quotes, such as "/srv/app""#);
+const ADDRESSES: Form = Form::Texts {
+    what: "an address",
+    write: r#"a list of addresses such as ["127.0.0.1:3031", "unix:/run/app.sock"]"#,
+};
 const NETWORKS: Form =
     Form::Texts { what: "an address or a network", write: r#"a list such as ["10.0.0.0/8", "::1"]"# };
 const TIME: Form = Form::Duration { zero: false };
@@ -219,9 +223,17 @@ keys! {
     "cache.NAME.expires": Some("0"), Form::Duration { zero: true }, ROLLING, "";
     /// File in which the contents outlive the appliance; otherwise they end with it.
     "cache.NAME.persist": None, text("a path", r#"the path of a file in quotes, such as "/var/lib/app/cache""#), ROLLING, "uWSGI `cache2` `store`";
+    /// Where other servers can use it, over the uwsgi protocol; otherwise nowhere.
+    "cache.NAME.listen": Some("[]"), ADDRESSES, ROLLING, "uWSGI `socket`";
+    /// Networks that may use it besides this machine itself, by `listen` and by `udp`.
+    "cache.NAME.allow": Some("[]"), NETWORKS, ROLLING, "";
+    /// Caches of other servers that are told over UDP of all that is written here and removed.
+    "cache.NAME.nodes": Some("[]"), Form::Texts { what: "an address", write: r#"a list of addresses such as ["10.0.0.2:7000"]"# }, ROLLING, "uWSGI `cache2` `nodes`";
+    /// Where it hears over UDP of what others write and remove; otherwise it does not listen.
+    "cache.NAME.udp": None, text("a UDP address", r#"an address and a port, such as "127.0.0.1:7000""#), ROLLING, "uWSGI `cache2` `udp`";
 
     /// Where procedures can be called from outside, over the uwsgi protocol; otherwise nowhere.
-    "rpc.listen": Some("[]"), Form::Texts { what: "an address", write: r#"a list of addresses such as ["127.0.0.1:3031", "unix:/run/app.sock"]"# }, ROLLING, "uWSGI `socket`";
+    "rpc.listen": Some("[]"), ADDRESSES, ROLLING, "uWSGI `socket`";
     /// Networks that may call besides this machine itself.
     "rpc.allow": Some("[]"), NETWORKS, ROLLING, "";
     /// Calls from outside that one worker has under way; one more is refused.

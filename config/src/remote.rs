@@ -2,10 +2,10 @@
 //! there. Master and workers both ask here, so that a socket and what is behind it are never mixed up. Pure.
 use crate::check::short_enough;
 use crate::reader::Reader;
-use crate::settings::{Endpoint, Network, Settings};
+use crate::settings::{Cache, Endpoint, Network, Settings};
 use crate::units;
 use serde::{Deserialize, Serialize};
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 /// `[rpc]`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -16,6 +16,19 @@ pub struct Rpc {
     pub access: Access,
     /// Calls from outside that one worker has under way at the same time.
     pub calls: usize,
+}
+
+/// Of `[cache.NAME]`: with whom a cache is shared beyond its appliance.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Shared {
+    /// Where other servers can use it; empty: nowhere.
+    pub listen: Vec<Endpoint>,
+    /// Who may, there and by `udp`.
+    pub access: Access,
+    /// Who is told over UDP of what happens to it.
+    pub nodes: Vec<SocketAddr>,
+    /// Where it hears over UDP of what happens to others.
+    pub udp: Option<SocketAddr>,
 }
 
 /// Who may use something that listens: always whoever is on this machine, and besides these networks.
@@ -51,7 +64,33 @@ pub fn doors(settings: &Settings) -> Vec<Door> {
     for address in &settings.rpc.listen {
         door(&mut doors, address, "rpc.listen").rpc = Some(settings.rpc.access.clone());
     }
+    for cache in &settings.caches {
+        for address in &cache.shared.listen {
+            let door = door(&mut doors, address, &format!("cache.{}.listen", cache.name));
+            door.caches.push((cache.name.clone(), cache.shared.access.clone()));
+        }
+    }
     doors
+}
+
+/// Where a cache hears of others over UDP.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Ear {
+    /// Where.
+    pub address: SocketAddr,
+    /// Which cache.
+    pub cache: String,
+    /// Who is believed.
+    pub access: Access,
+}
+
+/// Every ear of these settings, always in the same order.
+pub fn ears(settings: &Settings) -> Vec<Ear> {
+    let ear = |cache: &Cache| {
+        let (cache, shared) = (cache.name.clone(), &cache.shared);
+        Some(Ear { address: shared.udp?, cache, access: shared.access.clone() })
+    };
+    settings.caches.iter().filter_map(ear).collect()
 }
 
 /// The door at an address, new or not.
@@ -72,8 +111,19 @@ pub(crate) fn rpc(read: &mut Reader) -> Rpc {
     }
 }
 
+/// Reads what concerns others of a cache, whose keys are made by `key`.
+pub(crate) fn shared(read: &mut Reader, key: impl Fn(&str) -> String) -> Shared {
+    Shared {
+        listen: endpoints(read, &key("listen")),
+        access: Access { allow: read.texts(&key("allow"), units::network) },
+        // The loop that tells them cannot look up names.
+        nodes: read.texts(&key("nodes"), |text| text.parse().ok()),
+        udp: read.optional_text(&key("udp"), units::tcp),
+    }
+}
+
 /// The listeners under a key, with absolute paths.
-fn endpoints(read: &mut Reader, key: &'static str) -> Vec<Endpoint> {
+fn endpoints(read: &mut Reader, key: &str) -> Vec<Endpoint> {
     let written = read.written;
     read.texts(key, |text| match units::endpoint(text)? {
         Endpoint::Unix(path) => {

@@ -1,7 +1,7 @@
 //! What the configuration *means*: validated, typed values, ready to use. Made only by `check.rs`; read by the master,
 //! the proxy and the workers. They serialize, because the engine library receives them as JSON over its C interface.
 //! Nothing in here reads a file, the environment or the clock.
-use crate::remote::Rpc;
+use crate::remote::{Rpc, Shared};
 use serde::{Deserialize, Serialize};
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -270,6 +270,8 @@ pub struct Cache {
     pub expires: Duration,
     /// Absolute path of the file in which the contents outlive the appliance.
     pub persist: Option<PathBuf>,
+    /// With whom it is shared beyond this appliance.
+    pub shared: Shared,
 }
 
 /// `[log]`.

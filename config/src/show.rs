@@ -190,6 +190,10 @@ fn cache(settings: &Settings, path: &str) -> Option<Value> {
         "lru" => Value::Flag(cache.lru),
         "expires" => time(cache.expires),
         "persist" => Value::text(cache.persist.as_ref()?.display()),
+        "listen" => Value::List(cache.shared.listen.iter().map(Value::text).collect()),
+        "allow" => Value::List(cache.shared.access.allow.iter().map(Value::text).collect()),
+        "nodes" => Value::List(cache.shared.nodes.iter().map(Value::text).collect()),
+        "udp" => Value::text(cache.shared.udp?),
         _ => return None,
     })
 }
