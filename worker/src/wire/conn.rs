@@ -207,7 +207,9 @@ fn result(replied: &Replied, is_reasoned: bool) -> Vec<u8> {
     };
     let mut answer = match u16::try_from(bytes.len()) {
         Ok(size) => Header { modifier1: RPC, size, modifier2 }.bytes().to_vec(),
-        Err(_) => Body::default().number("CONTENT_LENGTH", bytes.len()).packet(RPC, LONG_RESULT).unwrap_or_default(),
+        Err(_) => {
+            Body::default().number("CONTENT_LENGTH", bytes.len()).packet(RPC, LONG_RESULT).unwrap_or_default()
+        }
     };
     answer.extend_from_slice(bytes);
     answer
@@ -312,7 +314,10 @@ mod tests {
         let (_, bytes) = set(b"", b"value");
         for end in 0..bytes.len() {
             assert_eq!(drive(&mut conn(&bytes[..end], 64, false)), Step::Wait, "{end} bytes");
-            assert!(matches!(drive(&mut conn(&bytes[..end], 64, true)), Step::Drop(_)), "{end} bytes and an end");
+            assert!(
+                matches!(drive(&mut conn(&bytes[..end], 64, true)), Step::Drop(_)),
+                "{end} bytes and an end"
+            );
         }
     }
 

@@ -108,7 +108,10 @@ mod tests {
         let plan = Plan {
             address: Endpoint::Tcp("0.0.0.0:3031".parse().unwrap()),
             rpc: Some(Access { allow: Vec::new() }),
-            caches: vec![("near".into(), Access { allow: vec![] }), ("far".into(), Access { allow: vec![network] })],
+            caches: vec![
+                ("near".into(), Access { allow: vec![] }),
+                ("far".into(), Access { allow: vec![network] }),
+            ],
         };
         let of = |text: &str| rights(&plan, Some(text.parse().unwrap()));
         assert_eq!(of("10.1.2.3"), Rights { rpc: false, caches: vec!["far".into()] });
