@@ -109,7 +109,7 @@ pub enum ConfigCommand {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Configuration; to reach a running appliance, as it was said to `run`")]
 pub struct Source {
-    /// An application (`module:callable`), or a folder with an appliance.toml, app.py or wsgi.py; default: this
+    /// An application (`module:callable`, `native:hello`, `libapp.so`), or a folder with an appliance.toml, app.py or wsgi.py; default: this
     /// folder
     target: Option<String>,
     /// Configuration file [default: appliance.toml if there is one; env: APPLIANCE_CONFIG]
@@ -182,6 +182,8 @@ impl Source {
             let path = cwd.join(target);
             if is_dir(&path) {
                 dir = path;
+            } else if target.ends_with(".so") {
+                flags.push(("app.module".into(), path.display().to_string()));
             } else if is_file(&path) {
                 return Err(name_the_module(target));
             } else if target.contains('/') {

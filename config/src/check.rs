@@ -6,8 +6,8 @@ use crate::keys;
 use crate::reader::Reader;
 use crate::remote;
 use crate::settings::{
-    Admin, App, Cache, Endpoint, Limits, Listen, Log, LogFormat, Native, OnCrashLoop, Proxy, Security,
-    Settings, Suspend, Timeouts, Workers,
+    Admin, App, Cache, Endpoint, Limits, Listen, Log, LogFormat, Native, NativeApp, OnCrashLoop, Proxy,
+    Security, Settings, Suspend, Timeouts, Workers,
 };
 use crate::suggest;
 use crate::units;
@@ -24,10 +24,7 @@ pub fn check(written: &Written, cpus: u32, problems: &mut Vec<Error>) -> Setting
         app: app(&mut read),
         listen: listen(&mut read),
         workers: workers(&mut read, cpus),
-        native: Native {
-            base_port: read.optional_whole("native.base_port"),
-            address: read.text("native.address", |text| text.parse().ok()),
-        },
+        native: native(&mut read),
         timeouts: timeouts(&mut read),
         limits: limits(&mut read),
         proxy: Proxy {
@@ -62,6 +59,7 @@ fn workers(read: &mut Reader, cpus: u32) -> Workers {
     Workers {
         count,
         cores: read.whole("workers.cores"),
+        stack: read.size("workers.stack"),
         min: min.unwrap_or(count),
         max: max.unwrap_or(count),
         max_requests: read.whole("workers.max_requests"),
@@ -79,8 +77,12 @@ fn app(read: &mut Reader) -> App {
         "thread" => Suspend::Thread,
         _ => Suspend::Greenlet,
     };
+    let module = |text: &str| match units::native(text) {
+        Some(_) => Some(library(written, "app.module", text)),
+        None => units::module(text),
+    };
     App {
-        module: read.optional_text("app.module", units::module).unwrap_or_default(),
+        module: read.optional_text("app.module", module).unwrap_or_default(),
         chdir: read.optional_path("app.chdir").unwrap_or_default(),
         venv: read.optional_path("app.venv"),
         python: read.text("app.python", |name| Some(interpreter(written, name))),
@@ -88,6 +90,25 @@ fn app(read: &mut Reader) -> App {
         suspend,
         cancel_on_disconnect: read.flag("app.cancel_on_disconnect"),
         env: read.variables("app.env"),
+    }
+}
+
+fn native(read: &mut Reader) -> Native {
+    let written = read.written;
+    let served = |text: &str| units::native(text).map(|_| library(written, "native.app", text));
+    Native {
+        app: read.optional_text("native.app", served),
+        folder: read.optional_path("native.folder"),
+        base_port: read.optional_whole("native.base_port"),
+        address: read.text("native.address", |text| text.parse().ok()),
+    }
+}
+
+/// The path of a library becomes absolute; any other application stays as it is.
+fn library(written: &Written, key: &str, text: &str) -> String {
+    match units::native(text) {
+        Some(NativeApp::Library(path)) => written.absolute(key, path).display().to_string(),
+        _ => text.to_owned(),
     }
 }
 

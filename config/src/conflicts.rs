@@ -2,7 +2,7 @@
 //! (a port that another program holds) shows when the master binds.
 use crate::error::Error;
 use crate::remote;
-use crate::settings::{Endpoint, Settings};
+use crate::settings::{Endpoint, NativeApp, Settings};
 use crate::units;
 use crate::written::Written;
 use std::net::SocketAddr;
@@ -13,7 +13,8 @@ pub fn conflicts(settings: &Settings, written: &Written, refused: &[String], pro
         .into_iter()
         .chain(caches(settings))
         .chain(numbers_of_workers(settings))
-        .chain(standstills(settings));
+        .chain(standstills(settings))
+        .chain(native_apps(settings));
     let found = alone.chain(native_ports(settings)).chain(listeners(settings)).chain(unguarded(settings));
     for Conflict { key, other, reason } in found {
         // A refused `listen[1]` leaves the other listeners in place, but under other numbers.
@@ -111,6 +112,23 @@ fn standstills(settings: &Settings) -> Option<Conflict> {
             format!("{stall:?} is longer than timeouts.hang, {hang:?}; lower the one or raise the other");
         Conflict::new("timeouts.stall", "timeouts.hang", reason)
     })
+}
+
+/// A native application needs a door, and `native:static` a folder.
+fn native_apps(settings: &Settings) -> Vec<Conflict> {
+    let native = &settings.native;
+    let mut found = Vec::new();
+    if native.app.is_some() && native.base_port.is_none() {
+        let reason = "is served nowhere; write native.base_port".to_owned();
+        found.push(Conflict::new("native.app", "native.base_port", reason));
+    }
+    let files = Some(NativeApp::BuiltIn("static".to_owned()));
+    let uses = [("native.app", native.native()), ("app.module", settings.app.native())];
+    if let Some((key, _)) = uses.into_iter().find(|(_, app)| *app == files && native.folder.is_none()) {
+        let reason = "has no folder to serve; write native.folder = \"static\"".to_owned();
+        found.push(Conflict::new(key, "native.folder", reason));
+    }
+    found
 }
 
 /// The workers' own ports have to exist, and to be free of our other listeners.

@@ -106,8 +106,8 @@ macro_rules! keys {
 }
 
 keys! {
-    /// The application as `module:callable`; found when the folder has `app.py` or `wsgi.py`.
-    "app.module": None, text("an application", r#""module:callable", such as "app:app" (no ".py")"#), ROLLING, "uWSGI `module`";
+    /// The application as `module:callable`, or a native one; found when the folder has `app.py` or `wsgi.py`.
+    "app.module": None, text("an application", r#""module:callable", such as "app:app" (no ".py"), or a native one: "native:hello", "./libapp.so""#), ROLLING, "uWSGI `module`";
     /// Working directory and first entry of `sys.path`; otherwise the folder of the file, else the current one.
     "app.chdir": None, FOLDER, ROLLING, "uWSGI `chdir`";
     /// Virtual environment; otherwise `.venv` or `venv` in `chdir`, else `$VIRTUAL_ENV`.
@@ -130,6 +130,8 @@ keys! {
     "workers.count": Some(r#""auto""#), Form::Whole { what: "a number of workers", least: 1, most: 1024, auto: true }, LIVE, "uWSGI `workers`, nginx `worker_processes`";
     /// Requests that one worker runs at the same time.
     "workers.cores": Some("100"), whole("a number of cores", 1, 100_000), BOTH, "uWSGI `async`, `tornado`";
+    /// Stack of each native request; memory is taken only for what is used of it.
+    "workers.stack": Some(r#""256KiB""#), size("64KiB", "64MiB"), ROLLING, "uWSGI `ugreen-stacksize`";
     /// Fewest workers that are left when there is little to do; otherwise always `count`.
     "workers.min": None, whole("a number of workers", 1, 1024), LIVE, "uWSGI `cheaper`";
     /// Most workers that are started when there is much to do; otherwise always `count`.
@@ -145,6 +147,10 @@ keys! {
     /// What follows when workers crash again and again: `"stay"` up and answer 503, or `"exit"` for whoever restarts containers.
     "workers.on_crash_loop": Some(r#""stay""#), Form::Word { what: "what to do", words: &["stay", "exit"] }, LIVE, "";
 
+    /// Native application that is served there, and by routes to `native`; otherwise `app.module` is.
+    "native.app": None, text("a native application", r#""native:hello", "native:echo", "native:status", "native:static" or the path of a library, such as "./libapp.so""#), ROLLING, "";
+    /// Folder whose files `native:static` serves.
+    "native.folder": None, text("a path", r#"the path of a folder in quotes, such as "static""#), ROLLING, "uWSGI `static-map`, nginx `root`";
     /// Each worker also serves the application itself on `base_port + worker_id`.
     "native.base_port": None, whole("a port", 1, 65_534), ROLLING, "uWSGI Tornado: listen after `@postfork`";
     /// Address of these listeners; a client of theirs by-passes the proxy and its checks.

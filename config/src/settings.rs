@@ -39,7 +39,8 @@ pub struct Settings {
 /// `[app]`: the application.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct App {
-    /// `module:callable` (`module` alone means `module:application`, else `module:app`; `module:make()` calls a factory).
+    /// `module:callable` (`module` alone means `module:application`, else `module:app`; `module:make()` calls a factory),
+    /// or a native application; see [`NativeApp`].
     pub module: String,
     /// Absolute working directory of template and workers; first entry of `sys.path`.
     pub chdir: PathBuf,
@@ -91,6 +92,8 @@ pub struct Workers {
     pub count: u32,
     /// Requests that one worker runs at once (uWSGI `--async` / `--tornado`), at least 1.
     pub cores: u32,
+    /// Bytes of stack that each native request has.
+    pub stack: usize,
     /// Fewest workers; at most `count`, and equal to it unless the user says otherwise.
     pub min: u32,
     /// Most workers; at least `count`, and equal to it unless the user says otherwise.
@@ -117,9 +120,36 @@ pub enum OnCrashLoop {
     Exit,
 }
 
-/// `[native]`: each worker's own listener on `base_port + worker_id`, bound after the fork.
+/// An application of machine code, which needs no interpreter.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NativeApp {
+    /// `native:NAME`: one that is built in.
+    BuiltIn(String),
+    /// The path of a shared library that exports one (`./libhello.so`).
+    Library(PathBuf),
+}
+
+impl App {
+    /// The native application that is meant, if it is one.
+    pub fn native(&self) -> Option<NativeApp> {
+        crate::units::native(&self.module)
+    }
+}
+
+impl Native {
+    /// The native application of the workers' own listeners and of routes, if there is one.
+    pub fn native(&self) -> Option<NativeApp> {
+        self.app.as_deref().and_then(crate::units::native)
+    }
+}
+
+/// `[native]`: each worker's own listener on `base_port + worker_id`, bound after the fork, and what is served there.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Native {
+    /// What is served there instead of the application; a library's path is absolute.
+    pub app: Option<String>,
+    /// Absolute folder that `native:static` serves.
+    pub folder: Option<PathBuf>,
     /// `None`: no such listener.
     pub base_port: Option<u16>,
     /// Address to bind; loopback unless the user says otherwise.

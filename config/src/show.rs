@@ -144,6 +144,7 @@ fn of_workers(settings: &Settings, name: &str) -> Option<Value> {
     Some(match name {
         "count" => whole(workers.count.into()),
         "cores" => whole(workers.cores.into()),
+        "stack" => size(workers.stack as u64),
         "min" => whole(bound(workers.min)?.into()),
         "max" => whole(bound(workers.max)?.into()),
         "max_requests" => whole(workers.max_requests),
@@ -200,6 +201,8 @@ fn cache(settings: &Settings, path: &str) -> Option<Value> {
 
 fn other(settings: &Settings, path: &str) -> Option<Value> {
     Some(match path {
+        "native.app" => Value::text(settings.native.app.as_ref()?),
+        "native.folder" => Value::text(settings.native.folder.as_ref()?.display()),
         "native.base_port" => whole(settings.native.base_port?.into()),
         "native.address" => Value::text(settings.native.address),
         "proxy.threads" => whole(settings.proxy.threads.into()),

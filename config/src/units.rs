@@ -1,7 +1,7 @@
 //! Values that are text in the configuration and more than text in [`Settings`](crate::Settings): durations, sizes,
 //! addresses, networks, masks, application names. Each reads with a function that answers `None` for everything else
 //! (the sentence for the user is the business of the caller, who knows the key), and writes back to the same text.
-use crate::settings::{Endpoint, Network};
+use crate::settings::{Endpoint, NativeApp, Network};
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
@@ -107,8 +107,21 @@ pub fn mask(text: &str) -> Option<u32> {
 pub fn module(text: &str) -> Option<String> {
     let (module, callable) = text.split_once(':').unwrap_or((text, "application"));
     let callable = callable.strip_suffix("()").unwrap_or(callable);
-    let fits = dotted(module) && dotted(callable) && !module.ends_with(".py");
+    let is_code = !module.ends_with(".py") && module != "native";
+    let fits = dotted(module) && dotted(callable) && is_code;
     fits.then(|| text.to_owned())
+}
+
+/// The native applications that are built in, as in `native:hello`.
+pub const BUILT_IN: [&str; 4] = ["hello", "echo", "status", "static"];
+
+/// Reads `native:NAME`, or the path of a shared library, which ends in `.so`.
+pub fn native(text: &str) -> Option<NativeApp> {
+    match text.strip_prefix("native:") {
+        Some(name) => BUILT_IN.contains(&name).then(|| NativeApp::BuiltIn(name.to_owned())),
+        None if text.ends_with(".so") => Some(NativeApp::Library(text.into())),
+        None => None,
+    }
 }
 
 /// Python identifiers with dots between them.
@@ -237,6 +250,16 @@ mod tests {
         {
             assert_eq!(module(text), None, "{text}");
         }
+    }
+
+    #[test]
+    fn native_applications_are_built_in_or_libraries() {
+        assert_eq!(native("native:echo"), Some(NativeApp::BuiltIn("echo".to_owned())));
+        assert_eq!(native("./lib/app.so"), Some(NativeApp::Library("./lib/app.so".into())));
+        for text in ["native:", "native:other", "native", "app:app", "app.so.py"] {
+            assert_eq!(native(text), None, "{text}");
+        }
+        assert_eq!(module("native:other"), None, "it is no module of Python either");
     }
 
     #[test]

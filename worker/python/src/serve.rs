@@ -15,7 +15,7 @@ use appliance_worker::board::Board;
 use appliance_worker::line::Line;
 use appliance_worker::listen::Listener;
 use appliance_worker::watch::{Post, Watch};
-use appliance_worker::{Boot, Engine, Error, reactor, wear};
+use appliance_worker::{Boot, Engine, Error, reactor, wear, wire};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use std::net::SocketAddr;

@@ -2,14 +2,15 @@
 //! Whoever may ask for nothing is turned away before a byte is read.
 use super::conn::Rights;
 use crate::listen::Socket;
-use crate::reactor::{Reactor, Source};
-use appliance_config::remote::{Access, Door as Plan};
+use crate::reactor::{self, Reactor, Source};
+use appliance_config::Settings;
+use appliance_config::remote::{self, Access, Door as Plan};
 use appliance_config::settings::Endpoint;
 use mio::Interest;
 use mio::net::{TcpListener, UnixListener};
 use std::io;
 use std::net::IpAddr;
-use std::os::fd::OwnedFd;
+use std::os::fd::{OwnedFd, RawFd};
 
 /// See the module.
 #[derive(Debug)]
@@ -31,6 +32,13 @@ pub enum Knock {
     Welcome(Socket, Rights),
     /// May not, and is gone already.
     Stranger(IpAddr),
+}
+
+/// Takes over the sockets that the master has opened for these settings.
+pub fn adopt(sockets: &[RawFd], settings: &Settings) -> io::Result<Vec<Door>> {
+    // Every one of them is ours from here, used or not.
+    let sockets: Vec<OwnedFd> = sockets.iter().map(|fd| reactor::adopt(*fd)).collect::<io::Result<_>>()?;
+    sockets.into_iter().zip(remote::doors(settings)).map(|(socket, plan)| Door::adopt(socket, plan)).collect()
 }
 
 impl Door {
