@@ -23,6 +23,7 @@ mod raw;
 mod reach;
 mod serve;
 mod stacks;
+mod suspended;
 mod threads;
 mod timeout;
 mod uwsgi;

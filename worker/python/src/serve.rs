@@ -152,7 +152,7 @@ fn template(py: Python<'_>, settings: &Settings) -> PyResult<Template> {
     fixed.set_item("wsgi.run_once", false)?;
     fixed.set_item("wsgi.input_terminated", true)?;
     fixed.set_item("wsgi.file_wrapper", py.get_type::<FileWrapper>())?;
-    fixed.set_item("wsgi.early_hints", py.import("appliance")?.getattr("early_hints")?)?;
+    fixed.set_item("wsgi.early_hints", py.import("_appliance")?.getattr("early_hints")?)?;
     let uwsgi = py.import("uwsgi")?;
     fixed.set_item("uwsgi.version", uwsgi.getattr("version")?)?;
     fixed.set_item("uwsgi.node", uwsgi.getattr("hostname")?)?;
