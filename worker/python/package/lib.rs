@@ -19,6 +19,7 @@ macro_rules! files {
 /// All of them, by path.
 pub const FILES: &[File] = files![
     "appliance/__init__.py",
+    "appliance/_awaitable.py",
     "appliance/_engine.py",
     "appliance/_outside.py",
     "appliance/py.typed",

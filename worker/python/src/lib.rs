@@ -24,6 +24,7 @@ mod reach;
 mod serve;
 mod stacks;
 mod suspended;
+mod task;
 mod threads;
 mod timeout;
 mod uwsgi;

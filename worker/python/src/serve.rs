@@ -7,7 +7,7 @@ use crate::threads::Threads;
 use crate::watch::Watching;
 use crate::wsgi::environ::Template;
 use crate::wsgi::files::FileWrapper;
-use crate::{greenlet, log, uwsgi};
+use crate::{greenlet, log, task, uwsgi};
 use appliance_config::Settings;
 use appliance_config::settings::Suspend;
 use appliance_worker::abi::{EXIT_BOOT, EXIT_DONE, EXIT_FAILED, RunArgs};
@@ -110,6 +110,7 @@ fn prepare(py: Python<'_>, engine: &Rc<Engine>, loaded: &Loaded) -> PyResult<Rc<
     worker.aio.adopt(py)?;
     uwsgi::run_postfork(py)?;
     worker.aio.serve(py)?;
+    task::set_loop(engine.remote());
     Ok(worker)
 }
 

@@ -1,10 +1,11 @@
 """What an application can do here that it could not do elsewhere.
 
 Waiting without blocking: sleep(seconds), wait(awaitable, timeout=None), ClientDisconnected and RequestTimeout. What a client
-may know before the answer: early_hints(headers). Each subsystem is a module of its own, imported when it is first asked for.
+may know before the answer: early_hints(headers). Blocking-style calls in coroutines: on_core(function, *args). Each subsystem is a module of its own, imported when it is first asked for.
 Outside of the server everything works on the process itself, so that tests, shells and `manage.py` can import it too.
 """
 
+from appliance._awaitable import on_core
 from appliance._engine import (
     ClientDisconnected,
     RequestTimeout,
@@ -16,7 +17,7 @@ from appliance._engine import version as __version__
 
 TYPE_CHECKING = False
 
-__all__ = ["ClientDisconnected", "RequestTimeout", "__version__", "early_hints", "sleep", "wait"]
+__all__ = ["ClientDisconnected", "RequestTimeout", "__version__", "early_hints", "on_core", "sleep", "wait"]
 
 if not TYPE_CHECKING:
     # A type checker wants to see `import appliance.cache`, and then tells a wrong name.

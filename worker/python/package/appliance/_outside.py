@@ -5,11 +5,12 @@ Whatever is written here has the name, the arguments and the results of the func
 
 import asyncio
 import concurrent.futures
+import threading
 import time
-from collections.abc import Awaitable, Iterable
-from typing import TypeVar
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Any, TypeVar
 
-__all__ = ["ClientDisconnected", "RequestTimeout", "early_hints", "sleep", "version", "wait"]
+__all__ = ["ClientDisconnected", "RequestTimeout", "begin", "early_hints", "sleep", "version", "wait"]
 
 T = TypeVar("T")
 
@@ -56,6 +57,28 @@ def _wait_for_pool(future: concurrent.futures.Future[T], timeout: float | None) 
 
 def _late(timeout: float | None) -> str:
     return f"what appliance.wait() waited for was not done after {timeout} s"
+
+
+class Task:
+    """A call that somebody awaits; here it runs on a thread."""
+
+    def cancel(self) -> None:
+        """Nobody waits for it any more; a thread cannot be ended."""
+
+
+def begin(name: str, function: Callable[[], Any], deliver: Callable[[Any, BaseException | None], None]) -> Task:
+    """Has `function()` called, and `deliver(result, exception)` with what came of it."""
+
+    def run() -> None:
+        try:
+            result = function()
+        except BaseException as error:
+            deliver(None, error)
+        else:
+            deliver(result, None)
+
+    threading.Thread(target=run, name=name, daemon=True).start()
+    return Task()
 
 
 def early_hints(headers: Iterable[tuple[str, str]], /) -> None:
