@@ -23,6 +23,7 @@ pub const FILES: &[File] = files![
     "appliance/_engine.py",
     "appliance/_outside.py",
     "appliance/py.typed",
+    "appliance/rpc.py",
     "uwsgidecorators/__init__.py",
     "uwsgidecorators/py.typed",
 ];

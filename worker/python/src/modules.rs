@@ -1,5 +1,6 @@
 //! The Python modules of our own. The engine's functions are in `_appliance`, which applications never import: the modules
 //! `appliance` and `uwsgidecorators` are Python (`package/`), and found before anything else of these names.
+use crate::uwsgi::rpc;
 use crate::wsgi::hints;
 use crate::{aio, disconnect, task, timeout, wait};
 use pyo3::prelude::*;
@@ -25,6 +26,7 @@ fn engine(py: Python<'_>) -> PyResult<Bound<'_, PyModule>> {
     module.add("version", env!("CARGO_PKG_VERSION"))?;
     module.add("ClientDisconnected", disconnect::class(py)?)?;
     module.add("RequestTimeout", timeout::class(py)?)?;
+    module.add("RpcError", rpc::error_class(py)?)?;
     add(&module)?;
     Ok(module)
 }
@@ -34,6 +36,7 @@ fn add(module: &Bound<'_, PyModule>) -> PyResult<()> {
         ($($function:path),* $(,)?) => { $(module.add_function(wrap_pyfunction!($function, module)?)?;)* };
     }
     add!(wait::sleep, wait::wait, hints::early_hints, task::begin);
+    add!(rpc::register_rpc, rpc::rpc_list, rpc::rpc_call);
     add!(aio::watch, aio::change, aio::unwatch, aio::select);
     Ok(())
 }

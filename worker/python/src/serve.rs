@@ -64,10 +64,9 @@ fn run(args: &RunArgs, doors: &[RawFd], loaded: &Loaded) -> Result<(), Error> {
         board: Arc::new(board.map_err(Error::io("map the board"))?),
         line: Arc::new(Line::new(line)),
     })?;
-    engine.open_doors(
-        wire::door::adopt(doors, settings).map_err(Error::io("take the doors of the uwsgi protocol"))?,
-        None,
-    );
+    let doors =
+        wire::door::adopt(doors, settings).map_err(Error::io("take the doors of the uwsgi protocol"))?;
+    engine.open_doors(doors);
     match settings.app.suspend {
         Suspend::Greenlet => Python::attach(|py| {
             let worker = prepare(py, &engine, loaded).map_err(internal(py))?;
@@ -138,7 +137,11 @@ fn watch(py: Python<'_>, engine: &Engine, questions: OwnedFd, loaded: &Loaded) -
 
 fn listeners(args: &RunArgs, settings: &Settings) -> Result<Vec<Listener>, Error> {
     let socket = reactor::adopt(args.socket).and_then(Listener::worker);
-    let mut listeners = vec![socket.map_err(Error::io("listen on the worker's socket"))?];
+    let socket = socket.map_err(Error::io("listen on the worker's socket"))?;
+    if let Some(path) = socket.path() {
+        uwsgi::rpc::set_place(args.worker_id, &path);
+    }
+    let mut listeners = vec![socket];
     if let Some(base) = settings.native.base_port {
         // The configuration was checked: base port + number of workers is a port.
         let port = base.saturating_add(u16::try_from(args.worker_id).unwrap_or(u16::MAX));

@@ -12,6 +12,7 @@ use pyo3::types::{PyBytes, PyDict, PyTuple};
 use std::sync::atomic::Ordering::Relaxed;
 
 mod request;
+pub mod rpc;
 mod waiting;
 pub use request::log_if_asked;
 pub use waiting::{Pending, forget_pending, wait_pending};
@@ -139,6 +140,7 @@ pub fn run_postfork(py: Python<'_>) -> PyResult<()> {
 pub fn install(py: Python<'_>, loaded: &crate::load::Facts) -> PyResult<()> {
     let module = PyModule::new(py, "uwsgi")?;
     add_functions(&module)?;
+    crate::remote::set_terms(&loaded.settings);
     request::set_access_log(loaded.settings.log.access);
     let (major, minor, patch) = VERSION;
     module.add("version", PyBytes::new(py, format!("{major}.{minor}.{patch}").as_bytes()))?;
@@ -189,6 +191,7 @@ fn add_functions(module: &Bound<'_, PyModule>) -> PyResult<()> {
         request::cl,
         request::__getattr__,
     );
+    add!(rpc::register_rpc, rpc::rpc_list, rpc::rpc, rpc::call);
     module.add("green_schedule", module.getattr("suspend")?)
 }
 
