@@ -23,6 +23,8 @@ mod raw;
 mod reach;
 mod serve;
 mod stacks;
+mod suspended;
+mod task;
 mod threads;
 mod timeout;
 mod uwsgi;

@@ -7,7 +7,7 @@ use crate::threads::Threads;
 use crate::watch::Watching;
 use crate::wsgi::environ::Template;
 use crate::wsgi::files::FileWrapper;
-use crate::{greenlet, log, uwsgi};
+use crate::{greenlet, log, task, uwsgi};
 use appliance_config::Settings;
 use appliance_config::settings::Suspend;
 use appliance_worker::abi::{EXIT_BOOT, EXIT_DONE, EXIT_FAILED, RunArgs};
@@ -110,6 +110,7 @@ fn prepare(py: Python<'_>, engine: &Rc<Engine>, loaded: &Loaded) -> PyResult<Rc<
     worker.aio.adopt(py)?;
     uwsgi::run_postfork(py)?;
     worker.aio.serve(py)?;
+    task::set_loop(engine.remote());
     Ok(worker)
 }
 
@@ -152,7 +153,7 @@ fn template(py: Python<'_>, settings: &Settings) -> PyResult<Template> {
     fixed.set_item("wsgi.run_once", false)?;
     fixed.set_item("wsgi.input_terminated", true)?;
     fixed.set_item("wsgi.file_wrapper", py.get_type::<FileWrapper>())?;
-    fixed.set_item("wsgi.early_hints", py.import("appliance")?.getattr("early_hints")?)?;
+    fixed.set_item("wsgi.early_hints", py.import("_appliance")?.getattr("early_hints")?)?;
     let uwsgi = py.import("uwsgi")?;
     fixed.set_item("uwsgi.version", uwsgi.getattr("version")?)?;
     fixed.set_item("uwsgi.node", uwsgi.getattr("hostname")?)?;
