@@ -9,6 +9,7 @@ pub mod abi;
 pub mod answer;
 pub mod app;
 pub mod board;
+pub mod cache;
 pub mod conn;
 pub mod cores;
 pub mod deadlines;
