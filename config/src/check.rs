@@ -4,10 +4,7 @@ use crate::conflicts::conflicts;
 use crate::error::Error;
 use crate::keys;
 use crate::reader::Reader;
-use crate::settings::{
-    Admin, App, Cache, Endpoint, Limits, Listen, Log, LogFormat, Native, NativeApp, OnCrashLoop, Proxy,
-    Security, Settings, Suspend, Timeouts, Workers,
-};
+use crate::settings::*;
 use crate::suggest;
 use crate::units;
 use crate::written::{Table, Value, Written};
@@ -18,7 +15,7 @@ const WORKER_SOCKET: &str = "/worker-1024.sock";
 
 /// Settings from what was written; worth nothing unless `problems` is still empty afterwards.
 pub fn check(written: &Written, cpus: u32, problems: &mut Vec<Error>) -> Settings {
-    let mut read = Reader { written, problems, refused: Vec::new() };
+    let mut read = Reader::new(written, problems);
     let settings = Settings {
         app: app(&mut read),
         listen: listen(&mut read),
@@ -33,6 +30,7 @@ pub fn check(written: &Written, cpus: u32, problems: &mut Vec<Error>) -> Setting
         caches: caches(&mut read),
         log: log(&mut read),
         admin: admin(&mut read),
+        metrics: read.each("metric", metric),
         security: Security {
             user: read.optional_text("security.user", units::account),
             group: read.optional_text("security.group", units::account),
@@ -258,9 +256,24 @@ fn admin(read: &mut Reader) -> Admin {
     Admin { listen, run_dir: read_run_dir(read) }
 }
 
+/// One `[[metric]]`.
+fn metric(read: &mut Reader) -> Metric {
+    Metric {
+        name: read.needed_text("metric[].name", units::metric),
+        kind: match read.word("metric[].type") {
+            "gauge" => MetricKind::Gauge,
+            _ => MetricKind::Counter,
+        },
+        help: read.optional_text("metric[].help", |text| Some(text.to_owned())).unwrap_or_default(),
+        labels: read.texts("metric[].labels", units::label),
+        initial: read.whole("metric[].initial"),
+        alias: read.optional_text("metric[].alias", units::metric),
+    }
+}
+
 /// `admin.run_dir` alone.
 pub fn run_dir(written: &Written, problems: &mut Vec<Error>) -> Option<PathBuf> {
-    read_run_dir(&mut Reader { written, problems, refused: Vec::new() })
+    read_run_dir(&mut Reader::new(written, problems))
 }
 
 fn read_run_dir(read: &mut Reader) -> Option<PathBuf> {

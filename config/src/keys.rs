@@ -10,7 +10,7 @@ pub const NAME: &str = "NAME";
 /// One key.
 #[derive(Debug)]
 pub struct Key {
-    /// Its full path, such as `workers.count`; [`NAME`] in it stands for any name.
+    /// Its full path, such as `workers.count`; [`NAME`] in it stands for any name, [`EACH`] for each table of an array.
     pub path: &'static str,
     /// Its default as written in TOML; `None`: not set.
     pub default: Option<&'static str>,
@@ -24,12 +24,29 @@ pub struct Key {
     pub like: &'static str,
 }
 
+/// What follows the name of an array of tables in a path: `metric[].name` is a key of each `[[metric]]`. A list is replaced as a
+/// whole, so these keys have no place of their own in the layers, and their defaults count where a table does not say otherwise.
+pub const EACH: &str = "[]";
+
 impl Key {
     /// The table of tables whose names the user chooses, and the rest: `cache` and `items`. `None` for a key of one table.
     pub fn by_name(&self) -> Option<(&'static str, &'static str)> {
         let (table, rest) = self.path.split_once(NAME)?;
         Some((table.strip_suffix('.')?, rest.strip_prefix('.')?))
     }
+
+    /// The array of tables that it belongs to (`metric`), and its name in there.
+    pub fn in_array(&self) -> Option<(&'static str, &'static str)> {
+        let (table, name) = self.path.rsplit_once('.')?;
+        Some((table.strip_suffix(EACH)?, name))
+    }
+}
+
+/// The names of all arrays of tables, such as `metric`.
+pub fn arrays() -> Vec<&'static str> {
+    let mut names: Vec<&str> = KEYS.iter().filter_map(|key| Some(key.in_array()?.0)).collect();
+    names.dedup();
+    names
 }
 
 /// The key at a path.
@@ -53,6 +70,7 @@ pub fn names_in(table: &str) -> Vec<&'static str> {
     let mut names = Vec::new();
     for rest in KEYS.iter().filter_map(|key| below(key.path, table)).filter(|rest| !rest.is_empty()) {
         let name = rest.split('.').next().unwrap_or(rest);
+        let name = name.strip_suffix(EACH).unwrap_or(name);
         if !names.contains(&name) {
             names.push(name);
         }
@@ -72,6 +90,8 @@ const fn text(what: &'static str, write: &'static str) -> Form {
     Form::Text { what, write }
 }
 
+/// Metrics are doubles, which are exact so far.
+const MOST_EXACT: i64 = 1 << 53;
 const FOLDER: Form = text("a path", r#"the path of a folder in quotes, such as "/srv/app""#);
 const TIME: Form = Form::Duration { zero: false };
 
@@ -231,6 +251,19 @@ keys! {
     "admin.listen": None, text("a TCP address", r#"an address and a port, such as "127.0.0.1:9090""#), LISTENER, "uWSGI `stats`, nginx `stub_status`";
     /// Folder for the workers' sockets and the control socket; otherwise a fresh private one for each run.
     "admin.run_dir": None, FOLDER, RESTART, "";
+
+    /// Name of a metric of the application's; a dot or a dash in it is an underscore in Prometheus.
+    "metric[].name": None, text("the name of a metric", r#"letters, digits, "_", ".", "-" and ":", such as "shop.orders"; not "appliance…", "core…" or "worker…""#), ROLLING, "uWSGI `metric`";
+    /// Whether it only grows, or goes up and down.
+    "metric[].type": Some(r#""counter""#), Form::Word { what: "a type of metric", words: &["counter", "gauge"] }, ROLLING, "uWSGI `metric type=`";
+    /// What it counts or measures, for those who read `/metrics`.
+    "metric[].help": None, text("a text", r#"a sentence in quotes, such as "Orders that were paid.""#), ROLLING, "uWSGI `metric-help`";
+    /// Names of its labels; without labels it has one value.
+    "metric[].labels": Some("[]"), Form::Texts { what: "the name of a label", write: r#"a list of names, such as ["kind"]"# }, ROLLING, "";
+    /// Value with which it begins, if it has no labels.
+    "metric[].initial": Some("0"), whole("a value", -MOST_EXACT, MOST_EXACT), ROLLING, "uWSGI `metric initial_value=`";
+    /// The metric whose value this one shows, if it is only another name.
+    "metric[].alias": None, text("the name of a metric", r#"the name of another [[metric]] in quotes, such as "shop.orders""#), ROLLING, "uWSGI `metric alias=`";
 
     /// User of proxy and workers when started by root.
     "security.user": None, text("a user", r#"a name or a number in quotes, such as "www-data""#), RESTART, "uWSGI `uid`, nginx `user`";

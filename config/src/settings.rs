@@ -29,6 +29,8 @@ pub struct Settings {
     pub log: Log,
     /// Run directory and the read-only admin endpoint.
     pub admin: Admin,
+    /// The application's metrics that are there from the beginning.
+    pub metrics: Vec<Metric>,
     /// Users and permissions.
     pub security: Security,
 }
@@ -321,11 +323,38 @@ pub enum LogFormat {
 /// `[admin]`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Admin {
-    /// Read-only HTTP endpoint (`/healthz`, `/readyz`, `/status`); `None`: off.
+    /// Read-only HTTP endpoint (`/metrics`, `/readyz`, `/status` …); `None`: off.
     pub listen: Option<SocketAddr>,
     /// Absolute directory for the workers' sockets and the control socket; `None`: a fresh private directory for each
     /// run, and the control socket at a well-known place of the user's.
     pub run_dir: Option<PathBuf>,
+}
+
+/// `[[metric]]`: a metric of the application's (uWSGI `--metric`).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Metric {
+    /// Its name as it was written; no other metric has the same one once dots and dashes are underscores.
+    pub name: String,
+    /// What its value may do.
+    pub kind: MetricKind,
+    /// What it means; may be empty.
+    pub help: String,
+    /// Names of its labels.
+    pub labels: Vec<String>,
+    /// Its first value, if it has no labels.
+    pub initial: i64,
+    /// The metric that this one is another name of.
+    pub alias: Option<String>,
+}
+
+/// What the value of a metric may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum MetricKind {
+    /// Grow.
+    Counter,
+    /// Grow and shrink.
+    Gauge,
 }
 
 /// `[security]`.
