@@ -7,9 +7,20 @@ use std::os::fd::RawFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+/// Which of a worker's listeners a connection came to. A host may serve another application on each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Door {
+    /// The worker's unix socket, where the proxy comes.
+    Proxy,
+    /// The worker's own listener, on `native.base_port` + its number.
+    Native,
+}
+
 /// Where a connection came from and whom it may speak for.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Peer {
+    /// Where it came in.
+    pub door: Door,
     /// The client's address without a port; empty on a unix socket.
     pub address: String,
     /// The client's port; empty on a unix socket.
@@ -64,7 +75,14 @@ impl Request {
             ["192.0.2.1", "1", "127.0.0.1", "80"].map(str::to_owned);
         Request {
             received: Received { head: head.unwrap().unwrap(), body: Vec::new(), complete: true },
-            peer: Arc::new(Peer { address, port, server_address, server_port, trusted: false }),
+            peer: Arc::new(Peer {
+                door: Door::Proxy,
+                address,
+                port,
+                server_address,
+                server_port,
+                trusted: false,
+            }),
             arrived: now,
             number: 0,
             deadline: None,

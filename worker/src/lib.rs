@@ -32,7 +32,7 @@ pub mod timers;
 pub mod waits;
 pub mod watch;
 
-pub use app::{Host, Next, Request};
+pub use app::{Door, Host, Next, Request};
 pub use conn::{BodyRead, FileSent, Outcome, Sent};
 pub use cores::CoreId;
 pub use engine::{Boot, Engine};
