@@ -91,7 +91,10 @@ fn app(read: &mut Reader) -> App {
 
 fn native(read: &mut Reader) -> Native {
     let written = read.written;
-    let served = |text: &str| units::native(text).map(|_| library(written, "native.app", text));
+    let served = |text: &str| match units::native(text) {
+        Some(_) => Some(library(written, "native.app", text)),
+        None => units::native_module(text),
+    };
     Native {
         app: read.optional_text("native.app", served),
         folder: read.optional_path("native.folder"),

@@ -120,7 +120,7 @@ macro_rules! keys {
 }
 
 keys! {
-    /// The application as `module:callable`, or a native one; found when the folder has `app.py` or `wsgi.py`.
+    /// The application as `module:callable`, WSGI or ASGI, or a native one; found when the folder has `app.py`, `wsgi.py` or `asgi.py`.
     "app.module": None, text("an application", r#""module:callable", such as "app:app" (no ".py"), or a native one: "native:hello", "./libapp.so""#), ROLLING, "uWSGI `module`";
     /// Working directory and first entry of `sys.path`; otherwise the folder of the file, else the current one.
     "app.chdir": None, FOLDER, ROLLING, "uWSGI `chdir`";
@@ -161,8 +161,8 @@ keys! {
     /// What follows when workers crash again and again: `"stay"` up and answer 503, or `"exit"` for whoever restarts containers.
     "workers.on_crash_loop": Some(r#""stay""#), Form::Word { what: "what to do", words: &["stay", "exit"] }, LIVE, "";
 
-    /// Native application that is served there, and by routes to `native`; otherwise `app.module` is.
-    "native.app": None, text("a native application", r#""native:hello", "native:echo", "native:status", "native:static" or the path of a library, such as "./libapp.so""#), ROLLING, "";
+    /// What is served there, and, if it is a native application, by routes to `native`; otherwise `app.module` is.
+    "native.app": None, text("an application of this listener", r#""native:hello", "native:echo", "native:status", "native:static", the path of a library such as "./libapp.so", "asgi:module:callable" or "tornado:module:callable""#), ROLLING, "uWSGI Tornado: an `Application` after `@postfork`";
     /// Folder whose files `native:static` serves.
     "native.folder": None, text("a path", r#"the path of a folder in quotes, such as "static""#), ROLLING, "uWSGI `static-map`, nginx `root`";
     /// Each worker also serves the application itself on `base_port + worker_id`.

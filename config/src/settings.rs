@@ -39,7 +39,7 @@ pub struct Settings {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct App {
     /// `module:callable` (`module` alone means `module:application`, else `module:app`; `module:make()` calls a factory),
-    /// or a native application; see [`NativeApp`].
+    /// or a native application; see [`Target`](crate::Target) and [`NativeApp`].
     pub module: String,
     /// Absolute working directory of template and workers; first entry of `sys.path`.
     pub chdir: PathBuf,
@@ -145,7 +145,8 @@ impl Native {
 /// `[native]`: each worker's own listener on `base_port + worker_id`, bound after the fork, and what is served there.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Native {
-    /// What is served there instead of the application; a library's path is absolute.
+    /// What is served there instead of the application: a native one, where a library's path is absolute, or
+    /// `interface:module:callable`.
     pub app: Option<String>,
     /// Absolute folder that `native:static` serves.
     pub folder: Option<PathBuf>,
