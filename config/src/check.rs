@@ -4,6 +4,7 @@ use crate::conflicts::conflicts;
 use crate::error::Error;
 use crate::keys;
 use crate::reader::Reader;
+use crate::remote;
 use crate::settings::*;
 use crate::suggest;
 use crate::units;
@@ -28,6 +29,7 @@ pub fn check(written: &Written, cpus: u32, problems: &mut Vec<Error>) -> Setting
             trusted: read.texts("proxy.trusted", units::network),
         },
         caches: caches(&mut read),
+        rpc: remote::rpc(&mut read),
         log: log(&mut read),
         admin: admin(&mut read),
         metrics: read.each("metric", metric),
@@ -176,7 +178,7 @@ fn unknown_in_listener(read: &mut Reader, path: &str, table: &Table) {
 }
 
 /// Whether a socket at this path can be bound: the kernel's `sockaddr_un` holds 107 bytes.
-fn short_enough(path: &Path, name: &str) -> Result<(), String> {
+pub(crate) fn short_enough(path: &Path, name: &str) -> Result<(), String> {
     let most = units::UNIX_PATH_BYTES - name.len();
     let length = path.as_os_str().len();
     if length <= most {
@@ -200,6 +202,7 @@ fn timeouts(read: &mut Reader) -> Timeouts {
         boot: read.duration("timeouts.boot"),
         graceful: read.duration("timeouts.graceful"),
         drain_delay: read.duration("timeouts.drain_delay"),
+        remote: read.duration("timeouts.remote"),
     }
 }
 
@@ -217,6 +220,7 @@ fn limits(read: &mut Reader) -> Limits {
         queue: read.whole("limits.queue"),
         connections: read.whole("limits.connections"),
         backlog: read.whole("limits.backlog"),
+        remote: read.size("limits.remote"),
     }
 }
 
@@ -241,6 +245,7 @@ fn cache(read: &mut Reader, name: String) -> Cache {
         lru: read.flag(&key("lru")),
         expires: read.duration(&key("expires")),
         persist: read.optional_path(&key("persist")),
+        shared: remote::shared(read, key),
         name,
     }
 }

@@ -93,6 +93,12 @@ const fn text(what: &'static str, write: &'static str) -> Form {
 /// Metrics are doubles, which are exact so far.
 const MOST_EXACT: i64 = 1 << 53;
 const FOLDER: Form = text("a path", r#"the path of a folder in quotes, such as "/srv/app""#);
+const ADDRESSES: Form = Form::Texts {
+    what: "an address",
+    write: r#"a list of addresses such as ["127.0.0.1:3031", "unix:/run/app.sock"]"#,
+};
+const NETWORKS: Form =
+    Form::Texts { what: "an address or a network", write: r#"a list such as ["10.0.0.0/8", "::1"]"# };
 const TIME: Form = Form::Duration { zero: false };
 
 /// The master's own business.
@@ -196,6 +202,8 @@ keys! {
     "timeouts.graceful": Some(r#""30s""#), TIME, &[Live, Proxy], "gunicorn `graceful_timeout`, nginx `worker_shutdown_timeout`";
     /// How long it serves on after the signal to stop, while `/readyz` says 503, so that balancers look elsewhere; `0`: not at all.
     "timeouts.drain_delay": Some("0"), Form::Duration { zero: true }, LIVE, "Kubernetes `preStop` with `sleep`";
+    /// How long a question to another server's cache or procedure may take in all, from the connection to the last byte.
+    "timeouts.remote": Some(r#""30s""#), TIME, ROLLING, "uWSGI `socket-timeout`";
 
     /// Request line, with method and version (else 414).
     "limits.request_line": Some(r#""8KiB""#), size("64B", "1MiB"), BOTH, "nginx `large_client_header_buffers`, uWSGI `buffer-size`";
@@ -221,11 +229,13 @@ keys! {
     "limits.connections": Some("10000"), whole("a number of connections", 1, 1_000_000), PROXY, "nginx `worker_connections`";
     /// Listen backlog of every socket; the kernel caps it at `net.core.somaxconn`.
     "limits.backlog": Some("1024"), whole("a backlog", 1, 65_535), &[Live, Rolling], "uWSGI `listen`, nginx `backlog`";
+    /// Longest value or result that is taken from another server, or given to one.
+    "limits.remote": Some(r#""16MiB""#), size("1KiB", "1GiB"), ROLLING, "";
 
     /// Threads of the proxy, each with a loop of its own.
     "proxy.threads": Some("1"), whole("a number of threads", 1, 256), PROXY, "nginx `worker_processes`";
     /// Peers whose `X-Forwarded-*` headers are believed.
-    "proxy.trusted": Some("[]"), Form::Texts { what: "an address or a network", write: r#"a list such as ["10.0.0.0/8", "::1"]"# }, PROXY, "nginx `set_real_ip_from`, gunicorn `forwarded_allow_ips`";
+    "proxy.trusted": Some("[]"), NETWORKS, PROXY, "nginx `set_real_ip_from`, gunicorn `forwarded_allow_ips`";
 
     /// Most items.
     "cache.NAME.items": Some("10000"), whole("a number of items", 1, 1_000_000_000), ROLLING, "uWSGI `cache2` `items`";
@@ -239,6 +249,21 @@ keys! {
     "cache.NAME.expires": Some("0"), Form::Duration { zero: true }, ROLLING, "";
     /// File in which the contents outlive the appliance; otherwise they end with it.
     "cache.NAME.persist": None, text("a path", r#"the path of a file in quotes, such as "/var/lib/app/cache""#), ROLLING, "uWSGI `cache2` `store`";
+    /// Where other servers can use it, over the uwsgi protocol; otherwise nowhere.
+    "cache.NAME.listen": Some("[]"), ADDRESSES, ROLLING, "uWSGI `socket`";
+    /// Networks that may use it besides this machine itself, by `listen` and by `udp`.
+    "cache.NAME.allow": Some("[]"), NETWORKS, ROLLING, "";
+    /// Caches of other servers that are told over UDP of all that is written here and removed.
+    "cache.NAME.nodes": Some("[]"), Form::Texts { what: "an address", write: r#"a list of addresses such as ["10.0.0.2:7000"]"# }, ROLLING, "uWSGI `cache2` `nodes`";
+    /// Where it hears over UDP of what others write and remove; otherwise it does not listen.
+    "cache.NAME.udp": None, text("a UDP address", r#"an address and a port, such as "127.0.0.1:7000""#), ROLLING, "uWSGI `cache2` `udp`";
+
+    /// Where procedures can be called from outside, over the uwsgi protocol; otherwise nowhere.
+    "rpc.listen": Some("[]"), ADDRESSES, ROLLING, "uWSGI `socket`";
+    /// Networks that may call besides this machine itself.
+    "rpc.allow": Some("[]"), NETWORKS, ROLLING, "";
+    /// Calls from outside that one worker has under way; one more is refused.
+    "rpc.calls": Some("100"), whole("a number of calls", 1, 100_000), ROLLING, "";
 
     /// Least important lines to log, for all or for single targets.
     "log.level": Some(r#""info""#), text("a log level", r#""error", "warn", "info", "debug", "trace" or "off", or levels for targets such as "info,appliance_proxy=debug""#), ALL, "nginx `error_log`";

@@ -1,6 +1,7 @@
 //! What the configuration *means*: validated, typed values, ready to use. Made only by `check.rs`; read by the master,
 //! the proxy and the workers. They serialize, because the engine library receives them as JSON over its C interface.
 //! Nothing in here reads a file, the environment or the clock.
+use crate::remote::{Rpc, Shared};
 use serde::{Deserialize, Serialize};
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -25,6 +26,8 @@ pub struct Settings {
     pub proxy: Proxy,
     /// The caches; the first one is meant where none is named.
     pub caches: Vec<Cache>,
+    /// Procedures that others may call.
+    pub rpc: Rpc,
     /// Logs.
     pub log: Log,
     /// Run directory and the read-only admin endpoint.
@@ -185,6 +188,8 @@ pub struct Timeouts {
     pub graceful: Duration,
     /// From SIGTERM until no connection is accepted any more, while readiness is false (0 = at once).
     pub drain_delay: Duration,
+    /// From the connection to another server's cache or procedure to the last byte of its answer.
+    pub remote: Duration,
 }
 
 /// `[limits]`; sizes in bytes.
@@ -214,6 +219,8 @@ pub struct Limits {
     pub connections: usize,
     /// Listen backlog of every socket.
     pub backlog: u32,
+    /// Longest value or result that is taken from another server, or given to one.
+    pub remote: usize,
 }
 
 /// How slowly a request body may arrive before it is given up (408): a client that keeps sending single bytes makes progress,
@@ -296,6 +303,8 @@ pub struct Cache {
     pub expires: Duration,
     /// Absolute path of the file in which the contents outlive the appliance.
     pub persist: Option<PathBuf>,
+    /// With whom it is shared beyond this appliance.
+    pub shared: Shared,
 }
 
 /// `[log]`.

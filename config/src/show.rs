@@ -160,6 +160,7 @@ fn timeout(settings: &Settings, name: &str) -> Option<Value> {
         "boot" => timeouts.boot,
         "graceful" => timeouts.graceful,
         "drain_delay" => timeouts.drain_delay,
+        "remote" => timeouts.remote,
         _ => return None,
     };
     Some(time(duration))
@@ -208,6 +209,7 @@ fn limit(settings: &Settings, name: &str) -> Option<Value> {
         "queue" => whole(limits.queue as u64),
         "connections" => whole(limits.connections as u64),
         "backlog" => whole(limits.backlog.into()),
+        "remote" => size(limits.remote as u64),
         _ => return None,
     })
 }
@@ -222,6 +224,10 @@ fn cache(settings: &Settings, path: &str) -> Option<Value> {
         "lru" => Value::Flag(cache.lru),
         "expires" => time(cache.expires),
         "persist" => Value::text(cache.persist.as_ref()?.display()),
+        "listen" => Value::List(cache.shared.listen.iter().map(Value::text).collect()),
+        "allow" => Value::List(cache.shared.access.allow.iter().map(Value::text).collect()),
+        "nodes" => Value::List(cache.shared.nodes.iter().map(Value::text).collect()),
+        "udp" => Value::text(cache.shared.udp?),
         _ => return None,
     })
 }
@@ -249,6 +255,9 @@ fn other(settings: &Settings, path: &str) -> Option<Value> {
         "native.address" => Value::text(settings.native.address),
         "proxy.threads" => whole(settings.proxy.threads.into()),
         "proxy.trusted" => Value::List(settings.proxy.trusted.iter().map(Value::text).collect()),
+        "rpc.listen" => Value::List(settings.rpc.listen.iter().map(Value::text).collect()),
+        "rpc.allow" => Value::List(settings.rpc.access.allow.iter().map(Value::text).collect()),
+        "rpc.calls" => whole(settings.rpc.calls as u64),
         "log.level" => Value::text(&settings.log.level),
         "log.format" => Value::text(match settings.log.format {
             LogFormat::Auto => "auto",

@@ -36,6 +36,7 @@ pub mod timers;
 pub mod waits;
 pub mod watch;
 pub mod wear;
+pub mod wire;
 
 pub use app::{Door, Host, Next, Request};
 pub use conn::{BodyRead, FileSent, Outcome, Sent};

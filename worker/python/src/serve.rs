@@ -15,23 +15,24 @@ use appliance_worker::board::Board;
 use appliance_worker::line::Line;
 use appliance_worker::listen::Listener;
 use appliance_worker::watch::{Post, Watch};
-use appliance_worker::{Boot, Engine, Error, reactor, wear};
+use appliance_worker::{Boot, Engine, Error, reactor, wear, wire};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
+use std::os::fd::RawFd;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 /// Serves until told to stop; the exit code of the process.
-pub fn serve(args: &RunArgs) -> i32 {
+pub fn serve(args: &RunArgs, doors: &[RawFd]) -> i32 {
     let Some(loaded) = Loaded::get() else {
         tracing::error!("a worker was started before the application was loaded");
         return EXIT_FAILED;
     };
     let worker = args.worker_id;
-    match run(args, loaded) {
+    match run(args, doors, loaded) {
         Ok(()) => EXIT_DONE,
         Err(error @ Error::Native { .. }) => {
             tracing::error!(worker, "{error}");
@@ -44,7 +45,7 @@ pub fn serve(args: &RunArgs) -> i32 {
     }
 }
 
-fn run(args: &RunArgs, loaded: &Loaded) -> Result<(), Error> {
+fn run(args: &RunArgs, doors: &[RawFd], loaded: &Loaded) -> Result<(), Error> {
     let settings = &loaded.settings;
     let board = reactor::adopt(args.board).and_then(Board::open);
     let questions = reactor::adopt(args.questions).map_err(Error::io("take the line to the master"))?;
@@ -59,9 +60,14 @@ fn run(args: &RunArgs, loaded: &Loaded) -> Result<(), Error> {
         has_threads: settings.app.suspend == Suspend::Thread,
         wear: wear::limit(settings.workers.max_requests, args.worker_id, args.life),
         rules: settings.into(),
+        wire: settings.into(),
         board: Arc::new(board.map_err(Error::io("map the board"))?),
         line: Arc::new(Line::new(line)),
     })?;
+    engine.open_doors(
+        wire::door::adopt(doors, settings).map_err(Error::io("take the doors of the uwsgi protocol"))?,
+        None,
+    );
     match settings.app.suspend {
         Suspend::Greenlet => Python::attach(|py| {
             let worker = prepare(py, &engine, loaded).map_err(internal(py))?;
