@@ -6,7 +6,7 @@ use crate::keys;
 use crate::reader::Reader;
 use crate::settings::{
     Admin, App, Cache, Endpoint, Limits, Listen, Log, LogFormat, Native, NativeApp, OnCrashLoop, Proxy,
-    Security, Settings, Suspend, Timeouts, Workers,
+    Security, Settings, Suspend, Timeouts, WebSocket, Workers,
 };
 use crate::suggest;
 use crate::units;
@@ -26,6 +26,11 @@ pub fn check(written: &Written, cpus: u32, problems: &mut Vec<Error>) -> Setting
         native: native(&mut read),
         timeouts: timeouts(&mut read),
         limits: limits(&mut read),
+        websocket: WebSocket {
+            max_message: read.size("websocket.max_message"),
+            ping_interval: read.duration("websocket.ping_interval"),
+            ping_timeout: read.duration("websocket.ping_timeout"),
+        },
         proxy: Proxy {
             threads: read.whole("proxy.threads"),
             trusted: read.texts("proxy.trusted", units::network),

@@ -33,6 +33,7 @@ mod house;
 mod links;
 mod overdue;
 mod serving;
+mod websockets;
 use dispatch::Claims;
 pub use overdue::SENTENCE as OVERDUE;
 
@@ -90,6 +91,8 @@ struct Http {
     conn: Conn<Socket>,
     /// Serves the current request.
     core: Option<CoreId>,
+    /// Want to send on this WebSocket too, and wait until they can.
+    others: Vec<CoreId>,
 }
 
 /// What a core is doing, as the engine sees it.

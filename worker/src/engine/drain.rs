@@ -33,6 +33,7 @@ impl Engine {
             }
         }
         self.send_links_away();
+        self.close_websockets();
         self.timers.borrow_mut().add(self.now.get() + IDLE_GRACE, Due::CloseIdle);
     }
 
