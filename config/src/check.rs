@@ -5,10 +5,7 @@ use crate::error::Error;
 use crate::keys;
 use crate::reader::Reader;
 use crate::remote;
-use crate::settings::{
-    Admin, App, Cache, Endpoint, Limits, Listen, Log, LogFormat, Native, NativeApp, OnCrashLoop, Proxy,
-    Security, Settings, Suspend, Timeouts, Workers,
-};
+use crate::settings::*;
 use crate::suggest;
 use crate::units;
 use crate::written::{Table, Value, Written};
@@ -19,7 +16,7 @@ const WORKER_SOCKET: &str = "/worker-1024.sock";
 
 /// Settings from what was written; worth nothing unless `problems` is still empty afterwards.
 pub fn check(written: &Written, cpus: u32, problems: &mut Vec<Error>) -> Settings {
-    let mut read = Reader { written, problems, refused: Vec::new() };
+    let mut read = Reader::new(written, problems);
     let settings = Settings {
         app: app(&mut read),
         listen: listen(&mut read),
@@ -27,6 +24,11 @@ pub fn check(written: &Written, cpus: u32, problems: &mut Vec<Error>) -> Setting
         native: native(&mut read),
         timeouts: timeouts(&mut read),
         limits: limits(&mut read),
+        websocket: WebSocket {
+            max_message: read.size("websocket.max_message"),
+            ping_interval: read.duration("websocket.ping_interval"),
+            ping_timeout: read.duration("websocket.ping_timeout"),
+        },
         proxy: Proxy {
             threads: read.whole("proxy.threads"),
             trusted: read.texts("proxy.trusted", units::network),
@@ -35,6 +37,7 @@ pub fn check(written: &Written, cpus: u32, problems: &mut Vec<Error>) -> Setting
         rpc: remote::rpc(&mut read),
         log: log(&mut read),
         admin: admin(&mut read),
+        metrics: read.each("metric", metric),
         security: Security {
             user: read.optional_text("security.user", units::account),
             group: read.optional_text("security.group", units::account),
@@ -95,7 +98,10 @@ fn app(read: &mut Reader) -> App {
 
 fn native(read: &mut Reader) -> Native {
     let written = read.written;
-    let served = |text: &str| units::native(text).map(|_| library(written, "native.app", text));
+    let served = |text: &str| match units::native(text) {
+        Some(_) => Some(library(written, "native.app", text)),
+        None => units::native_module(text),
+    };
     Native {
         app: read.optional_text("native.app", served),
         folder: read.optional_path("native.folder"),
@@ -263,9 +269,24 @@ fn admin(read: &mut Reader) -> Admin {
     Admin { listen, run_dir: read_run_dir(read) }
 }
 
+/// One `[[metric]]`.
+fn metric(read: &mut Reader) -> Metric {
+    Metric {
+        name: read.needed_text("metric[].name", units::metric),
+        kind: match read.word("metric[].type") {
+            "gauge" => MetricKind::Gauge,
+            _ => MetricKind::Counter,
+        },
+        help: read.optional_text("metric[].help", |text| Some(text.to_owned())).unwrap_or_default(),
+        labels: read.texts("metric[].labels", units::label),
+        initial: read.whole("metric[].initial"),
+        alias: read.optional_text("metric[].alias", units::metric),
+    }
+}
+
 /// `admin.run_dir` alone.
 pub fn run_dir(written: &Written, problems: &mut Vec<Error>) -> Option<PathBuf> {
-    read_run_dir(&mut Reader { written, problems, refused: Vec::new() })
+    read_run_dir(&mut Reader::new(written, problems))
 }
 
 fn read_run_dir(read: &mut Reader) -> Option<PathBuf> {

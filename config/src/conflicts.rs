@@ -15,7 +15,8 @@ pub fn conflicts(settings: &Settings, written: &Written, refused: &[String], pro
         .chain(numbers_of_workers(settings))
         .chain(standstills(settings))
         .chain(native_apps(settings));
-    let found = alone.chain(native_ports(settings)).chain(listeners(settings)).chain(unguarded(settings));
+    let found = alone.chain(native_ports(settings)).chain(listeners(settings));
+    let found = found.chain(metrics(settings)).chain(unguarded(settings));
     for Conflict { key, other, reason } in found {
         // A refused `listen[1]` leaves the other listeners in place, but under other numbers.
         let whole = |key: &str| key.split('[').next().unwrap_or_default().to_owned();
@@ -174,6 +175,28 @@ fn listeners(settings: &Settings) -> Vec<Conflict> {
         if let Some((other, _)) = sockets[..i].iter().find(|(_, taken)| taken == address) {
             let reason = format!("{address} is taken by listen[{other}]; choose another");
             found.push(Conflict::new(format!("listen[{n}]"), "listen", reason));
+        }
+    }
+    found
+}
+
+/// Every metric has a name of its own, and an alias is another name of a metric that is there.
+fn metrics(settings: &Settings) -> Vec<Conflict> {
+    let names: Vec<String> = settings.metrics.iter().map(|one| units::metric_identity(&one.name)).collect();
+    let mut found = Vec::new();
+    for (n, metric) in settings.metrics.iter().enumerate() {
+        if let Some(other) = names[..n].iter().position(|name| *name == names[n]) {
+            let reason = format!("{} is the name of metric[{other}] already; choose another", metric.name);
+            found.push(Conflict::new(format!("metric[{n}].name"), format!("metric[{other}].name"), reason));
+        }
+        let Some(alias) = &metric.alias else { continue };
+        let target = names.iter().position(|name| *name == units::metric_identity(alias));
+        let target = target.map(|target| &settings.metrics[target]);
+        if target.is_none_or(|target| target.alias.is_some() || !target.labels.is_empty()) {
+            let reason = format!(
+                "{alias} is no [[metric]] with a value of its own; name one that has neither labels nor an alias"
+            );
+            found.push(Conflict::new(format!("metric[{n}].alias"), "metric", reason));
         }
     }
     found

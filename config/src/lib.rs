@@ -18,6 +18,9 @@ pub use load::{Loaded, Request, Whereabouts, load, locate};
 pub mod change;
 pub use change::{Change, changes};
 
+pub mod application;
+pub use application::{Interface, Target};
+
 pub mod settings;
 pub use settings::Settings;
 

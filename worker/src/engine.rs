@@ -34,6 +34,7 @@ mod house;
 mod links;
 mod overdue;
 mod serving;
+mod websockets;
 mod wires;
 use dispatch::Claims;
 pub use overdue::SENTENCE as OVERDUE;
@@ -93,6 +94,8 @@ struct Http {
     conn: Conn<Socket>,
     /// Serves the current request.
     core: Option<CoreId>,
+    /// Want to send on this WebSocket too, and wait until they can.
+    others: Vec<CoreId>,
 }
 
 /// What a core is doing, as the engine sees it.

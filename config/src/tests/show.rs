@@ -50,6 +50,26 @@ pythonpath = "lib"
 suspend = "thread"
 cancel_on_disconnect = false
 
+[[metric]]
+name = "shop.orders"
+type = "gauge"
+help = "Orders that wait."
+labels = "kind"
+initial = -3
+
+[[metric]]
+name = "stock"
+type = "counter"
+labels = []
+initial = 7
+
+[[metric]]
+name = "shop-stock"
+type = "gauge"
+labels = []
+initial = 0
+alias = "stock"
+
 [app.env]
 PLAIN = "a \"quoted\" \\ text\nof two lines # no comment"
 "with a dot.and space" = ""
