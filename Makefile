@@ -32,7 +32,7 @@ lint: setup ## formatting and clippy, warnings are errors
 	cargo clippy --workspace --all-targets -- -D warnings
 
 cargo-test: build .venv/ready .venv-others.ready ## the tests in Rust, with the real binary
-	@packaging/setup.sh strace # tests/syscalls.rs counts with it
+	@packaging/setup.sh strace uwsgi-core uwsgi-plugin-python3 # for tests/syscalls.rs, and for tests/harness/uwsgi.rs
 	cargo test --workspace
 
 arrow: ## which package may depend on which

@@ -32,6 +32,8 @@ pub enum Source {
     Door(u32),
     /// A connection of the uwsgi protocol: slot and generation.
     Wire(u32, u32),
+    /// Where a cache hears of others, by its index.
+    Ear(u32),
 }
 
 const KIND_SHIFT: u32 = 60;
@@ -50,6 +52,7 @@ impl Source {
             Source::Inbox => (6, 0, 0),
             Source::Door(index) => (7, 0, index),
             Source::Wire(slot, generation) => (8, generation, slot),
+            Source::Ear(index) => (9, 0, index),
         };
         Token(kind << KIND_SHIFT | (generation as usize & GENERATION_MASK) << GENERATION_SHIFT | low as usize)
     }
@@ -66,6 +69,7 @@ impl Source {
             6 => Source::Inbox,
             7 => Source::Door(low),
             8 => Source::Wire(low, generation),
+            9 => Source::Ear(low),
             _ => return None,
         })
     }
@@ -225,6 +229,7 @@ mod tests {
             Source::Inbox,
             Source::Door(3),
             Source::Wire(7, 0x0fff_ffff),
+            Source::Ear(2),
         ];
         for source in sources {
             assert_eq!(Source::from_token(source.token()), Some(source));

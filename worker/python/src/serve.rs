@@ -68,7 +68,7 @@ fn run(args: &RunArgs, doors: &[RawFd], loaded: &Loaded) -> Result<(), Error> {
     })?;
     let doors =
         wire::door::adopt(doors, settings).map_err(Error::io("take the doors of the uwsgi protocol"))?;
-    engine.open_doors(doors);
+    engine.open_doors(doors, ears);
     match settings.app.suspend {
         Suspend::Greenlet => Python::attach(|py| {
             let worker = prepare(py, &engine, loaded).map_err(internal(py))?;

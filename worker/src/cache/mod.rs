@@ -7,6 +7,7 @@
 //! its bytes are written by processes that run application code.
 mod env;
 mod gate;
+mod mirror;
 pub mod record;
 mod store;
 mod work;

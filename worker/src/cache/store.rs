@@ -2,10 +2,12 @@
 //! of a worker, and by `appliance cache`. A read waits for nobody; a write waits for its turn (`gate.rs`).
 use super::env::{Env, refusal};
 use super::gate::Gate;
+use super::mirror::Mirror;
 use super::record::{NEVER, Record};
 use super::work::{Round, Work, counts, find};
 use super::{MAX_KEY, Refusal};
 use crate::Error;
+use crate::wire::sync::News;
 use appliance_config::settings::Cache as Settings;
 use heed::RoTxn;
 use std::fs::DirBuilder;
@@ -86,6 +88,8 @@ pub struct Cache {
     settings: Settings,
     env: Env,
     gate: Gate,
+    /// Who is told of changes.
+    mirror: Mirror,
     /// When something about it was last logged, in seconds of the stores' clock.
     logged: AtomicU64,
 }
@@ -103,7 +107,8 @@ impl Cache {
             env.forget_the_dead();
             drop(turn);
             let logged = AtomicU64::new(0);
-            Ok(Cache { settings: settings.clone(), env, gate, logged })
+            let mirror = Mirror::open(&settings.shared.nodes).map_err(super::env::store)?;
+            Ok(Cache { settings: settings.clone(), env, gate, mirror, logged })
         };
         opened().map_err(|why: Refusal| Error::Io { what: what(), source: io::Error::other(why) })
     }
@@ -164,6 +169,22 @@ impl Cache {
     /// Stores a value; false if it was only to be added and there is one. `life`: until it expires; `None` as the settings
     /// say. The item that it replaces takes its own expiry with it.
     pub fn put(&self, key: &[u8], value: &[u8], life: Option<Duration>, mode: Mode) -> Result<bool, Refusal> {
+        let now = super::now();
+        let stored = self.put_quietly(key, value, life, mode)?;
+        if stored {
+            self.mirror.say_written(key, value, self.expires(life, now), now);
+        }
+        Ok(stored)
+    }
+
+    /// The same, and no other cache is told of it.
+    pub(super) fn put_quietly(
+        &self,
+        key: &[u8],
+        value: &[u8],
+        life: Option<Duration>,
+        mode: Mode,
+    ) -> Result<bool, Refusal> {
         self.check(key, value.len())?;
         let now = super::now();
         let expires = self.expires(life, now);
@@ -177,6 +198,15 @@ impl Cache {
 
     /// Removes an item; false if there was none.
     pub fn delete(&self, key: &[u8]) -> Result<bool, Refusal> {
+        let was_there = self.delete_quietly(key)?;
+        if was_there {
+            self.mirror.say(News::Removed(key));
+        }
+        Ok(was_there)
+    }
+
+    /// The same, and no other cache is told of it.
+    pub(super) fn delete_quietly(&self, key: &[u8]) -> Result<bool, Refusal> {
         if check_key(key).is_err() {
             return Ok(false);
         }
@@ -193,15 +223,17 @@ impl Cache {
         self.check(key, size_of::<i64>())?;
         let now = super::now();
         let first = self.expires(life, now);
-        self.rounds(now, |work| {
+        let (result, expires) = self.rounds(now, |work| {
             let (number, expires) = match work.find(key)? {
                 Some(found) => (number(found.value).ok_or(Refusal::NotANumber)?, found.expires),
                 None => (0, first),
             };
             let result = math.of(number)?;
             let stored = work.store(key, &result.to_ne_bytes(), expires)?;
-            Ok(stored.map(|()| result))
-        })
+            Ok(stored.map(|()| (result, expires)))
+        })?;
+        self.mirror.say_written(key, &result.to_ne_bytes(), expires, now);
+        Ok(result)
     }
 
     /// The number that a key has; `None` if it has no value.
@@ -212,6 +244,13 @@ impl Cache {
 
     /// Removes everything.
     pub fn clear(&self) -> Result<(), Refusal> {
+        self.clear_quietly()?;
+        self.mirror.say(News::Cleared);
+        Ok(())
+    }
+
+    /// The same, and no other cache is told of it.
+    pub(super) fn clear_quietly(&self) -> Result<(), Refusal> {
         self.write(super::now(), |work| work.clear())
     }
 

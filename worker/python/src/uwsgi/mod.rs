@@ -12,6 +12,7 @@ use pyo3::types::{PyBytes, PyDict, PyTuple};
 use std::sync::atomic::Ordering::Relaxed;
 
 mod cache;
+mod remote_cache;
 mod request;
 pub mod rpc;
 mod waiting;
