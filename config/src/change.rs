@@ -93,12 +93,27 @@ pub fn changes(old: &Settings, new: &Settings) -> Vec<Change> {
                 changes.extend(difference(key, text(old), text(new)));
             }
             _ => {
-                let text = |settings: &Settings| value(settings, key.path).map(|value| value.to_string());
-                changes.extend(difference(key, text(old), text(new)));
+                for path in paths(key, old, new) {
+                    let text = |settings: &Settings| value(settings, &path).map(|value| value.to_string());
+                    let (was, is) = (text(old), text(new));
+                    changes.extend((was != is).then(|| Change::of(key, path.clone(), was, is)));
+                }
             }
         }
     }
     changes
+}
+
+/// The paths of a key in two configurations: one, or one for each name that one of them has.
+fn paths(key: &Key, old: &Settings, new: &Settings) -> Vec<String> {
+    let Some((table, rest)) = key.by_name() else { return vec![key.path.to_owned()] };
+    let mut names: Vec<&str> = Vec::new();
+    for cache in old.caches.iter().chain(&new.caches) {
+        if !names.contains(&cache.name.as_str()) {
+            names.push(&cache.name);
+        }
+    }
+    names.into_iter().map(|name| format!("{table}.{name}.{rest}")).collect()
 }
 
 fn difference(key: &Key, old: Option<String>, new: Option<String>) -> Option<Change> {

@@ -5,8 +5,8 @@ use crate::error::Error;
 use crate::keys;
 use crate::reader::Reader;
 use crate::settings::{
-    Admin, App, Endpoint, Limits, Listen, Log, LogFormat, Native, NativeApp, OnCrashLoop, Proxy, Security,
-    Settings, Suspend, Timeouts, Workers,
+    Admin, App, Cache, Endpoint, Limits, Listen, Log, LogFormat, Native, NativeApp, OnCrashLoop, Proxy,
+    Security, Settings, Suspend, Timeouts, Workers,
 };
 use crate::suggest;
 use crate::units;
@@ -30,6 +30,7 @@ pub fn check(written: &Written, cpus: u32, problems: &mut Vec<Error>) -> Setting
             threads: read.whole("proxy.threads"),
             trusted: read.texts("proxy.trusted", units::network),
         },
+        caches: caches(&mut read),
         log: log(&mut read),
         admin: admin(&mut read),
         security: Security {
@@ -215,6 +216,31 @@ fn limits(read: &mut Reader) -> Limits {
         queue: read.whole("limits.queue"),
         connections: read.whole("limits.connections"),
         backlog: read.whole("limits.backlog"),
+    }
+}
+
+/// Longest name of a cache in bytes: it is the name of a folder too.
+const CACHE_NAME: usize = 64;
+
+fn caches(read: &mut Reader) -> Vec<Cache> {
+    read.names("cache").into_iter().map(|name| cache(read, name)).collect()
+}
+
+fn cache(read: &mut Reader, name: String) -> Cache {
+    let key = |key: &str| format!("cache.{name}.{key}");
+    let good = |c: char| c.is_ascii_alphanumeric() || "_-".contains(c);
+    if name.len() > CACHE_NAME || !name.chars().all(good) {
+        let reason = "is not a name of a cache; write at most 64 letters, digits, \"_\" and \"-\"";
+        read.judge::<()>(&format!("cache.{name}"), &Value::text(&name), Err(reason.to_owned()));
+    }
+    Cache {
+        items: read.whole(&key("items")),
+        size: read.size(&key("size")),
+        item_size: read.size(&key("item_size")),
+        lru: read.flag(&key("lru")),
+        expires: read.duration(&key("expires")),
+        persist: read.optional_path(&key("persist")),
+        name,
     }
 }
 

@@ -8,8 +8,12 @@ use std::net::SocketAddr;
 
 /// Reports every contradiction among settings, but for those that rest on a refused value.
 pub fn conflicts(settings: &Settings, written: &Written, refused: &[String], problems: &mut Vec<Error>) {
-    let alone = sizes(settings).into_iter().chain(numbers_of_workers(settings)).chain(standstills(settings));
-    let alone = alone.chain(native_apps(settings));
+    let alone = sizes(settings)
+        .into_iter()
+        .chain(caches(settings))
+        .chain(numbers_of_workers(settings))
+        .chain(standstills(settings))
+        .chain(native_apps(settings));
     let found = alone.chain(native_ports(settings)).chain(listeners(settings));
     for Conflict { key, other, reason } in found {
         // A refused `listen[1]` leaves the other listeners in place, but under other numbers.
@@ -59,6 +63,28 @@ fn sizes(settings: &Settings) -> Vec<Conflict> {
             )
         })
         .collect()
+}
+
+/// A value has to fit its cache, and no two caches share a file.
+fn caches(settings: &Settings) -> Vec<Conflict> {
+    let mut found = Vec::new();
+    for (n, cache) in settings.caches.iter().enumerate() {
+        let key = |key: &str| format!("cache.{}.{key}", cache.name);
+        if cache.item_size > cache.size / 2 {
+            let (item, size) = (units::size_text(cache.item_size), units::size_text(cache.size));
+            let reason = format!(
+                "{item} is more than half of {}, {size}; lower the one or raise the other",
+                key("size")
+            );
+            found.push(Conflict::new(key("item_size"), key("size"), reason));
+        }
+        let same = settings.caches[..n].iter().find(|other| other.persist == cache.persist);
+        if let (Some(path), Some(other)) = (&cache.persist, same) {
+            let reason = format!("{} is the file of [cache.{}]; choose another", path.display(), other.name);
+            found.push(Conflict::new(key("persist"), format!("cache.{}.persist", other.name), reason));
+        }
+    }
+    found
 }
 
 /// `workers.count` is what it starts with, so it lies between the bounds.

@@ -4,10 +4,13 @@
 use crate::change::Need::{self, Listener, Live, Proxy, Restart, Rolling};
 use crate::form::Form;
 
+/// Stands in a path for a name that the user chooses: `cache.NAME.items` is a key of each `[cache.…]`.
+pub const NAME: &str = "NAME";
+
 /// One key.
 #[derive(Debug)]
 pub struct Key {
-    /// Its full path, such as `workers.count`.
+    /// Its full path, such as `workers.count`; [`NAME`] in it stands for any name.
     pub path: &'static str,
     /// Its default as written in TOML; `None`: not set.
     pub default: Option<&'static str>,
@@ -21,16 +24,34 @@ pub struct Key {
     pub like: &'static str,
 }
 
+impl Key {
+    /// The table of tables whose names the user chooses, and the rest: `cache` and `items`. `None` for a key of one table.
+    pub fn by_name(&self) -> Option<(&'static str, &'static str)> {
+        let (table, rest) = self.path.split_once(NAME)?;
+        Some((table.strip_suffix('.')?, rest.strip_prefix('.')?))
+    }
+}
+
 /// The key at a path.
 pub fn find(path: &str) -> Option<&'static Key> {
-    KEYS.iter().find(|key| key.path == path)
+    KEYS.iter().find(|key| below(key.path, path) == Some(""))
+}
+
+/// What of a key's path lies below a table; the root is `""`.
+fn below(key: &'static str, table: &str) -> Option<&'static str> {
+    let names = table.split('.').filter(|_| !table.is_empty());
+    let mut rest = Some(key);
+    for name in names {
+        let (first, others) = rest.map(|rest| rest.split_once('.').unwrap_or((rest, "")))?;
+        rest = (first == name || first == NAME && !name.is_empty()).then_some(others);
+    }
+    rest
 }
 
 /// Names directly below a table, in order of the table; the root is `""`.
 pub fn names_in(table: &str) -> Vec<&'static str> {
-    let prefix = if table.is_empty() { String::new() } else { format!("{table}.") };
     let mut names = Vec::new();
-    for rest in KEYS.iter().filter_map(|key| key.path.strip_prefix(&prefix)) {
+    for rest in KEYS.iter().filter_map(|key| below(key.path, table)).filter(|rest| !rest.is_empty()) {
         let name = rest.split('.').next().unwrap_or(rest);
         if !names.contains(&name) {
             names.push(name);
@@ -185,6 +206,19 @@ keys! {
     "proxy.threads": Some("1"), whole("a number of threads", 1, 256), PROXY, "nginx `worker_processes`";
     /// Peers whose `X-Forwarded-*` headers are believed.
     "proxy.trusted": Some("[]"), Form::Texts { what: "an address or a network", write: r#"a list such as ["10.0.0.0/8", "::1"]"# }, PROXY, "nginx `set_real_ip_from`, gunicorn `forwarded_allow_ips`";
+
+    /// Most items.
+    "cache.NAME.items": Some("10000"), whole("a number of items", 1, 1_000_000_000), ROLLING, "uWSGI `cache2` `items`";
+    /// Most bytes of all items together, with what each takes to store.
+    "cache.NAME.size": Some(r#""64MiB""#), size("64KiB", "1024GiB"), ROLLING, "uWSGI `cache2` `blocks`";
+    /// Largest value.
+    "cache.NAME.item_size": Some(r#""64KiB""#), size("8B", "1GiB"), ROLLING, "uWSGI `cache2` `blocksize`";
+    /// Whether the items that were not used for longest make room when it is full; otherwise what is new is refused.
+    "cache.NAME.lru": Some("false"), Form::Flag, ROLLING, "uWSGI `cache2` `purge_lru`";
+    /// How long items live that are stored without a time of their own; `0`: for ever.
+    "cache.NAME.expires": Some("0"), Form::Duration { zero: true }, ROLLING, "";
+    /// File in which the contents outlive the appliance; otherwise they end with it.
+    "cache.NAME.persist": None, text("a path", r#"the path of a file in quotes, such as "/var/lib/app/cache""#), ROLLING, "uWSGI `cache2` `store`";
 
     /// Least important lines to log, for all or for single targets.
     "log.level": Some(r#""info""#), text("a log level", r#""error", "warn", "info", "debug", "trace" or "off", or levels for targets such as "info,appliance_proxy=debug""#), ALL, "nginx `error_log`";

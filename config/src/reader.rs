@@ -19,17 +19,17 @@ pub struct Reader<'a> {
 
 impl Reader<'_> {
     /// A whole number that the bounds of its key let fit `T`.
-    pub fn whole<T: TryFrom<i64>>(&mut self, key: &'static str) -> T {
+    pub fn whole<T: TryFrom<i64>>(&mut self, key: &str) -> T {
         self.required(key, |form, value| fitting(form, form.whole(value)?))
     }
 
     /// The same, or nothing.
-    pub fn optional_whole<T: TryFrom<i64>>(&mut self, key: &'static str) -> Option<T> {
+    pub fn optional_whole<T: TryFrom<i64>>(&mut self, key: &str) -> Option<T> {
         self.optional(key, |form, value| fitting(form, form.whole(value)?))
     }
 
     /// A whole number, or `auto` for `"auto"`.
-    pub fn whole_or(&mut self, key: &'static str, auto: u32) -> u32 {
+    pub fn whole_or(&mut self, key: &str, auto: u32) -> u32 {
         self.required(key, |form, value| match value.as_text() {
             Some("auto") => Ok(auto),
             _ => fitting(form, form.whole(value)?),
@@ -37,48 +37,48 @@ impl Reader<'_> {
     }
 
     /// A duration.
-    pub fn duration(&mut self, key: &'static str) -> Duration {
+    pub fn duration(&mut self, key: &str) -> Duration {
         self.required(key, Form::duration)
     }
 
     /// A size in bytes that the bounds of its key let fit `T`.
-    pub fn size<T: TryFrom<u64>>(&mut self, key: &'static str) -> T {
+    pub fn size<T: TryFrom<u64>>(&mut self, key: &str) -> T {
         self.required(key, |form, value| T::try_from(form.size(value)?).map_err(|_| form.refusal()))
     }
 
     /// The same, or nothing.
-    pub fn optional_size<T: TryFrom<u64>>(&mut self, key: &'static str) -> Option<T> {
+    pub fn optional_size<T: TryFrom<u64>>(&mut self, key: &str) -> Option<T> {
         self.optional(key, |form, value| T::try_from(form.size(value)?).map_err(|_| form.refusal()))
     }
 
     /// A truth value.
-    pub fn flag(&mut self, key: &'static str) -> bool {
+    pub fn flag(&mut self, key: &str) -> bool {
         self.required(key, Form::flag)
     }
 
     /// One of the words of the key.
-    pub fn word(&mut self, key: &'static str) -> &'static str {
+    pub fn word(&mut self, key: &str) -> &'static str {
         self.required(key, Form::word)
     }
 
     /// A text that `parse` understands.
-    pub fn text<T>(&mut self, key: &'static str, parse: impl Fn(&str) -> Option<T>) -> T {
+    pub fn text<T>(&mut self, key: &str, parse: impl Fn(&str) -> Option<T>) -> T {
         self.required(key, |form, value| form.text(value, &parse))
     }
 
     /// The same, or nothing.
-    pub fn optional_text<T>(&mut self, key: &'static str, parse: impl Fn(&str) -> Option<T>) -> Option<T> {
+    pub fn optional_text<T>(&mut self, key: &str, parse: impl Fn(&str) -> Option<T>) -> Option<T> {
         self.optional(key, |form, value| form.text(value, &parse))
     }
 
     /// An absolute path, or nothing.
-    pub fn optional_path(&mut self, key: &'static str) -> Option<PathBuf> {
+    pub fn optional_path(&mut self, key: &str) -> Option<PathBuf> {
         let written = self.written;
         self.optional_text(key, |path| Some(written.absolute(key, path)))
     }
 
     /// Texts that `parse` understands; a single text counts as a list of one. Each is refused by itself.
-    pub fn texts<T>(&mut self, key: &'static str, parse: impl Fn(&str) -> Option<T>) -> Vec<T> {
+    pub fn texts<T>(&mut self, key: &str, parse: impl Fn(&str) -> Option<T>) -> Vec<T> {
         let Some(entry) = self.written.get(key) else { return Vec::new() };
         let form = row(key).form;
         let Value::List(items) = &entry.value else {
@@ -91,7 +91,7 @@ impl Reader<'_> {
     }
 
     /// Variables of a table in order of name. A name has to fit the environment, a value has to be a text.
-    pub fn variables(&mut self, key: &'static str) -> Vec<(String, String)> {
+    pub fn variables(&mut self, key: &str) -> Vec<(String, String)> {
         let written = self.written;
         if let Some(entry) = written.get(key) {
             self.judge::<()>(key, &entry.value, Err(row(key).form.refusal()));
@@ -109,6 +109,20 @@ impl Reader<'_> {
             variables.extend(self.judge(&format!("{key}.{name}"), &entry.value, read));
         }
         variables
+    }
+
+    /// The names of the tables below `table`, in the order of the file; those of the environment and of flags follow.
+    pub fn names(&mut self, table: &str) -> Vec<String> {
+        let written = self.written;
+        let mut names: Vec<&str> = Vec::new();
+        for (path, _) in written.under(table) {
+            let name = path.split('.').next().unwrap_or(path);
+            if names.last() != Some(&name) {
+                names.push(name);
+            }
+        }
+        names.sort_by_key(|name| written.lines.number(&format!("{table}.{name}")).unwrap_or(usize::MAX));
+        names.into_iter().map(str::to_owned).collect()
     }
 
     /// Passes a value on, or notes why it was refused.
@@ -129,16 +143,12 @@ impl Reader<'_> {
         }
     }
 
-    fn optional<T>(
-        &mut self,
-        key: &'static str,
-        read: impl Fn(&Form, &Value) -> Result<T, String>,
-    ) -> Option<T> {
+    fn optional<T>(&mut self, key: &str, read: impl Fn(&Form, &Value) -> Result<T, String>) -> Option<T> {
         let entry = self.written.get(key)?;
         self.judge(key, &entry.value, read(&row(key).form, &entry.value))
     }
 
-    fn required<T>(&mut self, key: &'static str, read: impl Fn(&Form, &Value) -> Result<T, String>) -> T {
+    fn required<T>(&mut self, key: &str, read: impl Fn(&Form, &Value) -> Result<T, String>) -> T {
         self.optional(key, &read).unwrap_or_else(|| {
             let default = row(key).default.and_then(toml_file::read_value);
             let default = default.and_then(|value| read(&row(key).form, &value).ok());

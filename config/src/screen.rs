@@ -26,7 +26,10 @@ fn level(parent: &str, table: Table, place: &dyn Fn(&str) -> String, problems: &
             }
             value if !below.is_empty() => problems.push(Error::Value {
                 place: place(&path),
-                reason: format!("is not a table; the keys of [{path}] are {}", below.join(", ")),
+                reason: match below[..] {
+                    [keys::NAME] => format!("is not a table; write [{path}.NAME] with a name of your choice"),
+                    _ => format!("is not a table; the keys of [{path}] are {}", below.join(", ")),
+                },
                 key: path,
                 value: value.to_string(),
             }),

@@ -23,6 +23,8 @@ pub struct Settings {
     pub limits: Limits,
     /// The front proxy.
     pub proxy: Proxy,
+    /// The caches; the first one is meant where none is named.
+    pub caches: Vec<Cache>,
     /// Logs.
     pub log: Log,
     /// Run directory and the read-only admin endpoint.
@@ -272,6 +274,25 @@ impl Network {
             _ => false,
         }
     }
+}
+
+/// `[cache.NAME]`; sizes in bytes.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Cache {
+    /// Letters, digits, `_` and `-`.
+    pub name: String,
+    /// Most items.
+    pub items: u64,
+    /// Most bytes of all items, with what each takes to store.
+    pub size: u64,
+    /// Longest value.
+    pub item_size: u64,
+    /// Whether the least recently used items make room for new ones; otherwise these are refused.
+    pub lru: bool,
+    /// How long an item lives that is stored without a time of its own (0 = for ever).
+    pub expires: Duration,
+    /// Absolute path of the file in which the contents outlive the appliance.
+    pub persist: Option<PathBuf>,
 }
 
 /// `[log]`.

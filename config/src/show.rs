@@ -1,6 +1,6 @@
 //! `appliance config show`: the effective settings as a file that loads again, each line with its source. Pure.
 use crate::form::Form;
-use crate::keys::KEYS;
+use crate::keys::{self, KEYS};
 use crate::load::Loaded;
 use crate::settings::{LogFormat, OnCrashLoop, Settings, Suspend};
 use crate::units::{duration_text, size_text};
@@ -18,6 +18,12 @@ impl Loaded {
             match key.form {
                 Form::Variables => variables(&mut text, &self.settings.app.env, &self.written),
                 Form::Listeners => listeners(&mut text, &self.settings, &self.written),
+                // All keys of a name at once, at the first of them.
+                _ if key.by_name().is_some() => {
+                    if parent != table {
+                        caches(&mut text, &self.settings, &self.written);
+                    }
+                }
                 _ => {
                     if parent != table {
                         header(&mut text, &format!("[{parent}]"));
@@ -62,6 +68,19 @@ fn listeners(text: &mut String, settings: &Settings, written: &Written) {
     }
 }
 
+fn caches(text: &mut String, settings: &Settings, written: &Written) {
+    for name in settings.caches.iter().map(|cache| &cache.name) {
+        header(text, &format!("[cache.{name}]"));
+        for key in keys::names_in("cache.NAME") {
+            let path = format!("cache.{name}.{key}");
+            match value(settings, &path) {
+                Some(value) => line(text, key, &value, written, &path),
+                None => text.push_str(&format!("# {key} is not set\n")),
+            }
+        }
+    }
+}
+
 /// The value of a key as it would be written; the inverse of `check.rs`.
 pub(crate) fn value(settings: &Settings, path: &str) -> Option<Value> {
     let (table, name) = path.split_once('.')?;
@@ -70,6 +89,7 @@ pub(crate) fn value(settings: &Settings, path: &str) -> Option<Value> {
         "workers" => of_workers(settings, name),
         "timeouts" => timeout(settings, name),
         "limits" => limit(settings, name),
+        "cache" => cache(settings, name),
         _ => other(settings, path),
     }
 }
@@ -155,6 +175,20 @@ fn limit(settings: &Settings, name: &str) -> Option<Value> {
         "queue" => whole(limits.queue as u64),
         "connections" => whole(limits.connections as u64),
         "backlog" => whole(limits.backlog.into()),
+        _ => return None,
+    })
+}
+
+fn cache(settings: &Settings, path: &str) -> Option<Value> {
+    let (name, key) = path.split_once('.')?;
+    let cache = settings.caches.iter().find(|cache| cache.name == name)?;
+    Some(match key {
+        "items" => whole(cache.items),
+        "size" => size(cache.size),
+        "item_size" => size(cache.item_size),
+        "lru" => Value::Flag(cache.lru),
+        "expires" => time(cache.expires),
+        "persist" => Value::text(cache.persist.as_ref()?.display()),
         _ => return None,
     })
 }

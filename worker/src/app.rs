@@ -2,14 +2,27 @@
 //! [`crate::Engine`]'s methods, which never call the host again: so no borrow of the engine is ever held while an
 //! application runs, and an application may be resumed by anybody.
 use crate::cores::CoreId;
+use crate::engine::Place;
+use crate::errand::Errand;
 use crate::http::head::Head;
 use std::os::fd::RawFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+/// Which of a worker's listeners a connection came to. A host may serve another application on each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Door {
+    /// The worker's unix socket, where the proxy comes.
+    Proxy,
+    /// The worker's own listener, on `native.base_port` + its number.
+    Native,
+}
+
 /// Where a connection came from and whom it may speak for.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Peer {
+    /// Where it came in.
+    pub door: Door,
     /// The client's address without a port; empty on a unix socket.
     pub address: String,
     /// The client's port; empty on a unix socket.
@@ -47,9 +60,36 @@ pub struct Request {
     pub number: u64,
     /// After this nobody waits for the answer any more, so it is not begun; `None`: no limit.
     pub deadline: Option<Instant>,
-    pub(crate) place: crate::engine::Place,
+    pub(crate) place: Place,
     /// The proxy must know that an application sees the request before one does.
     pub(crate) announce: bool,
+    /// It is no HTTP request, but this.
+    pub errand: Option<Box<Errand>>,
+}
+
+impl Request {
+    /// What carries an errand to a core.
+    pub(crate) fn of_errand(errand: Errand, now: Instant, place: Place) -> Request {
+        let head = Head::named(errand.kind(), &errand.name());
+        let [address, port, server_address, server_port] = [const { String::new() }; 4];
+        Request {
+            received: Received { head, body: Vec::new(), complete: true },
+            peer: Arc::new(Peer {
+                door: Door::Proxy,
+                address,
+                port,
+                server_address,
+                server_port,
+                trusted: false,
+            }),
+            arrived: now,
+            number: 0,
+            deadline: None,
+            place,
+            announce: false,
+            errand: Some(Box::new(errand)),
+        }
+    }
 }
 
 #[cfg(test)]
@@ -64,12 +104,20 @@ impl Request {
             ["192.0.2.1", "1", "127.0.0.1", "80"].map(str::to_owned);
         Request {
             received: Received { head: head.unwrap().unwrap(), body: Vec::new(), complete: true },
-            peer: Arc::new(Peer { address, port, server_address, server_port, trusted: false }),
+            peer: Arc::new(Peer {
+                door: Door::Proxy,
+                address,
+                port,
+                server_address,
+                server_port,
+                trusted: false,
+            }),
             arrived: now,
             number: 0,
             deadline: None,
-            place: crate::engine::Place::NOWHERE,
+            place: Place::NOWHERE,
             announce: false,
+            errand: None,
         }
     }
 }

@@ -8,6 +8,7 @@ use crate::cores::{CoreId, Cores};
 use crate::deadlines::Deadlines;
 use crate::error::Error;
 use crate::inbox::Inbox;
+use crate::line::Line;
 use crate::links::Link;
 use crate::listen::{Listener, Socket};
 use crate::reactor::{Event, Reactor, Source};
@@ -27,6 +28,7 @@ use std::time::{Duration, Instant};
 mod connections;
 mod dispatch;
 mod drain;
+mod errands;
 mod house;
 mod links;
 mod overdue;
@@ -62,10 +64,9 @@ pub struct Place {
 /// An HTTP/1.1 connection serves one request at a time and has no streams. On a link, 0 is no stream either.
 const WHOLE: StreamId = 0;
 
-#[cfg(test)]
 impl Place {
-    /// Of a request that no connection has brought.
-    pub(crate) const NOWHERE: Place = Place { conn: ConnId { slot: 0, generation: 0 }, stream: WHOLE };
+    /// Of an errand, which no connection has brought. No connection ever has this slot, so whatever is sent there is gone.
+    pub(crate) const NOWHERE: Place = Place { conn: ConnId { slot: u32::MAX, generation: 0 }, stream: WHOLE };
 }
 
 #[derive(Debug)]
@@ -125,10 +126,14 @@ pub struct Boot {
     pub limit: Option<Duration>,
     /// Requests run on threads of the host's, and not on the loop's.
     pub has_threads: bool,
+    /// Requests after which the master is to hear that this worker is worn; `None`: never.
+    pub wear: Option<u64>,
     /// What holds for every connection.
     pub rules: Rules,
     /// Where to publish.
     pub board: Arc<Board>,
+    /// Where the master hears of it.
+    pub line: Arc<Line>,
 }
 
 /// Header fields that our proxy adds to a request, and the bytes they may take: what it lets through must pass here too.
@@ -260,6 +265,7 @@ impl Engine {
         while !self.is_done() {
             self.turn(host, &mut events)?;
         }
+        self.inbox.close();
         self.slot().set_state(State::Dead);
         Ok(())
     }
@@ -337,12 +343,7 @@ impl Engine {
                 }
             }
             Source::Signal => self.drain(host),
-            Source::Inbox => {
-                self.inbox.take().into_iter().for_each(|core| self.wake(core));
-                if self.roll.take_asked() {
-                    self.roll.answer(self.cores.borrow().queue(), self.now.get());
-                }
-            }
+            Source::Inbox => self.look_into_inbox(),
         }
     }
 

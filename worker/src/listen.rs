@@ -1,7 +1,7 @@
 //! The worker's doors: the unix socket that the proxy (and `curl --unix-socket`) uses, and the native listener on
 //! `base_port + worker_id`, which is bound here, after the fork. Accepts connections and says whom they may speak for;
 //! never reads from one.
-use crate::app::Peer;
+use crate::app::{Door, Peer};
 use crate::conn::Stream;
 use crate::reactor::{Reactor, Source};
 use mio::Interest;
@@ -132,6 +132,7 @@ impl Listener {
         socket.set_nonblocking(true)?;
         let peer = |trusted| {
             Arc::new(Peer {
+                door: Door::Proxy,
                 address: String::new(),
                 port: String::new(),
                 server_address: "localhost".into(),
@@ -191,6 +192,7 @@ impl Listener {
                 stream.set_nodelay(true)?;
                 let server = stream.local_addr()?;
                 let peer = Peer {
+                    door: Door::Native,
                     address: client.ip().to_canonical().to_string(),
                     port: client.port().to_string(),
                     server_address: server.ip().to_canonical().to_string(),

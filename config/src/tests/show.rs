@@ -33,6 +33,7 @@ limits.queue = 4
 limits.connections = 5
 limits.backlog = 6
 proxy = { threads = 2, trusted = ["10.0.0.0/8", "::1"] }
+cache.NAME = { items = 8, size = "1MiB", item_size = "1KiB", lru = true, expires = "1h", persist = "cache.data" }
 log = { level = "warn,appliance_proxy=debug", format = "json", access = false }
 admin = { listen = "127.0.0.1:9999", run_dir = "run" }
 security = { user = "www-data", group = "33", umask = "77" }

@@ -11,6 +11,7 @@
 
 mod aio;
 mod disconnect;
+mod errand;
 mod greenlet;
 mod host;
 mod interpreter;

@@ -12,12 +12,14 @@ use appliance_config::Settings;
 use appliance_config::settings::Suspend;
 use appliance_worker::abi::{EXIT_BOOT, EXIT_DONE, EXIT_FAILED, RunArgs};
 use appliance_worker::board::Board;
+use appliance_worker::line::Line;
 use appliance_worker::listen::Listener;
 use appliance_worker::watch::{Post, Watch};
-use appliance_worker::{Boot, Engine, Error, reactor};
+use appliance_worker::{Boot, Engine, Error, reactor, wear};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -45,6 +47,8 @@ pub fn serve(args: &RunArgs) -> i32 {
 fn run(args: &RunArgs, loaded: &Loaded) -> Result<(), Error> {
     let settings = &loaded.settings;
     let board = reactor::adopt(args.board).and_then(Board::open);
+    let questions = reactor::adopt(args.questions).map_err(Error::io("take the line to the master"))?;
+    let line = questions.try_clone().map_err(Error::io("copy the line to the master"))?;
     let engine = Engine::new(Boot {
         worker_id: args.worker_id,
         life: args.life,
@@ -53,13 +57,15 @@ fn run(args: &RunArgs, loaded: &Loaded) -> Result<(), Error> {
         cancel_on_disconnect: settings.app.cancel_on_disconnect,
         limit: Some(settings.timeouts.request).filter(|limit| !limit.is_zero()),
         has_threads: settings.app.suspend == Suspend::Thread,
+        wear: wear::limit(settings.workers.max_requests, args.worker_id, args.life),
         rules: settings.into(),
         board: Arc::new(board.map_err(Error::io("map the board"))?),
+        line: Arc::new(Line::new(line)),
     })?;
     match settings.app.suspend {
         Suspend::Greenlet => Python::attach(|py| {
             let worker = prepare(py, &engine, loaded).map_err(internal(py))?;
-            let watch = watch(py, &engine, args, loaded)?;
+            let watch = watch(py, &engine, questions, loaded)?;
             let served = engine.run(&*worker, listeners(args, settings)?, || (args.ready)());
             finish(py);
             // It may be asking for stacks, for which a thread needs the interpreter.
@@ -71,7 +77,7 @@ fn run(args: &RunArgs, loaded: &Loaded) -> Result<(), Error> {
             let (threads, watch) = Python::attach(|py| {
                 let worker = prepare(py, &engine, loaded).map_err(internal(py))?;
                 let threads = Threads::start(py, &engine, &worker, settings).map_err(internal(py))?;
-                Ok((threads, watch(py, &engine, args, loaded)?))
+                Ok((threads, watch(py, &engine, questions, loaded)?))
             })?;
             let served = engine.run(&threads, listeners(args, settings)?, || (args.ready)());
             Python::attach(|py| {
@@ -108,15 +114,15 @@ fn prepare(py: Python<'_>, engine: &Rc<Engine>, loaded: &Loaded) -> PyResult<Rc<
 }
 
 /// Starts the thread that watches the loop.
-fn watch(py: Python<'_>, engine: &Engine, args: &RunArgs, loaded: &Loaded) -> Result<Watch, Error> {
+fn watch(py: Python<'_>, engine: &Engine, questions: OwnedFd, loaded: &Loaded) -> Result<Watch, Error> {
     let settings = &loaded.settings;
     let watching = Watching::install(py, engine.roll(), &loaded.event_loop).map_err(internal(py))?;
     let some = |time: Duration| Some(time).filter(|time| !time.is_zero());
     let post = Post {
-        worker: args.worker_id,
+        worker: engine.worker_id(),
         roll: Arc::clone(engine.roll()),
         remote: engine.remote(),
-        questions: reactor::adopt(args.questions).map_err(Error::io("take the master's questions"))?,
+        questions,
         stall: some(settings.timeouts.stall),
         limit: some(settings.timeouts.request),
     };

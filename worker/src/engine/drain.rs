@@ -11,7 +11,11 @@ const IDLE_GRACE: Duration = Duration::from_millis(250);
 
 impl Engine {
     pub(super) fn is_done(&self) -> bool {
-        self.draining.get() && self.conns.borrow().is_empty() && self.cores.borrow().busy() == 0
+        let has_work = || {
+            let cores = self.cores.borrow();
+            cores.busy() > 0 || cores.waiting() > 0
+        };
+        self.draining.get() && self.conns.borrow().is_empty() && !has_work()
     }
 
     /// No new connections; what runs is finished.

@@ -6,6 +6,7 @@ use crate::conn::{BodyRead, FileSent, Outcome, Sent};
 use crate::cores::CoreId;
 use crate::inbox::Remote;
 use crate::reactor;
+use crate::report::News;
 use crate::timers::TimerId;
 use crate::waits::WaitId;
 use std::cell::Ref;
@@ -13,6 +14,7 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Instant;
 
 impl Engine {
@@ -130,16 +132,21 @@ impl Engine {
         self.deadlines.borrow_mut().forget(core);
         self.roll.leave(core);
         let slot = self.slot();
-        board::add(&slot.requests, 1);
         board::add(&slot.exceptions, u64::from(failed));
         let now = self.note_time();
-        if let Some(serving) = serving {
+        let is_errand = serving.is_some_and(|serving| serving.place == Place::NOWHERE);
+        board::add(&slot.requests, u64::from(!is_errand));
+        if let Some(serving) = serving.filter(|_| !is_errand) {
             let millis = now.saturating_duration_since(serving.arrived).as_millis();
             slot.count_latency(u64::try_from(millis).unwrap_or(u64::MAX));
             // Also while draining: the client was told so, and idle connections are closed a little later.
             self.end_response(core, serving.place, outcome);
         }
         self.publish_cores();
+        if self.boot.wear == Some(slot.requests.load(Relaxed)) {
+            // A master that is behind sees it on the board, a little later.
+            let _ = self.boot.line.tell(&News::Worn);
+        }
     }
 
     fn end_response(&self, core: CoreId, Place { conn, stream }: Place, outcome: Outcome) {

@@ -189,7 +189,8 @@ fn parse(bytes: &[u8]) -> io::Result<Option<Head>> {
     let coding = response.headers.iter().filter(is("transfer-encoding")).map(|field| field.value);
     let lengths = response.headers.iter().filter(is("content-length")).map(|field| field.value);
     let framing = framing(coding.collect(), lengths.collect())?;
-    let headers = response.headers.iter().map(|field| (field.name.to_owned(), field.value.to_vec())).collect();
+    let headers =
+        response.headers.iter().map(|field| (field.name.to_owned(), field.value.to_vec())).collect();
     Ok(Some(Head { status: response.code.unwrap_or_default(), headers, framing, may_keep, length }))
 }
 
