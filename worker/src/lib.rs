@@ -8,6 +8,7 @@
 pub mod abi;
 pub mod answer;
 pub mod app;
+pub mod begin;
 pub mod board;
 pub mod conn;
 pub mod cores;
