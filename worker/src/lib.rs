@@ -24,6 +24,7 @@ pub mod line;
 pub mod links;
 pub mod listen;
 pub mod logging;
+pub mod native;
 pub mod panel;
 pub mod pool;
 pub mod reactor;
