@@ -1,11 +1,13 @@
-//! The engine library (`libappliance_python.so`), behind four functions. A template loads the interpreter's shared
-//! library and then this one, starts the application in it, and forks workers that run in it. Nothing else calls
-//! foreign code.
+//! What hosts the application. For Python it is the engine library (`libappliance_python.so`), behind four functions: a
+//! template loads the interpreter's shared library and then this one, starts the application in it, and forks workers that run
+//! in it. A native application is hosted by this binary itself. Nothing else calls foreign code.
 #![expect(unsafe_code, reason = "loads shared libraries and calls C functions")]
 use crate::error::Error;
 use crate::interpreter::{self, Python};
 use appliance_config::Settings;
+use appliance_config::units::size_text;
 use appliance_worker::abi::{self, ForkFn, ForkPhase, LoadArgs, LoadFn, RunArgs, RunFn};
+use appliance_worker::native::{Loaded, serve};
 use libloading::os::unix::{Library, RTLD_GLOBAL, RTLD_LOCAL, RTLD_NOW};
 use nix::unistd::Pid;
 use std::ffi::{OsStr, c_void};
@@ -17,11 +19,23 @@ pub const LIBRARY: &str = "libappliance_python.so";
 /// Where a package puts it.
 const PACKAGED: &str = "/usr/lib/appliance";
 
-/// The loaded library with its application.
+/// What hosts the application, which is loaded.
 #[derive(Debug)]
-pub struct Engine {
-    fork: ForkFn,
-    run: RunFn,
+pub enum Engine {
+    /// The engine library, with Python.
+    Python {
+        /// Tells it of a fork.
+        fork: ForkFn,
+        /// Lives a worker's life.
+        run: RunFn,
+    },
+    /// This binary itself, with a native application.
+    Native {
+        /// The application.
+        app: Loaded,
+        /// The effective configuration.
+        settings: Box<Settings>,
+    },
 }
 
 /// What one worker is given.
@@ -43,24 +57,44 @@ pub struct Seat {
     pub ready: extern "C" fn(),
 }
 
-/// Becomes the interpreter that `settings` name and loads the application. Answers the engine and its line for
-/// humans. Once per process, while it has one thread.
+/// Loads the application that `settings` name, and becomes its interpreter if it needs one. Answers the engine and its line
+/// for humans. Once per process, while it has one thread.
 pub fn start(settings: &Settings, master: Pid, generation: u32) -> Result<(Engine, String), Error> {
+    set_environment(&settings.app.env);
+    if settings.app.native().is_some() {
+        start_native(settings)
+    } else {
+        start_python(settings, master, generation)
+    }
+}
+
+/// A native application needs no other engine than what this binary is made of.
+fn start_native(settings: &Settings) -> Result<(Engine, String), Error> {
+    enter_folder(settings)?;
+    let app = serve::load(settings).map_err(|text| Error::Engine { code: abi::EXIT_USAGE, text })?;
+    let line = format!("native, stacks of {}", size_text(settings.workers.stack as u64));
+    Ok((Engine::Native { app, settings: Box::new(settings.clone()) }, line))
+}
+
+fn enter_folder(settings: &Settings) -> Result<(), Error> {
+    let folder = &settings.app.chdir;
+    std::env::set_current_dir(folder).map_err(Error::system(format!("app.chdir {}", folder.display())))
+}
+
+fn start_python(settings: &Settings, master: Pid, generation: u32) -> Result<(Engine, String), Error> {
     let app = &settings.app;
-    set_environment(&app.env);
     let python = interpreter::find(app)?;
     let plugin = find_library(
         std::env::var_os("APPLIANCE_ENGINE").as_deref(),
         std::env::current_exe().ok().as_deref(),
     )?;
     enter(&python, app.venv.as_deref());
-    std::env::set_current_dir(&app.chdir)
-        .map_err(Error::system(format!("app.chdir {}", app.chdir.display())))?;
+    enter_folder(settings)?;
     open(&python.library, RTLD_NOW | RTLD_GLOBAL)?;
     let library = open(&plugin, RTLD_NOW | RTLD_LOCAL)?;
     require_version(library, &plugin)?;
     let load: LoadFn = symbol(library, &plugin, abi::LOAD_SYMBOL)?;
-    let engine = Engine {
+    let engine = Engine::Python {
         fork: symbol(library, &plugin, abi::FORK_SYMBOL)?,
         run: symbol(library, &plugin, abi::RUN_SYMBOL)?,
     };
@@ -167,8 +201,10 @@ fn load_application(
 impl Engine {
     /// Tells the language runtime of a fork; see [`ForkPhase`].
     pub fn on_fork(&self, phase: ForkPhase) {
-        // SAFETY: the library is loaded for the life of the process, and the caller forks as the phases say.
-        unsafe { (self.fork)(phase) };
+        if let Engine::Python { fork, .. } = self {
+            // SAFETY: the library is loaded for the life of the process, and the caller forks as the phases say.
+            unsafe { fork(phase) };
+        }
     }
 
     /// Lives one worker's life; called in the forked child. Answers its exit code.
@@ -184,8 +220,11 @@ impl Engine {
             doors_len: doors.len(),
             ready: seat.ready,
         };
-        // SAFETY: `args` is valid until the call returns; the descriptors are the library's from here.
-        unsafe { (self.run)(&raw const args) }
+        match self {
+            // SAFETY: `args` is valid until the call returns; the descriptors are the library's from here.
+            Engine::Python { run, .. } => unsafe { run(&raw const args) },
+            Engine::Native { app, settings } => serve::serve(&args, &doors, settings, *app),
+        }
     }
 }
 

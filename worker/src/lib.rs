@@ -8,6 +8,7 @@
 pub mod abi;
 pub mod answer;
 pub mod app;
+pub mod begin;
 pub mod board;
 pub mod cache;
 pub mod conn;
@@ -25,6 +26,7 @@ pub mod links;
 pub mod listen;
 pub mod logging;
 pub mod metrics;
+pub mod native;
 pub mod panel;
 pub mod pool;
 pub mod reactor;
