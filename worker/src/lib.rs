@@ -8,6 +8,7 @@
 pub mod abi;
 pub mod answer;
 pub mod app;
+pub mod bell;
 pub mod board;
 pub mod cache;
 pub mod conn;
@@ -23,6 +24,7 @@ pub mod inbox;
 pub mod line;
 pub mod links;
 pub mod listen;
+pub mod locks;
 pub mod logging;
 pub mod metrics;
 pub mod panel;

@@ -50,6 +50,7 @@ fn run(args: &RunArgs, doors: &[RawFd], loaded: &Loaded) -> Result<(), Error> {
     let board = reactor::adopt(args.board).and_then(Board::open);
     let questions = reactor::adopt(args.questions).map_err(Error::io("take the line to the master"))?;
     let line = questions.try_clone().map_err(Error::io("copy the line to the master"))?;
+    let locks = uwsgi::locks::open(args, settings).map_err(Error::io("map the locks"))?;
     let engine = Engine::new(Boot {
         worker_id: args.worker_id,
         life: args.life,
@@ -62,6 +63,7 @@ fn run(args: &RunArgs, doors: &[RawFd], loaded: &Loaded) -> Result<(), Error> {
         rules: settings.into(),
         wire: settings.into(),
         board: Arc::new(board.map_err(Error::io("map the board"))?),
+        locks: Arc::clone(&locks),
         line: Arc::new(Line::new(line)),
     })?;
     engine.open_doors(
