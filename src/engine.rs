@@ -49,6 +49,10 @@ pub struct Seat {
     pub socket: OwnedFd,
     /// The board's memory.
     pub board: OwnedFd,
+    /// The locks' memory.
+    pub locks: OwnedFd,
+    /// The bell of the locks.
+    pub lock_bell: OwnedFd,
     /// Its end of the line on which the master asks.
     pub questions: OwnedFd,
     /// Where it speaks the uwsgi protocol, in the order that the configuration tells.
@@ -215,6 +219,8 @@ impl Engine {
             life: seat.life,
             socket: seat.socket.into_raw_fd(),
             board: seat.board.into_raw_fd(),
+            locks: seat.locks.into_raw_fd(),
+            lock_bell: seat.lock_bell.into_raw_fd(),
             questions: seat.questions.into_raw_fd(),
             doors: doors.as_ptr(),
             doors_len: doors.len(),

@@ -49,6 +49,8 @@ impl Master {
             identity: self.identity.as_ref(),
             board: self.board.fd().try_clone_to_owned()?,
             doors: doors.wire()?,
+            locks: self.locks.fd().try_clone_to_owned()?,
+            lock_bell: self.lock_bell.as_fd().try_clone_to_owned()?,
             inbox,
             reporter: self.reporter.try_clone()?,
         };

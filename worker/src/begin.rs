@@ -4,9 +4,11 @@ use crate::abi::{EXIT_BOOT, EXIT_DONE, EXIT_FAILED, RunArgs};
 use crate::board::Board;
 use crate::line::Line;
 use crate::listen::Listener;
+use crate::locks::{Holder, Locks};
 use crate::watch::{Post, Watch, Watched};
 use crate::{Boot, Engine, Error, reactor, wear, wire};
 use appliance_config::Settings;
+use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{OwnedFd, RawFd};
 use std::rc::Rc;
@@ -18,6 +20,8 @@ use std::time::Duration;
 pub struct Begun {
     /// Its engine.
     pub engine: Rc<Engine>,
+    /// The locks that all workers share.
+    pub locks: Arc<Locks>,
     /// Its end of the line on which the master asks.
     questions: OwnedFd,
 }
@@ -32,6 +36,7 @@ pub fn begin(
     let board = reactor::adopt(args.board).and_then(Board::open);
     let questions = reactor::adopt(args.questions).map_err(Error::io("take the line to the master"))?;
     let line = questions.try_clone().map_err(Error::io("copy the line to the master"))?;
+    let locks = locks(args, settings).map_err(Error::io("map the locks"))?;
     let engine = Engine::new(Boot {
         worker_id: args.worker_id,
         life: args.life,
@@ -44,11 +49,18 @@ pub fn begin(
         rules: settings.into(),
         wire: settings.into(),
         board: Arc::new(board.map_err(Error::io("map the board"))?),
+        locks: Arc::clone(&locks),
         line: Arc::new(Line::new(line)),
     })?;
     let doors = wire::door::adopt(doors, settings);
     engine.open_doors(doors.map_err(Error::io("take the doors of the uwsgi protocol"))?, None);
-    Ok(Begun { engine, questions })
+    Ok(Begun { engine, locks, questions })
+}
+
+fn locks(args: &RunArgs, settings: &Settings) -> io::Result<Arc<Locks>> {
+    let (table, bell) = (reactor::adopt(args.locks)?, reactor::adopt(args.lock_bell)?);
+    let me = Holder::new(args.worker_id, args.life);
+    Ok(Arc::new(Locks::open(table, bell, me, settings.workers.locks)?))
 }
 
 impl Begun {

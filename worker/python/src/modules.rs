@@ -1,5 +1,6 @@
 //! The Python modules of our own. The engine's functions are in `_appliance`, which applications never import: the modules
 //! `appliance` and `uwsgidecorators` are Python (`package/`), and found before anything else of these names.
+use crate::uwsgi::locks;
 use crate::wsgi::hints;
 use crate::{aio, disconnect, task, timeout, wait};
 use pyo3::prelude::*;
@@ -34,6 +35,7 @@ fn add(module: &Bound<'_, PyModule>) -> PyResult<()> {
         ($($function:path),* $(,)?) => { $(module.add_function(wrap_pyfunction!($function, module)?)?;)* };
     }
     add!(wait::sleep, wait::wait, hints::early_hints, task::begin);
+    add!(locks::lock_acquire, locks::lock_release, locks::lock_is_held, locks::lock_turn);
     add!(aio::watch, aio::change, aio::unwatch, aio::select);
     Ok(())
 }

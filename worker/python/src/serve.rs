@@ -33,6 +33,7 @@ fn run(args: &RunArgs, doors: &[RawFd], loaded: &Loaded) -> Result<(), Error> {
     let settings = &loaded.settings;
     let begun = begin(args, doors, settings, settings.app.suspend == Suspend::Thread)?;
     let engine = Rc::clone(&begun.engine);
+    uwsgi::locks::install(&begun.locks);
     match settings.app.suspend {
         Suspend::Greenlet => Python::attach(|py| {
             let worker = prepare(py, &engine, loaded).map_err(internal(py))?;

@@ -10,7 +10,11 @@ import time
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, TypeVar
 
+from appliance import _outside_locks
+from appliance._outside_locks import *
+
 __all__ = ["ClientDisconnected", "RequestTimeout", "begin", "early_hints", "sleep", "version", "wait"]
+__all__ += _outside_locks.__all__
 
 T = TypeVar("T")
 

@@ -11,6 +11,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyTuple};
 use std::sync::atomic::Ordering::Relaxed;
 
+pub mod locks;
 mod request;
 mod waiting;
 pub use request::log_if_asked;
@@ -165,6 +166,9 @@ fn add_functions(module: &Bound<'_, PyModule>) -> PyResult<()> {
     }
     add!(worker_id, mypid, masterpid, log, reload, stop, total_requests, mem, micros, workers, _guard);
     add!(
+        locks::lock,
+        locks::unlock,
+        locks::is_locked,
         waiting::suspend,
         waiting::async_sleep,
         waiting::wait_fd_read,
