@@ -10,6 +10,7 @@ use libloading::os::unix::{Library, RTLD_GLOBAL, RTLD_LOCAL, RTLD_NOW};
 use nix::unistd::Pid;
 use std::ffi::{OsStr, c_void};
 use std::os::fd::{IntoRawFd, OwnedFd, RawFd};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 /// File name of the engine library.
@@ -45,7 +46,12 @@ pub struct Seat {
 
 /// Becomes the interpreter that `settings` name and loads the application. Answers the engine and its line for
 /// humans. Once per process, while it has one thread.
-pub fn start(settings: &Settings, master: Pid, generation: u32) -> Result<(Engine, String), Error> {
+pub fn start(
+    settings: &Settings,
+    master: Pid,
+    generation: u32,
+    cache_dir: Option<&Path>,
+) -> Result<(Engine, String), Error> {
     let app = &settings.app;
     set_environment(&app.env);
     let python = interpreter::find(app)?;
@@ -64,7 +70,7 @@ pub fn start(settings: &Settings, master: Pid, generation: u32) -> Result<(Engin
         fork: symbol(library, &plugin, abi::FORK_SYMBOL)?,
         run: symbol(library, &plugin, abi::RUN_SYMBOL)?,
     };
-    let line = load_application(load, settings, master, generation)?;
+    let line = load_application(load, settings, master, generation, cache_dir)?;
     Ok((engine, line))
 }
 
@@ -139,6 +145,7 @@ fn load_application(
     settings: &Settings,
     master: Pid,
     generation: u32,
+    cache_dir: Option<&Path>,
 ) -> Result<String, Error> {
     extern "C" fn report(context: *mut c_void, text: *const u8, len: usize) {
         // SAFETY: `context` is the `String` below, which outlives the call of `load`; the library promises `len`
@@ -149,11 +156,14 @@ fn load_application(
     }
     let mut said = String::new();
     let json = serde_json::to_string(settings).map_err(|error| Error::Usage(format!("settings: {error}")))?;
+    let cache_dir = cache_dir.map_or(&b""[..], |path| path.as_os_str().as_bytes());
     let args = LoadArgs {
         settings: json.as_ptr(),
         settings_len: json.len(),
         master_pid: master.as_raw(),
         generation,
+        cache_dir: cache_dir.as_ptr(),
+        cache_dir_len: cache_dir.len(),
         report,
         context: std::ptr::from_mut(&mut said).cast(),
     };

@@ -12,6 +12,7 @@ use appliance_config::Settings;
 use appliance_config::settings::Suspend;
 use appliance_worker::abi::{EXIT_BOOT, EXIT_DONE, EXIT_FAILED, RunArgs};
 use appliance_worker::board::Board;
+use appliance_worker::cache::Caches;
 use appliance_worker::line::Line;
 use appliance_worker::listen::Listener;
 use appliance_worker::watch::{Post, Watch};
@@ -47,6 +48,7 @@ pub fn serve(args: &RunArgs, doors: &[RawFd]) -> i32 {
 
 fn run(args: &RunArgs, doors: &[RawFd], loaded: &Loaded) -> Result<(), Error> {
     let settings = &loaded.settings;
+    Caches::open(&loaded.cache_dir, &settings.caches)?.install();
     let board = reactor::adopt(args.board).and_then(Board::open);
     let questions = reactor::adopt(args.questions).map_err(Error::io("take the line to the master"))?;
     let line = questions.try_clone().map_err(Error::io("copy the line to the master"))?;
