@@ -7,11 +7,13 @@ use crate::interpreter::{self, Python};
 use appliance_config::Settings;
 use appliance_config::units::size_text;
 use appliance_worker::abi::{self, ForkFn, ForkPhase, LoadArgs, LoadFn, RunArgs, RunFn};
+use appliance_worker::begin::Given;
 use appliance_worker::native::{Loaded, serve};
 use libloading::os::unix::{Library, RTLD_GLOBAL, RTLD_LOCAL, RTLD_NOW};
 use nix::unistd::Pid;
 use std::ffi::{OsStr, c_void};
 use std::os::fd::{IntoRawFd, OwnedFd, RawFd};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 /// File name of the engine library.
@@ -35,6 +37,8 @@ pub enum Engine {
         app: Loaded,
         /// The effective configuration.
         settings: Box<Settings>,
+        /// The folder of the caches; empty if there are none.
+        cache_dir: PathBuf,
     },
 }
 
@@ -63,21 +67,27 @@ pub struct Seat {
 
 /// Loads the application that `settings` name, and becomes its interpreter if it needs one. Answers the engine and its line
 /// for humans. Once per process, while it has one thread.
-pub fn start(settings: &Settings, master: Pid, generation: u32) -> Result<(Engine, String), Error> {
+pub fn start(
+    settings: &Settings,
+    master: Pid,
+    generation: u32,
+    cache_dir: Option<&Path>,
+) -> Result<(Engine, String), Error> {
     set_environment(&settings.app.env);
     if settings.app.native().is_some() {
-        start_native(settings)
+        start_native(settings, cache_dir)
     } else {
-        start_python(settings, master, generation)
+        start_python(settings, master, generation, cache_dir)
     }
 }
 
 /// A native application needs no other engine than what this binary is made of.
-fn start_native(settings: &Settings) -> Result<(Engine, String), Error> {
+fn start_native(settings: &Settings, cache_dir: Option<&Path>) -> Result<(Engine, String), Error> {
     enter_folder(settings)?;
     let app = serve::load(settings).map_err(|text| Error::Engine { code: abi::EXIT_USAGE, text })?;
     let line = format!("native, stacks of {}", size_text(settings.workers.stack as u64));
-    Ok((Engine::Native { app, settings: Box::new(settings.clone()) }, line))
+    let (settings, cache_dir) = (Box::new(settings.clone()), cache_dir.unwrap_or(Path::new("")).to_owned());
+    Ok((Engine::Native { app, settings, cache_dir }, line))
 }
 
 fn enter_folder(settings: &Settings) -> Result<(), Error> {
@@ -85,7 +95,12 @@ fn enter_folder(settings: &Settings) -> Result<(), Error> {
     std::env::set_current_dir(folder).map_err(Error::system(format!("app.chdir {}", folder.display())))
 }
 
-fn start_python(settings: &Settings, master: Pid, generation: u32) -> Result<(Engine, String), Error> {
+fn start_python(
+    settings: &Settings,
+    master: Pid,
+    generation: u32,
+    cache_dir: Option<&Path>,
+) -> Result<(Engine, String), Error> {
     let app = &settings.app;
     let python = interpreter::find(app)?;
     let plugin = find_library(
@@ -102,7 +117,7 @@ fn start_python(settings: &Settings, master: Pid, generation: u32) -> Result<(En
         fork: symbol(library, &plugin, abi::FORK_SYMBOL)?,
         run: symbol(library, &plugin, abi::RUN_SYMBOL)?,
     };
-    let line = load_application(load, settings, master, generation)?;
+    let line = load_application(load, settings, master, generation, cache_dir)?;
     Ok((engine, line))
 }
 
@@ -177,6 +192,7 @@ fn load_application(
     settings: &Settings,
     master: Pid,
     generation: u32,
+    cache_dir: Option<&Path>,
 ) -> Result<String, Error> {
     extern "C" fn report(context: *mut c_void, text: *const u8, len: usize) {
         // SAFETY: `context` is the `String` below, which outlives the call of `load`; the library promises `len`
@@ -187,11 +203,14 @@ fn load_application(
     }
     let mut said = String::new();
     let json = serde_json::to_string(settings).map_err(|error| Error::Usage(format!("settings: {error}")))?;
+    let cache_dir = cache_dir.map_or(&b""[..], |path| path.as_os_str().as_bytes());
     let args = LoadArgs {
         settings: json.as_ptr(),
         settings_len: json.len(),
         master_pid: master.as_raw(),
         generation,
+        cache_dir: cache_dir.as_ptr(),
+        cache_dir_len: cache_dir.len(),
         report,
         context: std::ptr::from_mut(&mut said).cast(),
     };
@@ -229,7 +248,9 @@ impl Engine {
         match self {
             // SAFETY: `args` is valid until the call returns; the descriptors are the library's from here.
             Engine::Python { run, .. } => unsafe { run(&raw const args) },
-            Engine::Native { app, settings } => serve::serve(&args, &doors, settings, *app),
+            Engine::Native { app, settings, cache_dir } => {
+                serve::serve(Given { args: &args, doors: &doors, cache_dir, settings }, *app)
+            }
         }
     }
 }

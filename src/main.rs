@@ -3,6 +3,7 @@
 //! Read on in `master.rs`, then `fleet.rs`, then `template.rs`.
 mod activation;
 mod bridge;
+mod cache_dir;
 mod channel;
 mod child;
 mod cli;

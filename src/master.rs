@@ -2,6 +2,7 @@
 //! performs what `fleet.rs` answers. Single-threaded for ever; runs no application code, serves no request, decides
 //! nothing itself.
 use crate::activation;
+use crate::cache_dir::CacheDir;
 use crate::channel::{self, Orders, Reporter, Reports};
 use crate::child::Backoff;
 use crate::control::Control;
@@ -74,6 +75,8 @@ struct Master {
     doors: Doors,
     workers: Vec<Listener>,
     control: Option<Control>,
+    /// Made when the first cache is configured.
+    cache_dir: Option<CacheDir>,
     run_dir: RunDir,
     board: Board,
     /// How often the application has asked for a reload, and for a stop, at the last look.
@@ -140,6 +143,7 @@ impl Master {
             doors,
             workers,
             control,
+            cache_dir: None,
             run_dir,
             board,
             asked: [0; 2],

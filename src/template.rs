@@ -15,6 +15,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::path::Path;
 
 /// What the master gives a template; moved into its process.
 #[derive(Debug)]
@@ -27,6 +28,8 @@ pub struct Job<'a> {
     pub generation: u32,
     /// The user to become.
     pub identity: Option<&'a Identity>,
+    /// Where the caches lie, if there are any.
+    pub cache_dir: Option<&'a Path>,
     /// The board's memory.
     pub board: OwnedFd,
     /// Where workers speak the uwsgi protocol.
@@ -45,7 +48,7 @@ impl Job<'_> {
     /// Lives the template's life and answers its exit code.
     pub fn live(self, tie: Tie) -> i32 {
         let started = self.leave_master(tie).and_then(|tie| {
-            let (engine, line) = engine::start(self.settings, self.master, self.generation)?;
+            let (engine, line) = engine::start(self.settings, self.master, self.generation, self.cache_dir)?;
             Ok((tie, engine, line))
         });
         let (tie, engine, line) = match started {

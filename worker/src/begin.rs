@@ -2,6 +2,7 @@
 //! binary gives it after the fork. Called once by a host's `serve`, which goes on from there.
 use crate::abi::{EXIT_BOOT, EXIT_DONE, EXIT_FAILED, RunArgs};
 use crate::board::Board;
+use crate::cache::Caches;
 use crate::line::Line;
 use crate::listen::Listener;
 use crate::locks::{Holder, Locks};
@@ -11,6 +12,7 @@ use appliance_config::Settings;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{OwnedFd, RawFd};
+use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,13 +28,23 @@ pub struct Begun {
     questions: OwnedFd,
 }
 
-/// Makes the engine. `doors`: where the uwsgi protocol is spoken; `has_threads`: requests run on threads of the host's.
-pub fn begin(
-    args: &RunArgs,
-    doors: &[RawFd],
-    settings: &Settings,
-    has_threads: bool,
-) -> Result<Begun, Error> {
+/// What a worker is given.
+#[derive(Clone, Copy, Debug)]
+pub struct Given<'a> {
+    /// By the binary.
+    pub args: &'a RunArgs,
+    /// `args.doors`: where the uwsgi protocol is spoken.
+    pub doors: &'a [RawFd],
+    /// The folder of the caches; empty if there are none.
+    pub cache_dir: &'a Path,
+    /// The effective configuration.
+    pub settings: &'a Settings,
+}
+
+/// Makes the engine. `has_threads`: requests run on threads of the host's.
+pub fn begin(given: Given<'_>, has_threads: bool) -> Result<Begun, Error> {
+    let Given { args, doors, cache_dir, settings } = given;
+    Caches::open(cache_dir, &settings.caches)?.install();
     let board = reactor::adopt(args.board).and_then(Board::open);
     let questions = reactor::adopt(args.questions).map_err(Error::io("take the line to the master"))?;
     let line = questions.try_clone().map_err(Error::io("copy the line to the master"))?;

@@ -5,6 +5,7 @@ use appliance_config::settings::Suspend;
 use appliance_worker::abi::{EXIT_FAILED, EXIT_USAGE};
 use pyo3::exceptions::{PyModuleNotFoundError, PySystemExit};
 use pyo3::prelude::*;
+use std::path::PathBuf;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicI32, Ordering::Relaxed};
 
@@ -19,12 +20,16 @@ pub struct Facts {
     pub master_pid: i32,
     /// Number of the reload.
     pub generation: u32,
+    /// Where the caches lie.
+    pub cache_dir: PathBuf,
 }
 
 /// The application, loaded; what every worker starts from.
 pub struct Loaded {
     /// Effective settings.
     pub settings: Settings,
+    /// Where the caches lie.
+    pub cache_dir: PathBuf,
     /// The WSGI callable.
     pub app: Py<PyAny>,
     /// The asyncio loop that was current while the application was imported.
@@ -88,7 +93,7 @@ pub fn load(facts: Facts) -> Result<String, Failure> {
         let app = import_app(py, &facts.settings.app.module)?;
         freeze(py).map_err(internal)?;
         let line = describe(py, &facts.settings).map_err(internal)?;
-        let loaded = Loaded { settings: facts.settings, app, event_loop };
+        let loaded = Loaded { settings: facts.settings, cache_dir: facts.cache_dir, app, event_loop };
         LOADED
             .set(loaded)
             .map_err(|_| Failure::failed("the engine library was loaded twice in one process"))?;

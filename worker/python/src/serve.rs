@@ -11,7 +11,7 @@ use crate::{greenlet, log, task, uwsgi};
 use appliance_config::Settings;
 use appliance_config::settings::Suspend;
 use appliance_worker::abi::{EXIT_FAILED, RunArgs};
-use appliance_worker::begin::{self, Begun, begin, listeners};
+use appliance_worker::begin::{self, Begun, Given, begin, listeners};
 use appliance_worker::watch::Watch;
 use appliance_worker::{Engine, Error};
 use pyo3::prelude::*;
@@ -26,12 +26,13 @@ pub fn serve(args: &RunArgs, doors: &[RawFd]) -> i32 {
         tracing::error!("a worker was started before the application was loaded");
         return EXIT_FAILED;
     };
-    begin::exit_code(args.worker_id, run(args, doors, loaded))
+    let given = Given { args, doors, cache_dir: &loaded.cache_dir, settings: &loaded.settings };
+    begin::exit_code(args.worker_id, run(given, loaded))
 }
 
-fn run(args: &RunArgs, doors: &[RawFd], loaded: &Loaded) -> Result<(), Error> {
-    let settings = &loaded.settings;
-    let begun = begin(args, doors, settings, settings.app.suspend == Suspend::Thread)?;
+fn run(given: Given<'_>, loaded: &Loaded) -> Result<(), Error> {
+    let Given { args, settings, .. } = given;
+    let begun = begin(given, settings.app.suspend == Suspend::Thread)?;
     let engine = Rc::clone(&begun.engine);
     uwsgi::locks::install(&begun.locks);
     match settings.app.suspend {

@@ -3,10 +3,8 @@ use super::host::Native;
 use super::library::{self, Loaded};
 use super::stacks::Watching;
 use crate::Error;
-use crate::abi::RunArgs;
-use crate::begin::{self, begin, listeners};
+use crate::begin::{self, Given, begin, listeners};
 use appliance_config::Settings;
-use std::os::fd::RawFd;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -43,12 +41,13 @@ fn warn_of_mappings(settings: &Settings) {
 }
 
 /// Lives one worker's life; the exit code of the process.
-pub fn serve(args: &RunArgs, doors: &[RawFd], settings: &Settings, app: Loaded) -> i32 {
-    begin::exit_code(args.worker_id, run(args, doors, settings, app))
+pub fn serve(given: Given<'_>, app: Loaded) -> i32 {
+    begin::exit_code(given.args.worker_id, run(given, app))
 }
 
-fn run(args: &RunArgs, doors: &[RawFd], settings: &Settings, app: Loaded) -> Result<(), Error> {
-    let begun = begin(args, doors, settings, false)?;
+fn run(given: Given<'_>, app: Loaded) -> Result<(), Error> {
+    let Given { args, settings, .. } = given;
+    let begun = begin(given, false)?;
     let engine = Rc::clone(&begun.engine);
     let native = Native::install(Rc::clone(&engine), app, settings)
         .map_err(Error::io("prepare for native applications"))?;

@@ -11,6 +11,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyTuple};
 use std::sync::atomic::Ordering::Relaxed;
 
+mod cache;
 pub mod locks;
 mod request;
 mod waiting;
@@ -192,6 +193,20 @@ fn add_functions(module: &Bound<'_, PyModule>) -> PyResult<()> {
         request::send,
         request::cl,
         request::__getattr__,
+    );
+    add!(
+        cache::cache_get,
+        cache::cache_set,
+        cache::cache_update,
+        cache::cache_del,
+        cache::cache_exists,
+        cache::cache_clear,
+        cache::cache_keys,
+        cache::cache_inc,
+        cache::cache_dec,
+        cache::cache_mul,
+        cache::cache_div,
+        cache::cache_num,
     );
     module.add("green_schedule", module.getattr("suspend")?)
 }

@@ -145,7 +145,7 @@ fn opened<'py>(file: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
 }
 
 /// Bytes of a str (as UTF-8) or of bytes.
-fn bytes(value: &Bound<'_, PyAny>) -> PyResult<Vec<u8>> {
+pub(super) fn bytes(value: &Bound<'_, PyAny>) -> PyResult<Vec<u8>> {
     if let Ok(text) = value.cast::<PyString>() {
         Ok(text.to_str()?.as_bytes().to_vec())
     } else if let Ok(bytes) = value.cast::<PyBytes>() {
