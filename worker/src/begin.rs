@@ -65,7 +65,7 @@ pub fn begin(given: Given<'_>, has_threads: bool) -> Result<Begun, Error> {
         line: Arc::new(Line::new(line)),
     })?;
     let doors = wire::door::adopt(doors, settings);
-    engine.open_doors(doors.map_err(Error::io("take the doors of the uwsgi protocol"))?, None);
+    engine.open_doors(doors.map_err(Error::io("take the doors of the uwsgi protocol"))?);
     Ok(Begun { engine, locks, questions })
 }
 

@@ -25,6 +25,7 @@ pub const FILES: &[File] = files![
     "appliance/_outside_locks.py",
     "appliance/locks.py",
     "appliance/py.typed",
+    "appliance/rpc.py",
     "uwsgidecorators/__init__.py",
     "uwsgidecorators/py.typed",
 ];

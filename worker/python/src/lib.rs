@@ -21,6 +21,7 @@ mod log;
 mod modules;
 mod raw;
 mod reach;
+mod remote;
 mod serve;
 mod stacks;
 mod suspended;

@@ -11,7 +11,8 @@ use crate::{greenlet, log, task, uwsgi};
 use appliance_config::Settings;
 use appliance_config::settings::Suspend;
 use appliance_worker::abi::{EXIT_FAILED, RunArgs};
-use appliance_worker::begin::{self, Begun, Given, begin, listeners};
+use appliance_worker::begin::{self, Begun, Given, begin};
+use appliance_worker::listen::Listener;
 use appliance_worker::watch::Watch;
 use appliance_worker::{Engine, Error};
 use pyo3::prelude::*;
@@ -91,6 +92,14 @@ fn prepare(py: Python<'_>, engine: &Rc<Engine>, loaded: &Loaded) -> PyResult<Rc<
 fn watch(py: Python<'_>, begun: Begun, loaded: &Loaded) -> Result<Watch, Error> {
     let watching = Watching::install(py, begun.engine.roll(), &loaded.event_loop).map_err(internal(py))?;
     begun.watch(&loaded.settings, watching)
+}
+
+fn listeners(args: &RunArgs, settings: &Settings) -> Result<Vec<Listener>, Error> {
+    let listeners = begin::listeners(args, settings)?;
+    if let Some(path) = listeners.first().and_then(Listener::path) {
+        uwsgi::rpc::set_place(args.worker_id, &path);
+    }
+    Ok(listeners)
 }
 
 /// The parts of an `environ` that are the same for all requests.

@@ -65,3 +65,11 @@ def harakiri(seconds):
                 uwsgi.set_user_harakiri(0)
         return call
     return limited
+
+
+def rpc(name):
+    """The function can be called by others under this name: `@rpc("name")`."""
+    def register(function):
+        uwsgi.register_rpc(name, function)
+        return function
+    return register

@@ -14,6 +14,7 @@ use std::sync::atomic::Ordering::Relaxed;
 mod cache;
 pub mod locks;
 mod request;
+pub mod rpc;
 mod waiting;
 pub use request::log_if_asked;
 pub use waiting::{Pending, forget_pending, wait_pending};
@@ -141,6 +142,7 @@ pub fn run_postfork(py: Python<'_>) -> PyResult<()> {
 pub fn install(py: Python<'_>, loaded: &crate::load::Facts) -> PyResult<()> {
     let module = PyModule::new(py, "uwsgi")?;
     add_functions(&module)?;
+    crate::remote::set_terms(&loaded.settings);
     request::set_access_log(loaded.settings.log.access);
     let (major, minor, patch) = VERSION;
     module.add("version", PyBytes::new(py, format!("{major}.{minor}.{patch}").as_bytes()))?;
@@ -208,6 +210,7 @@ fn add_functions(module: &Bound<'_, PyModule>) -> PyResult<()> {
         cache::cache_div,
         cache::cache_num,
     );
+    add!(rpc::register_rpc, rpc::rpc_list, rpc::rpc, rpc::call);
     module.add("green_schedule", module.getattr("suspend")?)
 }
 
