@@ -24,6 +24,11 @@ pub fn check(written: &Written, cpus: u32, problems: &mut Vec<Error>) -> Setting
         native: native(&mut read),
         timeouts: timeouts(&mut read),
         limits: limits(&mut read),
+        websocket: WebSocket {
+            max_message: read.size("websocket.max_message"),
+            ping_interval: read.duration("websocket.ping_interval"),
+            ping_timeout: read.duration("websocket.ping_timeout"),
+        },
         proxy: Proxy {
             threads: read.whole("proxy.threads"),
             trusted: read.texts("proxy.trusted", units::network),

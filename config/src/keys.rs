@@ -232,6 +232,13 @@ keys! {
     /// Longest value or result that is taken from another server, or given to one.
     "limits.remote": Some(r#""16MiB""#), size("1KiB", "1GiB"), ROLLING, "";
 
+    /// Bytes of one message, in however many fragments (else it is closed with 1009).
+    "websocket.max_message": Some(r#""1MiB""#), size("125B", "1GiB"), ROLLING, "uWSGI `websockets-max-size`";
+    /// A client that has been silent for so long is pinged; `0`: never.
+    "websocket.ping_interval": Some(r#""30s""#), Form::Duration { zero: true }, ROLLING, "uWSGI `websockets-ping-freq`";
+    /// A client that stays silent for so long after a ping is given up.
+    "websocket.ping_timeout": Some(r#""20s""#), TIME, ROLLING, "uWSGI `websockets-pong-tolerance`";
+
     /// Threads of the proxy, each with a loop of its own.
     "proxy.threads": Some("1"), whole("a number of threads", 1, 256), PROXY, "nginx `worker_processes`";
     /// Peers whose `X-Forwarded-*` headers are believed.

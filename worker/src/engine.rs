@@ -35,6 +35,7 @@ mod links;
 mod overdue;
 mod serving;
 mod wires;
+mod websockets;
 use dispatch::Claims;
 pub use overdue::SENTENCE as OVERDUE;
 use wires::Wires;
@@ -93,6 +94,8 @@ struct Http {
     conn: Conn<Socket>,
     /// Serves the current request.
     core: Option<CoreId>,
+    /// Want to send on this WebSocket too, and wait until they can.
+    others: Vec<CoreId>,
 }
 
 /// What a core is doing, as the engine sees it.

@@ -2,7 +2,7 @@
 //!
 //! Read in this order: [`engine`] (one turn of the loop), [`cores`] (who may run), [`app`] (the seam to what is hosted),
 //! [`conn`] (the life of a connection), [`http`] (the protocol without I/O), [`links`] (the same for the many requests that
-//! the proxy sends over one connection). The binary uses [`board`], [`abi`] and
+//! the proxy sends over one connection), [`websocket`] (what a connection may become). The binary uses [`board`], [`abi`] and
 //! [`logging`]; the language hosts use the rest. Nothing in this crate knows Python.
 
 pub mod abi;
@@ -37,6 +37,7 @@ pub mod waits;
 pub mod watch;
 pub mod wear;
 pub mod wire;
+pub mod websocket;
 
 pub use app::{Door, Host, Next, Request};
 pub use conn::{BodyRead, FileSent, Outcome, Sent};

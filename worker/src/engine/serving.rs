@@ -115,7 +115,7 @@ impl Engine {
     /// Ends the response without flushing it: the client must see that it is not complete, and the proxy why.
     pub fn abort(&self, core: CoreId, cause: Cause) {
         match self.place_of(core) {
-            Some(Place { conn, stream: WHOLE }) => self.tell(conn, |http, _| http.conn.abort()),
+            Some(Place { conn, stream: WHOLE }) => self.tell(conn, |http, cx| http.conn.abort(cx)),
             Some(Place { conn, stream }) => self.on_link(conn, |link| link.abort(stream, core, cause)),
             None => None,
         };
