@@ -1,7 +1,7 @@
 //! The Python modules of our own. The engine's functions are in `_appliance`, which applications never import: the modules
 //! `appliance` and `uwsgidecorators` are Python (`package/`), and found before anything else of these names.
 use crate::wsgi::hints;
-use crate::{aio, disconnect, task, timeout, wait};
+use crate::{aio, disconnect, task, timeout, wait, websocket};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
@@ -35,5 +35,5 @@ fn add(module: &Bound<'_, PyModule>) -> PyResult<()> {
     }
     add!(wait::sleep, wait::wait, hints::early_hints, task::begin);
     add!(aio::watch, aio::change, aio::unwatch, aio::select);
-    Ok(())
+    websocket::add(module)
 }
