@@ -39,6 +39,7 @@ mod overdue;
 mod serving;
 mod websockets;
 mod wires;
+mod websockets;
 use dispatch::Claims;
 pub use overdue::SENTENCE as OVERDUE;
 use wires::Wires;

@@ -42,6 +42,7 @@ pub mod watch;
 pub mod wear;
 pub mod websocket;
 pub mod wire;
+pub mod websocket;
 
 pub use app::{Door, Host, Next, Request};
 pub use conn::{BodyRead, FileSent, Outcome, Sent};

@@ -2,7 +2,7 @@
 //! `appliance` and `uwsgidecorators` are Python (`package/`), and found before anything else of these names.
 use crate::uwsgi::{locks, rpc};
 use crate::wsgi::hints;
-use crate::{aio, disconnect, task, timeout, wait};
+use crate::{aio, disconnect, task, timeout, wait, websocket};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
@@ -39,5 +39,5 @@ fn add(module: &Bound<'_, PyModule>) -> PyResult<()> {
     add!(locks::lock_acquire, locks::lock_release, locks::lock_is_held, locks::lock_turn);
     add!(rpc::register_rpc, rpc::rpc_list, rpc::rpc_call);
     add!(aio::watch, aio::change, aio::unwatch, aio::select);
-    Ok(())
+    websocket::add(module)
 }

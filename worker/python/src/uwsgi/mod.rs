@@ -16,6 +16,7 @@ pub mod locks;
 mod request;
 pub mod rpc;
 mod waiting;
+mod websocket;
 pub use request::log_if_asked;
 pub use waiting::{Pending, forget_pending, wait_pending};
 
@@ -177,6 +178,13 @@ fn add_functions(module: &Bound<'_, PyModule>) -> PyResult<()> {
         waiting::wait_fd_read,
         waiting::wait_fd_write,
         waiting::ready_fd,
+    );
+    add!(
+        websocket::websocket_handshake,
+        websocket::websocket_recv,
+        websocket::websocket_recv_nb,
+        websocket::websocket_send,
+        websocket::websocket_send_binary,
     );
     add!(
         request::async_id,
