@@ -23,7 +23,9 @@ use crate::touch::Touch;
 use crate::upcoming::Upcoming;
 use appliance_config::{Loaded, Request, Settings};
 use appliance_worker::abi;
+use appliance_worker::bell::Bell;
 use appliance_worker::board::{Board, State};
+use appliance_worker::locks::Table;
 use appliance_worker::panel::Panel;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, kill};
@@ -36,6 +38,7 @@ use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+mod locks;
 mod look;
 mod places;
 mod questions;
@@ -79,6 +82,8 @@ struct Master {
     /// How often the application has asked for a reload, and for a stop, at the last look.
     asked: [u32; 2],
     panel: Panel,
+    locks: Table,
+    lock_bell: Bell,
     notify: Notify,
     modes: Modes,
     lines: Lines,
@@ -119,6 +124,8 @@ impl Master {
         let board = Board::create(settings.workers.count).map_err(Error::system("make the board"))?;
         let panel = Panel::create().map_err(Error::system("make the panel"))?;
         panel.set_workers(settings.workers.count);
+        let locks = Table::create().map_err(Error::system("make the locks"))?;
+        let lock_bell = Bell::new().map_err(Error::system("make the bell of the locks"))?;
         let (reports, reporter) = channel::reports().map_err(Error::system("open the reports"))?;
         let (lifeline, tie) = spawn::lifeline(owner).map_err(Error::system("open the lifeline"))?;
         let mut touch = Touch::default();
@@ -141,6 +148,8 @@ impl Master {
             board,
             asked: [0; 2],
             panel,
+            locks,
+            lock_bell,
             notify,
             modes: Modes::default(),
             lines: Lines::new(),
@@ -162,10 +171,14 @@ impl Master {
         self.facts.say_hello();
         let mut events = VecDeque::from([Event::Tick]);
         loop {
+            let is_somebody_gone = events.iter().any(|event| matches!(event, Event::Exited { .. }));
             while let Some(event) = events.pop_front() {
                 if let Some(code) = self.handle(event) {
                     return Ok(code);
                 }
+            }
+            if is_somebody_gone {
+                self.free_locks();
             }
             self.show_mode();
             self.tell_manager();

@@ -23,6 +23,7 @@ mod hints;
 mod idle;
 mod leavers;
 mod link;
+mod locks;
 mod loop_;
 mod malformed;
 mod native;

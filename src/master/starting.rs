@@ -55,6 +55,8 @@ impl Master {
             cache_dir: self.cache_dir.as_ref().map(CacheDir::path),
             board: self.board.fd().try_clone_to_owned()?,
             doors: doors.wire()?,
+            locks: self.locks.fd().try_clone_to_owned()?,
+            lock_bell: self.lock_bell.as_fd().try_clone_to_owned()?,
             inbox,
             reporter: self.reporter.try_clone()?,
         };

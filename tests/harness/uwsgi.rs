@@ -26,7 +26,7 @@ fn program() -> (PathBuf, &'static [&'static str]) {
         return (ours, &[]);
     }
     assert!(debian.is_file(), "there is no uWSGI; run packaging/setup.sh uwsgi-core uwsgi-plugin-python3");
-    (debian, &["--plugins", "python3,cache,rpc,http"])
+    (debian, &["--plugins", "python3,cache,rpc"])
 }
 
 impl Uwsgi {

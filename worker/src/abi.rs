@@ -78,6 +78,10 @@ pub struct RunArgs {
     pub socket: i32,
     /// The board's memfd.
     pub board: i32,
+    /// The locks' memfd.
+    pub locks: i32,
+    /// The bell of the locks, an eventfd.
+    pub lock_bell: i32,
     /// The worker's end of a packet socket on which the master asks what the worker is doing.
     pub questions: i32,
     /// Listeners of the uwsgi protocol and then UDP sockets of caches, in the order of [`appliance_config::remote`].

@@ -32,6 +32,8 @@ pub enum Source {
     Door(u32),
     /// A connection of the uwsgi protocol: slot and generation.
     Wire(u32, u32),
+    /// The bell of the locks was rung.
+    Locks,
     /// Where a cache hears of others, by its index.
     Ear(u32),
 }
@@ -52,7 +54,8 @@ impl Source {
             Source::Inbox => (6, 0, 0),
             Source::Door(index) => (7, 0, index),
             Source::Wire(slot, generation) => (8, generation, slot),
-            Source::Ear(index) => (9, 0, index),
+            Source::Locks => (9, 0, 0),
+            Source::Ear(index) => (10, 0, index),
         };
         Token(kind << KIND_SHIFT | (generation as usize & GENERATION_MASK) << GENERATION_SHIFT | low as usize)
     }
@@ -69,7 +72,8 @@ impl Source {
             6 => Source::Inbox,
             7 => Source::Door(low),
             8 => Source::Wire(low, generation),
-            9 => Source::Ear(low),
+            9 => Source::Locks,
+            10 => Source::Ear(low),
             _ => return None,
         })
     }

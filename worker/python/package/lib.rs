@@ -22,6 +22,8 @@ pub const FILES: &[File] = files![
     "appliance/_awaitable.py",
     "appliance/_engine.py",
     "appliance/_outside.py",
+    "appliance/_outside_locks.py",
+    "appliance/locks.py",
     "appliance/py.typed",
     "appliance/rpc.py",
     "uwsgidecorators/__init__.py",

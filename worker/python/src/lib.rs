@@ -31,6 +31,7 @@ mod timeout;
 mod uwsgi;
 mod wait;
 mod watch;
+mod websocket;
 mod wsgi;
 
 use appliance_worker::abi::{self, ForkPhase, LoadArgs, RunArgs};

@@ -16,6 +16,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
+mod websocket;
+
 /// See the module.
 pub enum Reach {
     /// This thread is the loop's.

@@ -10,21 +10,16 @@ use crate::wsgi::files::FileWrapper;
 use crate::{greenlet, log, task, uwsgi};
 use appliance_config::Settings;
 use appliance_config::settings::Suspend;
-use appliance_worker::abi::{EXIT_BOOT, EXIT_DONE, EXIT_FAILED, RunArgs};
-use appliance_worker::board::Board;
-use appliance_worker::cache::Caches;
-use appliance_worker::line::Line;
+use appliance_worker::abi::{EXIT_FAILED, RunArgs};
+use appliance_worker::begin::{self, Begun, Given, begin};
 use appliance_worker::listen::Listener;
-use appliance_worker::watch::{Post, Watch};
-use appliance_worker::{Boot, Engine, Error, reactor, wear, wire};
+use appliance_worker::watch::Watch;
+use appliance_worker::{Engine, Error};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
-use std::net::SocketAddr;
-use std::os::fd::OwnedFd;
 use std::os::fd::RawFd;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
 
 /// Serves until told to stop; the exit code of the process.
 pub fn serve(args: &RunArgs, doors: &[RawFd]) -> i32 {
@@ -32,47 +27,19 @@ pub fn serve(args: &RunArgs, doors: &[RawFd]) -> i32 {
         tracing::error!("a worker was started before the application was loaded");
         return EXIT_FAILED;
     };
-    let worker = args.worker_id;
-    match run(args, doors, loaded) {
-        Ok(()) => EXIT_DONE,
-        Err(error @ Error::Native { .. }) => {
-            tracing::error!(worker, "{error}");
-            EXIT_BOOT
-        }
-        Err(error) => {
-            tracing::error!(worker, "{error}");
-            EXIT_FAILED
-        }
-    }
+    let given = Given { args, doors, cache_dir: &loaded.cache_dir, settings: &loaded.settings };
+    begin::exit_code(args.worker_id, run(given, loaded))
 }
 
-fn run(args: &RunArgs, doors: &[RawFd], loaded: &Loaded) -> Result<(), Error> {
-    let settings = &loaded.settings;
-    Caches::open(&loaded.cache_dir, &settings.caches)?.install();
-    let board = reactor::adopt(args.board).and_then(Board::open);
-    let questions = reactor::adopt(args.questions).map_err(Error::io("take the line to the master"))?;
-    let line = questions.try_clone().map_err(Error::io("copy the line to the master"))?;
-    let engine = Engine::new(Boot {
-        worker_id: args.worker_id,
-        life: args.life,
-        cores: settings.workers.cores,
-        waiting: settings.limits.waiting,
-        cancel_on_disconnect: settings.app.cancel_on_disconnect,
-        limit: Some(settings.timeouts.request).filter(|limit| !limit.is_zero()),
-        has_threads: settings.app.suspend == Suspend::Thread,
-        wear: wear::limit(settings.workers.max_requests, args.worker_id, args.life),
-        rules: settings.into(),
-        wire: settings.into(),
-        board: Arc::new(board.map_err(Error::io("map the board"))?),
-        line: Arc::new(Line::new(line)),
-    })?;
-    let doors =
-        wire::door::adopt(doors, settings).map_err(Error::io("take the doors of the uwsgi protocol"))?;
-    engine.open_doors(doors, ears);
+fn run(given: Given<'_>, loaded: &Loaded) -> Result<(), Error> {
+    let Given { args, settings, .. } = given;
+    let begun = begin(given, settings.app.suspend == Suspend::Thread)?;
+    let engine = Rc::clone(&begun.engine);
+    uwsgi::locks::install(&begun.locks);
     match settings.app.suspend {
         Suspend::Greenlet => Python::attach(|py| {
             let worker = prepare(py, &engine, loaded).map_err(internal(py))?;
-            let watch = watch(py, &engine, questions, loaded)?;
+            let watch = watch(py, begun, loaded)?;
             let served = engine.run(&*worker, listeners(args, settings)?, || (args.ready)());
             finish(py);
             // It may be asking for stacks, for which a thread needs the interpreter.
@@ -84,7 +51,7 @@ fn run(args: &RunArgs, doors: &[RawFd], loaded: &Loaded) -> Result<(), Error> {
             let (threads, watch) = Python::attach(|py| {
                 let worker = prepare(py, &engine, loaded).map_err(internal(py))?;
                 let threads = Threads::start(py, &engine, &worker, settings).map_err(internal(py))?;
-                Ok((threads, watch(py, &engine, questions, loaded)?))
+                Ok((threads, watch(py, begun, loaded)?))
             })?;
             let served = engine.run(&threads, listeners(args, settings)?, || (args.ready)());
             Python::attach(|py| {
@@ -122,34 +89,15 @@ fn prepare(py: Python<'_>, engine: &Rc<Engine>, loaded: &Loaded) -> PyResult<Rc<
 }
 
 /// Starts the thread that watches the loop.
-fn watch(py: Python<'_>, engine: &Engine, questions: OwnedFd, loaded: &Loaded) -> Result<Watch, Error> {
-    let settings = &loaded.settings;
-    let watching = Watching::install(py, engine.roll(), &loaded.event_loop).map_err(internal(py))?;
-    let some = |time: Duration| Some(time).filter(|time| !time.is_zero());
-    let post = Post {
-        worker: engine.worker_id(),
-        roll: Arc::clone(engine.roll()),
-        remote: engine.remote(),
-        questions,
-        stall: some(settings.timeouts.stall),
-        limit: some(settings.timeouts.request),
-    };
-    Watch::start(post, watching).map_err(Error::io("start the watch thread"))
+fn watch(py: Python<'_>, begun: Begun, loaded: &Loaded) -> Result<Watch, Error> {
+    let watching = Watching::install(py, begun.engine.roll(), &loaded.event_loop).map_err(internal(py))?;
+    begun.watch(&loaded.settings, watching)
 }
 
 fn listeners(args: &RunArgs, settings: &Settings) -> Result<Vec<Listener>, Error> {
-    let socket = reactor::adopt(args.socket).and_then(Listener::worker);
-    let socket = socket.map_err(Error::io("listen on the worker's socket"))?;
-    if let Some(path) = socket.path() {
+    let listeners = begin::listeners(args, settings)?;
+    if let Some(path) = listeners.first().and_then(Listener::path) {
         uwsgi::rpc::set_place(args.worker_id, &path);
-    }
-    let mut listeners = vec![socket];
-    if let Some(base) = settings.native.base_port {
-        // The configuration was checked: base port + number of workers is a port.
-        let port = base.saturating_add(u16::try_from(args.worker_id).unwrap_or(u16::MAX));
-        let address = SocketAddr::new(settings.native.address, port);
-        let native = Listener::native(address, settings.limits.backlog);
-        listeners.push(native.map_err(|source| Error::Native { address, source })?);
     }
     Ok(listeners)
 }

@@ -10,6 +10,9 @@ import time
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, TypeVar
 
+from appliance import _outside_locks
+from appliance._outside_locks import *
+
 __all__ = [
     "ClientDisconnected",
     "RequestTimeout",
@@ -23,6 +26,7 @@ __all__ = [
     "version",
     "wait",
 ]
+__all__ += _outside_locks.__all__
 
 T = TypeVar("T")
 

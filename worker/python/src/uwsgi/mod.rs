@@ -12,10 +12,12 @@ use pyo3::types::{PyBytes, PyDict, PyTuple};
 use std::sync::atomic::Ordering::Relaxed;
 
 mod cache;
+pub mod locks;
 mod remote_cache;
 mod request;
 pub mod rpc;
 mod waiting;
+mod websocket;
 pub use request::log_if_asked;
 pub use waiting::{Pending, forget_pending, wait_pending};
 
@@ -169,11 +171,21 @@ fn add_functions(module: &Bound<'_, PyModule>) -> PyResult<()> {
     }
     add!(worker_id, mypid, masterpid, log, reload, stop, total_requests, mem, micros, workers, _guard);
     add!(
+        locks::lock,
+        locks::unlock,
+        locks::is_locked,
         waiting::suspend,
         waiting::async_sleep,
         waiting::wait_fd_read,
         waiting::wait_fd_write,
         waiting::ready_fd,
+    );
+    add!(
+        websocket::websocket_handshake,
+        websocket::websocket_recv,
+        websocket::websocket_recv_nb,
+        websocket::websocket_send,
+        websocket::websocket_send_binary,
     );
     add!(
         request::async_id,
