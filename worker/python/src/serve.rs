@@ -1,5 +1,6 @@
 //! In a worker: from the fork to the end of its life.
 use crate::aio::Aio;
+use crate::home::Home;
 use crate::host::Worker;
 use crate::load::Loaded;
 use crate::reach::Reach;
@@ -12,6 +13,7 @@ use appliance_config::Settings;
 use appliance_config::settings::Suspend;
 use appliance_worker::abi::{EXIT_BOOT, EXIT_DONE, EXIT_FAILED, RunArgs};
 use appliance_worker::board::Board;
+use appliance_worker::foreign;
 use appliance_worker::line::Line;
 use appliance_worker::listen::Listener;
 use appliance_worker::watch::{Post, Watch};
@@ -19,8 +21,7 @@ use appliance_worker::{Boot, Engine, Error, reactor, wear, wire};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use std::net::SocketAddr;
-use std::os::fd::OwnedFd;
-use std::os::fd::RawFd;
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -68,11 +69,12 @@ fn run(args: &RunArgs, doors: &[RawFd], loaded: &Loaded) -> Result<(), Error> {
         wire::door::adopt(doors, settings).map_err(Error::io("take the doors of the uwsgi protocol"))?,
         None,
     );
+    Home::install(&engine);
     match settings.app.suspend {
         Suspend::Greenlet => Python::attach(|py| {
             let worker = prepare(py, &engine, loaded).map_err(internal(py))?;
             let watch = watch(py, &engine, questions, loaded)?;
-            let served = engine.run(&*worker, listeners(args, settings)?, || (args.ready)());
+            let served = engine.run(&*worker, listeners(args, doors, settings)?, || (args.ready)());
             finish(py);
             // It may be asking for stacks, for which a thread needs the interpreter.
             py.detach(|| watch.stop());
@@ -85,7 +87,7 @@ fn run(args: &RunArgs, doors: &[RawFd], loaded: &Loaded) -> Result<(), Error> {
                 let threads = Threads::start(py, &engine, &worker, settings).map_err(internal(py))?;
                 Ok((threads, watch(py, &engine, questions, loaded)?))
             })?;
-            let served = engine.run(&threads, listeners(args, settings)?, || (args.ready)());
+            let served = engine.run(&threads, listeners(args, doors, settings)?, || (args.ready)());
             Python::attach(|py| {
                 threads.stop(py);
                 finish(py);
@@ -136,7 +138,7 @@ fn watch(py: Python<'_>, engine: &Engine, questions: OwnedFd, loaded: &Loaded) -
     Watch::start(post, watching).map_err(Error::io("start the watch thread"))
 }
 
-fn listeners(args: &RunArgs, settings: &Settings) -> Result<Vec<Listener>, Error> {
+fn listeners(args: &RunArgs, doors: &[RawFd], settings: &Settings) -> Result<Vec<Listener>, Error> {
     let socket = reactor::adopt(args.socket).and_then(Listener::worker);
     let mut listeners = vec![socket.map_err(Error::io("listen on the worker's socket"))?];
     if let Some(base) = settings.native.base_port {
@@ -146,6 +148,7 @@ fn listeners(args: &RunArgs, settings: &Settings) -> Result<Vec<Listener>, Error
         let native = Listener::native(address, settings.limits.backlog);
         listeners.push(native.map_err(|source| Error::Native { address, source })?);
     }
+    foreign::keep_off(listeners.iter().map(AsRawFd::as_raw_fd).chain(doors.iter().copied()));
     Ok(listeners)
 }
 
