@@ -53,6 +53,7 @@ mod timeouts;
 mod top;
 mod validated;
 mod verbs;
+mod waiting;
 mod wsgi;
 mod wsgi_input;
 mod wsgi_mistakes;

@@ -39,7 +39,6 @@ mod overdue;
 mod serving;
 mod websockets;
 mod wires;
-mod websockets;
 use dispatch::Claims;
 pub use overdue::SENTENCE as OVERDUE;
 use wires::Wires;

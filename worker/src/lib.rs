@@ -19,6 +19,7 @@ pub mod desk;
 pub mod engine;
 pub mod errand;
 pub mod error;
+pub mod foreign;
 pub mod hints;
 pub mod http;
 pub mod inbox;
@@ -42,7 +43,6 @@ pub mod watch;
 pub mod wear;
 pub mod websocket;
 pub mod wire;
-pub mod websocket;
 
 pub use app::{Door, Host, Next, Request};
 pub use conn::{BodyRead, FileSent, Outcome, Sent};

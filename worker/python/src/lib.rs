@@ -13,6 +13,7 @@ mod aio;
 mod disconnect;
 mod errand;
 mod greenlet;
+mod home;
 mod host;
 mod interpreter;
 mod load;

@@ -1,5 +1,6 @@
 //! In a worker: from the fork to the end of its life.
 use crate::aio::Aio;
+use crate::home::Home;
 use crate::host::Worker;
 use crate::load::Loaded;
 use crate::reach::Reach;
@@ -12,12 +13,13 @@ use appliance_config::Settings;
 use appliance_config::settings::Suspend;
 use appliance_worker::abi::{EXIT_FAILED, RunArgs};
 use appliance_worker::begin::{self, Begun, Given, begin};
+use appliance_worker::foreign;
 use appliance_worker::listen::Listener;
 use appliance_worker::watch::Watch;
 use appliance_worker::{Engine, Error};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
-use std::os::fd::RawFd;
+use std::os::fd::{AsRawFd, RawFd};
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -32,15 +34,16 @@ pub fn serve(args: &RunArgs, doors: &[RawFd]) -> i32 {
 }
 
 fn run(given: Given<'_>, loaded: &Loaded) -> Result<(), Error> {
-    let Given { args, settings, .. } = given;
+    let Given { args, doors, settings, .. } = given;
     let begun = begin(given, settings.app.suspend == Suspend::Thread)?;
     let engine = Rc::clone(&begun.engine);
     uwsgi::locks::install(&begun.locks);
+    Home::install(&engine);
     match settings.app.suspend {
         Suspend::Greenlet => Python::attach(|py| {
             let worker = prepare(py, &engine, loaded).map_err(internal(py))?;
             let watch = watch(py, begun, loaded)?;
-            let served = engine.run(&*worker, listeners(args, settings)?, || (args.ready)());
+            let served = engine.run(&*worker, listeners(args, doors, settings)?, || (args.ready)());
             finish(py);
             // It may be asking for stacks, for which a thread needs the interpreter.
             py.detach(|| watch.stop());
@@ -53,7 +56,7 @@ fn run(given: Given<'_>, loaded: &Loaded) -> Result<(), Error> {
                 let threads = Threads::start(py, &engine, &worker, settings).map_err(internal(py))?;
                 Ok((threads, watch(py, begun, loaded)?))
             })?;
-            let served = engine.run(&threads, listeners(args, settings)?, || (args.ready)());
+            let served = engine.run(&threads, listeners(args, doors, settings)?, || (args.ready)());
             Python::attach(|py| {
                 threads.stop(py);
                 finish(py);
@@ -94,11 +97,12 @@ fn watch(py: Python<'_>, begun: Begun, loaded: &Loaded) -> Result<Watch, Error> 
     begun.watch(&loaded.settings, watching)
 }
 
-fn listeners(args: &RunArgs, settings: &Settings) -> Result<Vec<Listener>, Error> {
+fn listeners(args: &RunArgs, doors: &[RawFd], settings: &Settings) -> Result<Vec<Listener>, Error> {
     let listeners = begin::listeners(args, settings)?;
     if let Some(path) = listeners.first().and_then(Listener::path) {
         uwsgi::rpc::set_place(args.worker_id, &path);
     }
+    foreign::keep_off(listeners.iter().map(AsRawFd::as_raw_fd).chain(doors.iter().copied()));
     Ok(listeners)
 }
 
