@@ -12,6 +12,7 @@ use appliance_config::Settings;
 use appliance_config::settings::Suspend;
 use appliance_worker::abi::{EXIT_FAILED, RunArgs};
 use appliance_worker::begin::{self, Begun, begin, listeners};
+use appliance_worker::native::{Native, beside};
 use appliance_worker::watch::Watch;
 use appliance_worker::{Engine, Error};
 use pyo3::prelude::*;
@@ -32,11 +33,15 @@ fn run(args: &RunArgs, loaded: &Loaded) -> Result<(), Error> {
     let settings = &loaded.settings;
     let begun = begin(args, settings, settings.app.suspend == Suspend::Thread)?;
     let engine = Rc::clone(&begun.engine);
+    let native = loaded.native.map(|app| Native::install(Rc::clone(&engine), app, settings)).transpose();
+    let native = native.map_err(Error::io("prepare for native applications"))?;
     match settings.app.suspend {
         Suspend::Greenlet => Python::attach(|py| {
             let worker = prepare(py, &engine, loaded).map_err(internal(py))?;
             let watch = watch(py, begun, loaded)?;
-            let served = engine.run(&*worker, listeners(args, settings)?, || (args.ready)());
+            let listeners = listeners(args, settings)?;
+            let served =
+                beside::with(&*worker, native, |host| engine.run(host, listeners, || (args.ready)()));
             finish(py);
             // It may be asking for stacks, for which a thread needs the interpreter.
             py.detach(|| watch.stop());
@@ -49,7 +54,9 @@ fn run(args: &RunArgs, loaded: &Loaded) -> Result<(), Error> {
                 let threads = Threads::start(py, &engine, &worker, settings).map_err(internal(py))?;
                 Ok((threads, watch(py, begun, loaded)?))
             })?;
-            let served = engine.run(&threads, listeners(args, settings)?, || (args.ready)());
+            let listeners = listeners(args, settings)?;
+            let served =
+                beside::with(&threads, native, |host| engine.run(host, listeners, || (args.ready)()));
             Python::attach(|py| {
                 threads.stop(py);
                 finish(py);
