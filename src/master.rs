@@ -303,6 +303,10 @@ impl Master {
                 if matches!(notice, Notice::Leaving { .. } | Notice::Stopping) {
                     self.modes.leave(now);
                 }
+                if matches!(notice, Notice::Stopping) {
+                    // A WebSocket has no end of its own: the proxy, which goes first, would wait for it.
+                    self.board.set_leaving();
+                }
                 self.notify.on_notice(&notice, now);
                 self.facts.say(&notice, self.busy());
                 self.tell_clients(|control, now| control.on_notice(&notice, now));

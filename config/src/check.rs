@@ -4,10 +4,8 @@ use crate::conflicts::conflicts;
 use crate::error::Error;
 use crate::keys;
 use crate::reader::Reader;
-use crate::settings::{
-    Admin, App, Cache, Endpoint, Limits, Listen, Log, LogFormat, Native, NativeApp, OnCrashLoop, Proxy,
-    Security, Settings, Suspend, Timeouts, Workers,
-};
+use crate::remote;
+use crate::settings::*;
 use crate::suggest;
 use crate::units;
 use crate::written::{Table, Value, Written};
@@ -18,7 +16,7 @@ const WORKER_SOCKET: &str = "/worker-1024.sock";
 
 /// Settings from what was written; worth nothing unless `problems` is still empty afterwards.
 pub fn check(written: &Written, cpus: u32, problems: &mut Vec<Error>) -> Settings {
-    let mut read = Reader { written, problems, refused: Vec::new() };
+    let mut read = Reader::new(written, problems);
     let settings = Settings {
         app: app(&mut read),
         listen: listen(&mut read),
@@ -26,13 +24,20 @@ pub fn check(written: &Written, cpus: u32, problems: &mut Vec<Error>) -> Setting
         native: native(&mut read),
         timeouts: timeouts(&mut read),
         limits: limits(&mut read),
+        websocket: WebSocket {
+            max_message: read.size("websocket.max_message"),
+            ping_interval: read.duration("websocket.ping_interval"),
+            ping_timeout: read.duration("websocket.ping_timeout"),
+        },
         proxy: Proxy {
             threads: read.whole("proxy.threads"),
             trusted: read.texts("proxy.trusted", units::network),
         },
         caches: caches(&mut read),
+        rpc: remote::rpc(&mut read),
         log: log(&mut read),
         admin: admin(&mut read),
+        metrics: read.each("metric", metric),
         security: Security {
             user: read.optional_text("security.user", units::account),
             group: read.optional_text("security.group", units::account),
@@ -93,7 +98,10 @@ fn app(read: &mut Reader) -> App {
 
 fn native(read: &mut Reader) -> Native {
     let written = read.written;
-    let served = |text: &str| units::native(text).map(|_| library(written, "native.app", text));
+    let served = |text: &str| match units::native(text) {
+        Some(_) => Some(library(written, "native.app", text)),
+        None => units::native_module(text),
+    };
     Native {
         app: read.optional_text("native.app", served),
         folder: read.optional_path("native.folder"),
@@ -175,7 +183,7 @@ fn unknown_in_listener(read: &mut Reader, path: &str, table: &Table) {
 }
 
 /// Whether a socket at this path can be bound: the kernel's `sockaddr_un` holds 107 bytes.
-fn short_enough(path: &Path, name: &str) -> Result<(), String> {
+pub(crate) fn short_enough(path: &Path, name: &str) -> Result<(), String> {
     let most = units::UNIX_PATH_BYTES - name.len();
     let length = path.as_os_str().len();
     if length <= most {
@@ -199,6 +207,7 @@ fn timeouts(read: &mut Reader) -> Timeouts {
         boot: read.duration("timeouts.boot"),
         graceful: read.duration("timeouts.graceful"),
         drain_delay: read.duration("timeouts.drain_delay"),
+        remote: read.duration("timeouts.remote"),
     }
 }
 
@@ -216,6 +225,7 @@ fn limits(read: &mut Reader) -> Limits {
         queue: read.whole("limits.queue"),
         connections: read.whole("limits.connections"),
         backlog: read.whole("limits.backlog"),
+        remote: read.size("limits.remote"),
     }
 }
 
@@ -240,6 +250,7 @@ fn cache(read: &mut Reader, name: String) -> Cache {
         lru: read.flag(&key("lru")),
         expires: read.duration(&key("expires")),
         persist: read.optional_path(&key("persist")),
+        shared: remote::shared(read, key),
         name,
     }
 }
@@ -258,9 +269,24 @@ fn admin(read: &mut Reader) -> Admin {
     Admin { listen, run_dir: read_run_dir(read) }
 }
 
+/// One `[[metric]]`.
+fn metric(read: &mut Reader) -> Metric {
+    Metric {
+        name: read.needed_text("metric[].name", units::metric),
+        kind: match read.word("metric[].type") {
+            "gauge" => MetricKind::Gauge,
+            _ => MetricKind::Counter,
+        },
+        help: read.optional_text("metric[].help", |text| Some(text.to_owned())).unwrap_or_default(),
+        labels: read.texts("metric[].labels", units::label),
+        initial: read.whole("metric[].initial"),
+        alias: read.optional_text("metric[].alias", units::metric),
+    }
+}
+
 /// `admin.run_dir` alone.
 pub fn run_dir(written: &Written, problems: &mut Vec<Error>) -> Option<PathBuf> {
-    read_run_dir(&mut Reader { written, problems, refused: Vec::new() })
+    read_run_dir(&mut Reader::new(written, problems))
 }
 
 fn read_run_dir(read: &mut Reader) -> Option<PathBuf> {

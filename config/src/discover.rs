@@ -5,7 +5,7 @@ use crate::written::{Entry, Source, Value, Written};
 use std::path::{Path, PathBuf};
 
 /// Files that show an application, in the order in which they are looked for, and the modules they are.
-const APPLICATIONS: [(&str, &str); 2] = [("app.py", "app"), ("wsgi.py", "wsgi")];
+const APPLICATIONS: [(&str, &str); 3] = [("app.py", "app"), ("wsgi.py", "wsgi"), ("asgi.py", "asgi")];
 
 /// Where a virtual environment usually is.
 const ENVIRONMENTS: [&str; 2] = [".venv", "venv"];

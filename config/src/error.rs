@@ -59,7 +59,7 @@ pub enum Error {
     },
     /// Nobody says what application to serve, and the folder does not show it.
     #[error(
-        "app.module: {folder} has neither app.py nor wsgi.py; name the application, \
+        "app.module: {folder} has neither app.py nor wsgi.py nor asgi.py; name the application, \
          such as `appliance run module:callable` or `module = \"module:callable\"` under [app]"
     )]
     NoModule {

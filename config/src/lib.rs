@@ -18,11 +18,16 @@ pub use load::{Loaded, Request, Whereabouts, load, locate};
 pub mod change;
 pub use change::{Change, changes};
 
+pub mod application;
+pub use application::{Interface, Target};
+
 pub mod settings;
 pub use settings::Settings;
 
 pub mod error;
 pub use error::{Error, Errors};
+
+pub mod remote;
 
 pub mod form;
 pub mod keys;

@@ -166,7 +166,7 @@ impl Provider for Layer {
 
 /// The defaults of the table of keys, but for those of tables that have to be named first.
 fn defaults() -> Layer {
-    let keys = KEYS.iter().filter(|key| key.by_name().is_none());
+    let keys = KEYS.iter().filter(|key| key.by_name().is_none() && key.in_array().is_none());
     let lines = keys.filter_map(|key| Some(format!("{} = {}\n", key.path, key.default?)));
     let (table, _) = toml_file::read(&lines.collect::<String>()).expect("the defaults in keys.rs are TOML");
     Layer { source: Source::Default, table }
@@ -245,6 +245,8 @@ fn merge(layers: &[Layer]) -> impl Iterator<Item = (String, Entry)> {
             (_, Err(_)) => {}
         }
     }
+    let arrays = keys::arrays().into_iter();
+    found.extend(arrays.filter_map(|array| Some((array.to_owned(), figment.find_value(array).ok()?))));
     found.into_iter().filter_map(move |(path, value)| {
         let name = &figment.get_metadata(value.tag())?.name;
         let source = layers.iter().map(|layer| &layer.source).find(|source| source.to_string() == *name)?;

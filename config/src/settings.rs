@@ -1,6 +1,7 @@
 //! What the configuration *means*: validated, typed values, ready to use. Made only by `check.rs`; read by the master,
 //! the proxy and the workers. They serialize, because the engine library receives them as JSON over its C interface.
 //! Nothing in here reads a file, the environment or the clock.
+use crate::remote::{Rpc, Shared};
 use serde::{Deserialize, Serialize};
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -21,14 +22,20 @@ pub struct Settings {
     pub timeouts: Timeouts,
     /// How large things may be.
     pub limits: Limits,
+    /// WebSockets.
+    pub websocket: WebSocket,
     /// The front proxy.
     pub proxy: Proxy,
     /// The caches; the first one is meant where none is named.
     pub caches: Vec<Cache>,
+    /// Procedures that others may call.
+    pub rpc: Rpc,
     /// Logs.
     pub log: Log,
     /// Run directory and the read-only admin endpoint.
     pub admin: Admin,
+    /// The application's metrics that are there from the beginning.
+    pub metrics: Vec<Metric>,
     /// Users and permissions.
     pub security: Security,
 }
@@ -37,7 +44,7 @@ pub struct Settings {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct App {
     /// `module:callable` (`module` alone means `module:application`, else `module:app`; `module:make()` calls a factory),
-    /// or a native application; see [`NativeApp`].
+    /// or a native application; see [`Target`](crate::Target) and [`NativeApp`].
     pub module: String,
     /// Absolute working directory of template and workers; first entry of `sys.path`.
     pub chdir: PathBuf,
@@ -143,7 +150,8 @@ impl Native {
 /// `[native]`: each worker's own listener on `base_port + worker_id`, bound after the fork, and what is served there.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Native {
-    /// What is served there instead of the application; a library's path is absolute.
+    /// What is served there instead of the application: a native one, where a library's path is absolute, or
+    /// `interface:module:callable`.
     pub app: Option<String>,
     /// Absolute folder that `native:static` serves.
     pub folder: Option<PathBuf>,
@@ -182,6 +190,8 @@ pub struct Timeouts {
     pub graceful: Duration,
     /// From SIGTERM until no connection is accepted any more, while readiness is false (0 = at once).
     pub drain_delay: Duration,
+    /// From the connection to another server's cache or procedure to the last byte of its answer.
+    pub remote: Duration,
 }
 
 /// `[limits]`; sizes in bytes.
@@ -211,6 +221,19 @@ pub struct Limits {
     pub connections: usize,
     /// Listen backlog of every socket.
     pub backlog: u32,
+    /// Longest value or result that is taken from another server, or given to one.
+    pub remote: usize,
+}
+
+/// `[websocket]`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct WebSocket {
+    /// Bytes of one message (else it is closed with 1009).
+    pub max_message: usize,
+    /// A client that has been silent for so long is pinged (0 = never).
+    pub ping_interval: Duration,
+    /// A client that stays silent for so long after a ping is given up.
+    pub ping_timeout: Duration,
 }
 
 /// How slowly a request body may arrive before it is given up (408): a client that keeps sending single bytes makes progress,
@@ -293,6 +316,8 @@ pub struct Cache {
     pub expires: Duration,
     /// Absolute path of the file in which the contents outlive the appliance.
     pub persist: Option<PathBuf>,
+    /// With whom it is shared beyond this appliance.
+    pub shared: Shared,
 }
 
 /// `[log]`.
@@ -321,11 +346,38 @@ pub enum LogFormat {
 /// `[admin]`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Admin {
-    /// Read-only HTTP endpoint (`/healthz`, `/readyz`, `/status`); `None`: off.
+    /// Read-only HTTP endpoint (`/metrics`, `/readyz`, `/status` …); `None`: off.
     pub listen: Option<SocketAddr>,
     /// Absolute directory for the workers' sockets and the control socket; `None`: a fresh private directory for each
     /// run, and the control socket at a well-known place of the user's.
     pub run_dir: Option<PathBuf>,
+}
+
+/// `[[metric]]`: a metric of the application's (uWSGI `--metric`).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Metric {
+    /// Its name as it was written; no other metric has the same one once dots and dashes are underscores.
+    pub name: String,
+    /// What its value may do.
+    pub kind: MetricKind,
+    /// What it means; may be empty.
+    pub help: String,
+    /// Names of its labels.
+    pub labels: Vec<String>,
+    /// Its first value, if it has no labels.
+    pub initial: i64,
+    /// The metric that this one is another name of.
+    pub alias: Option<String>,
+}
+
+/// What the value of a metric may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum MetricKind {
+    /// Grow.
+    Counter,
+    /// Grow and shrink.
+    Gauge,
 }
 
 /// `[security]`.

@@ -1,8 +1,8 @@
 //! `appliance config show`: the effective settings as a file that loads again, each line with its source. Pure.
 use crate::form::Form;
-use crate::keys::{self, KEYS};
+use crate::keys::{self, EACH, KEYS};
 use crate::load::Loaded;
-use crate::settings::{LogFormat, OnCrashLoop, Settings, Suspend};
+use crate::settings::{LogFormat, Metric, MetricKind, OnCrashLoop, Settings, Suspend};
 use crate::units::{duration_text, size_text};
 use crate::written::{Value, Written, key_text};
 use std::time::Duration;
@@ -14,6 +14,13 @@ impl Loaded {
         let mut text = String::new();
         let mut table = "";
         for key in KEYS {
+            if let Some((array, _)) = key.in_array() {
+                if table != array {
+                    tables(&mut text, array, &self.settings, &self.written);
+                }
+                table = array;
+                continue;
+            }
             let (parent, name) = key.path.rsplit_once('.').unwrap_or(("", key.path));
             match key.form {
                 Form::Variables => variables(&mut text, &self.settings.app.env, &self.written),
@@ -81,9 +88,35 @@ fn caches(text: &mut String, settings: &Settings, written: &Written) {
     }
 }
 
-/// The value of a key as it would be written; the inverse of `check.rs`.
+/// The tables of an array; what is not set is left out.
+fn tables(text: &mut String, array: &str, settings: &Settings, written: &Written) {
+    for n in 0..length(settings, array) {
+        header(text, &format!("[[{array}]]"));
+        for (key, (_, name)) in KEYS.iter().filter_map(|key| Some((key, key.in_array()?))) {
+            let path = key.path.replacen(EACH, &format!("[{n}]"), 1);
+            let Some(value) = value(settings, &path).filter(|_| key.path.starts_with(array)) else {
+                continue;
+            };
+            match written.item(array, n).and_then(|item| item.get(name)) {
+                Some(_) => line(text, name, &value, written, &path),
+                None => text.push_str(&format!("{name} = {value}  # default\n")),
+            }
+        }
+    }
+}
+
+/// How many tables an array has.
+pub(crate) fn length(settings: &Settings, array: &str) -> usize {
+    if array == "metric" { settings.metrics.len() } else { 0 }
+}
+
+/// The value of a key as it would be written; the inverse of `check.rs`. In an array of tables the path has a number:
+/// `metric[2].name`.
 pub(crate) fn value(settings: &Settings, path: &str) -> Option<Value> {
     let (table, name) = path.split_once('.')?;
+    if let Some((_, number)) = table.split_once('[') {
+        return metric(settings.metrics.get(number.trim_end_matches(']').parse::<usize>().ok()?)?, name);
+    }
     match table {
         "app" => app(settings, name),
         "workers" => of_workers(settings, name),
@@ -127,6 +160,7 @@ fn timeout(settings: &Settings, name: &str) -> Option<Value> {
         "boot" => timeouts.boot,
         "graceful" => timeouts.graceful,
         "drain_delay" => timeouts.drain_delay,
+        "remote" => timeouts.remote,
         _ => return None,
     };
     Some(time(duration))
@@ -175,6 +209,7 @@ fn limit(settings: &Settings, name: &str) -> Option<Value> {
         "queue" => whole(limits.queue as u64),
         "connections" => whole(limits.connections as u64),
         "backlog" => whole(limits.backlog.into()),
+        "remote" => size(limits.remote as u64),
         _ => return None,
     })
 }
@@ -189,6 +224,25 @@ fn cache(settings: &Settings, path: &str) -> Option<Value> {
         "lru" => Value::Flag(cache.lru),
         "expires" => time(cache.expires),
         "persist" => Value::text(cache.persist.as_ref()?.display()),
+        "listen" => Value::List(cache.shared.listen.iter().map(Value::text).collect()),
+        "allow" => Value::List(cache.shared.access.allow.iter().map(Value::text).collect()),
+        "nodes" => Value::List(cache.shared.nodes.iter().map(Value::text).collect()),
+        "udp" => Value::text(cache.shared.udp?),
+        _ => return None,
+    })
+}
+
+fn metric(metric: &Metric, name: &str) -> Option<Value> {
+    Some(match name {
+        "name" => Value::text(&metric.name),
+        "type" => Value::text(match metric.kind {
+            MetricKind::Counter => "counter",
+            MetricKind::Gauge => "gauge",
+        }),
+        "help" => Value::text(Some(&metric.help).filter(|help| !help.is_empty())?),
+        "labels" => Value::List(metric.labels.iter().map(Value::text).collect()),
+        "initial" => Value::Whole(metric.initial),
+        "alias" => Value::text(metric.alias.as_ref()?),
         _ => return None,
     })
 }
@@ -199,8 +253,14 @@ fn other(settings: &Settings, path: &str) -> Option<Value> {
         "native.folder" => Value::text(settings.native.folder.as_ref()?.display()),
         "native.base_port" => whole(settings.native.base_port?.into()),
         "native.address" => Value::text(settings.native.address),
+        "websocket.max_message" => size(settings.websocket.max_message as u64),
+        "websocket.ping_interval" => time(settings.websocket.ping_interval),
+        "websocket.ping_timeout" => time(settings.websocket.ping_timeout),
         "proxy.threads" => whole(settings.proxy.threads.into()),
         "proxy.trusted" => Value::List(settings.proxy.trusted.iter().map(Value::text).collect()),
+        "rpc.listen" => Value::List(settings.rpc.listen.iter().map(Value::text).collect()),
+        "rpc.allow" => Value::List(settings.rpc.access.allow.iter().map(Value::text).collect()),
+        "rpc.calls" => whole(settings.rpc.calls as u64),
         "log.level" => Value::text(&settings.log.level),
         "log.format" => Value::text(match settings.log.format {
             LogFormat::Auto => "auto",

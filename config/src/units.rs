@@ -1,6 +1,7 @@
 //! Values that are text in the configuration and more than text in [`Settings`](crate::Settings): durations, sizes,
 //! addresses, networks, masks, application names. Each reads with a function that answers `None` for everything else
 //! (the sentence for the user is the business of the caller, who knows the key), and writes back to the same text.
+use crate::application::{Interface, Target};
 use crate::settings::{Endpoint, NativeApp, Network};
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -103,13 +104,15 @@ pub fn mask(text: &str) -> Option<u32> {
     u32::from_str_radix(text, 8).ok().filter(|mask| octal && *mask <= 0o777)
 }
 
-/// Reads `module`, `package.module:callable` or `module:factory()`. A name that ends in `.py` is a file, not a module.
+/// Reads the name of a Python application that the proxy serves. A name that ends in `.py` is a file, not a module.
 pub fn module(text: &str) -> Option<String> {
-    let (module, callable) = text.split_once(':').unwrap_or((text, "application"));
-    let callable = callable.strip_suffix("()").unwrap_or(callable);
-    let is_code = !module.ends_with(".py") && module != "native";
-    let fits = dotted(module) && dotted(callable) && is_code;
-    fits.then(|| text.to_owned())
+    let is_served = |target: Target<'_>| target.interface != Some(Interface::Tornado);
+    Target::parse(text).is_some_and(is_served).then(|| text.to_owned())
+}
+
+/// Reads the name of a Python application of the workers' own listeners: with its interface, so that nobody has to guess.
+pub fn native_module(text: &str) -> Option<String> {
+    Target::parse(text).is_some_and(|target| target.interface.is_some()).then(|| text.to_owned())
 }
 
 /// The native applications that are built in, as in `native:hello`.
@@ -122,14 +125,6 @@ pub fn native(text: &str) -> Option<NativeApp> {
         None if text.ends_with(".so") => Some(NativeApp::Library(text.into())),
         None => None,
     }
-}
-
-/// Python identifiers with dots between them.
-fn dotted(name: &str) -> bool {
-    name.split('.').all(|part| {
-        part.starts_with(|c: char| c.is_alphabetic() || c == '_')
-            && part.chars().all(|c| c.is_alphanumeric() || c == '_')
-    })
 }
 
 /// Reads a log level, or levels for targets: `info,appliance_proxy=debug`.
@@ -163,6 +158,36 @@ impl fmt::Display for Network {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.address, self.prefix)
     }
+}
+
+/// Longest name of a metric, in bytes.
+pub const METRIC_NAME_BYTES: usize = 96;
+/// Longest name of a metric's label, in bytes.
+pub const LABEL_NAME_BYTES: usize = 48;
+/// Beginnings of names that are taken: our own metrics in Prometheus, and uWSGI's built-in ones.
+const TAKEN: [&str; 3] = ["appliance", "core", "worker"];
+
+/// Reads the name of a metric of the application's, in Prometheus' letters or uWSGI's.
+pub fn metric(text: &str) -> Option<String> {
+    let fits = !text.is_empty() && text.len() <= METRIC_NAME_BYTES;
+    let is_plain = text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_.-:".contains(&byte));
+    let is_ours = TAKEN.iter().any(|taken| {
+        text.strip_prefix(taken).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '_', '-']))
+    });
+    (fits && is_plain && !is_ours && !text.starts_with(|c: char| c.is_ascii_digit())).then(|| text.to_owned())
+}
+
+/// The same name as Prometheus knows it: two names that differ only in dots, dashes and underscores are one.
+pub fn metric_identity(name: &str) -> String {
+    name.replace(['.', '-'], "_")
+}
+
+/// Reads the name of a label; `le` belongs to histograms, and two underscores at the beginning to Prometheus.
+pub fn label(text: &str) -> Option<String> {
+    let fits = !text.is_empty() && text.len() <= LABEL_NAME_BYTES;
+    let is_plain = text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+    let is_ours = text == "le" || text.starts_with("__") || text.starts_with(|c: char| c.is_ascii_digit());
+    (fits && is_plain && !is_ours).then(|| text.to_owned())
 }
 
 #[cfg(test)]
@@ -241,15 +266,11 @@ mod tests {
     }
 
     #[test]
-    fn applications_are_python_names() {
-        for text in ["app", "site.wsgi", "app:app", "app:make()", "app:registry.main", "größe:app"] {
-            assert_eq!(module(text).as_deref(), Some(text));
-        }
-        for text in
-            ["", ":app", "app:", "app.py", "app.py:app", "src/app", "app:make(1)", "my-app", "1app", "a..b"]
-        {
-            assert_eq!(module(text), None, "{text}");
-        }
+    fn tornado_serves_on_the_workers_own_listeners_only() {
+        assert_eq!(module("asgi:web:app").as_deref(), Some("asgi:web:app"));
+        assert_eq!(module("tornado:web:make"), None);
+        assert_eq!(native_module("tornado:web:make").as_deref(), Some("tornado:web:make"));
+        assert_eq!(native_module("web:app"), None);
     }
 
     #[test]
@@ -281,5 +302,20 @@ mod tests {
         for text in ["", "a b", "-a", "a:b", "a/b"] {
             assert_eq!(account(text), None, "{text}");
         }
+    }
+
+    #[test]
+    fn metrics_have_names_that_prometheus_or_uwsgi_know() {
+        for good in ["orders", "kit.hits", "a-b:c_9", "cores", "workers_total"] {
+            assert_eq!(metric(good).as_deref(), Some(good));
+        }
+        for bad in ["", "9a", "a b", "é", "worker.1.requests", "core_x", "appliance_up", "worker"] {
+            assert_eq!(metric(bad), None, "{bad}");
+        }
+        assert_eq!(metric_identity("kit.hits-all"), "kit_hits_all");
+        assert_eq!(
+            ["kind", "le", "__name__", "1a", "a.b"].map(|name| label(name).is_some()),
+            [true, false, false, false, false]
+        );
     }
 }

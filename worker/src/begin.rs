@@ -5,10 +5,10 @@ use crate::board::Board;
 use crate::line::Line;
 use crate::listen::Listener;
 use crate::watch::{Post, Watch, Watched};
-use crate::{Boot, Engine, Error, reactor, wear};
+use crate::{Boot, Engine, Error, reactor, wear, wire};
 use appliance_config::Settings;
 use std::net::SocketAddr;
-use std::os::fd::OwnedFd;
+use std::os::fd::{OwnedFd, RawFd};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,8 +22,13 @@ pub struct Begun {
     questions: OwnedFd,
 }
 
-/// Makes the engine. `has_threads`: requests run on threads of the host's.
-pub fn begin(args: &RunArgs, settings: &Settings, has_threads: bool) -> Result<Begun, Error> {
+/// Makes the engine. `doors` are sockets that speak the uwsgi protocol; `has_threads`: requests run on threads of the host's.
+pub fn begin(
+    args: &RunArgs,
+    doors: &[RawFd],
+    settings: &Settings,
+    has_threads: bool,
+) -> Result<Begun, Error> {
     let board = reactor::adopt(args.board).and_then(Board::open);
     let questions = reactor::adopt(args.questions).map_err(Error::io("take the line to the master"))?;
     let line = questions.try_clone().map_err(Error::io("copy the line to the master"))?;
@@ -37,9 +42,12 @@ pub fn begin(args: &RunArgs, settings: &Settings, has_threads: bool) -> Result<B
         has_threads,
         wear: wear::limit(settings.workers.max_requests, args.worker_id, args.life),
         rules: settings.into(),
+        wire: settings.into(),
         board: Arc::new(board.map_err(Error::io("map the board"))?),
         line: Arc::new(Line::new(line)),
     })?;
+    let doors = wire::door::adopt(doors, settings);
+    engine.open_doors(doors.map_err(Error::io("take the doors of the uwsgi protocol"))?, None);
     Ok(Begun { engine, questions })
 }
 

@@ -15,6 +15,7 @@ use crate::reactor::{Event, Reactor, Source};
 use crate::roll::Roll;
 use crate::timers::{TimerId, Timers};
 use crate::waits::Waits;
+use crate::wire::Terms;
 use appliance_link::StreamId;
 use slab::Slab;
 use std::cell::{Cell, RefCell};
@@ -33,8 +34,11 @@ mod house;
 mod links;
 mod overdue;
 mod serving;
+mod websockets;
+mod wires;
 use dispatch::Claims;
 pub use overdue::SENTENCE as OVERDUE;
+use wires::Wires;
 
 /// Connections accepted from one listener in one turn, so that a flood of them does not starve the others.
 const ACCEPTS_PER_TURN: usize = 64;
@@ -90,6 +94,8 @@ struct Http {
     conn: Conn<Socket>,
     /// Serves the current request.
     core: Option<CoreId>,
+    /// Want to send on this WebSocket too, and wait until they can.
+    others: Vec<CoreId>,
 }
 
 /// What a core is doing, as the engine sees it.
@@ -106,6 +112,7 @@ enum Due {
     Housekeeping,
     Overdue,
     Accept(u32),
+    Door(u32),
     CloseIdle,
 }
 
@@ -130,6 +137,8 @@ pub struct Boot {
     pub wear: Option<u64>,
     /// What holds for every connection.
     pub rules: Rules,
+    /// What holds for the uwsgi protocol.
+    pub wire: Terms,
     /// Where to publish.
     pub board: Arc<Board>,
     /// Where the master hears of it.
@@ -148,6 +157,7 @@ pub struct Engine {
     reactor: RefCell<Reactor>,
     listeners: RefCell<Vec<Listener>>,
     conns: RefCell<Slab<Entry>>,
+    wires: RefCell<Wires>,
     cores: RefCell<Cores<Request>>,
     serving: RefCell<Vec<Option<Serving>>>,
     timers: RefCell<Timers<Due>>,
@@ -203,6 +213,7 @@ impl Engine {
             reactor: RefCell::new(reactor),
             listeners: RefCell::default(),
             conns: RefCell::default(),
+            wires: RefCell::new(Wires::new(boot.wire)),
             cores: RefCell::new(Cores::new(cores)),
             serving: RefCell::new(vec![None; cores as usize]),
             timers: RefCell::default(),
@@ -261,6 +272,7 @@ impl Engine {
             listener.watch(&reactor, Source::Listener(index)).map_err(Error::io("watch a listener"))?;
             self.listeners.borrow_mut().push(listener);
         }
+        self.watch_doors().map_err(Error::io("watch a listener of the uwsgi protocol"))?;
         let mut events = Vec::new();
         while !self.is_done() {
             self.turn(host, &mut events)?;
@@ -344,6 +356,8 @@ impl Engine {
             }
             Source::Signal => self.drain(host),
             Source::Inbox => self.look_into_inbox(),
+            Source::Door(index) => self.answer_door(index),
+            Source::Wire(slot, generation) => self.on_wire_event(slot, generation, event),
         }
     }
 
@@ -360,6 +374,7 @@ impl Engine {
                     self.resting.set(self.resting.get() & !(1 << index));
                     self.accept(host, index);
                 }
+                Some(Due::Door(index)) => self.answer_door(index),
                 Some(Due::CloseIdle) => self.close_idle(),
             }
         }

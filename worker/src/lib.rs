@@ -2,7 +2,7 @@
 //!
 //! Read in this order: [`engine`] (one turn of the loop), [`cores`] (who may run), [`app`] (the seam to what is hosted),
 //! [`conn`] (the life of a connection), [`http`] (the protocol without I/O), [`links`] (the same for the many requests that
-//! the proxy sends over one connection). The binary uses [`board`], [`abi`] and
+//! the proxy sends over one connection), [`websocket`] (what a connection may become). The binary uses [`board`], [`abi`] and
 //! [`logging`]; the language hosts use the rest. Nothing in this crate knows Python.
 
 pub mod abi;
@@ -10,6 +10,7 @@ pub mod answer;
 pub mod app;
 pub mod begin;
 pub mod board;
+pub mod cache;
 pub mod conn;
 pub mod cores;
 pub mod deadlines;
@@ -24,6 +25,7 @@ pub mod line;
 pub mod links;
 pub mod listen;
 pub mod logging;
+pub mod metrics;
 pub mod native;
 pub mod panel;
 pub mod pool;
@@ -36,6 +38,8 @@ pub mod timers;
 pub mod waits;
 pub mod watch;
 pub mod wear;
+pub mod websocket;
+pub mod wire;
 
 pub use app::{Door, Host, Next, Request};
 pub use conn::{BodyRead, FileSent, Outcome, Sent};

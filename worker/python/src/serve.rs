@@ -7,7 +7,7 @@ use crate::threads::Threads;
 use crate::watch::Watching;
 use crate::wsgi::environ::Template;
 use crate::wsgi::files::FileWrapper;
-use crate::{greenlet, log, uwsgi};
+use crate::{greenlet, log, task, uwsgi};
 use appliance_config::Settings;
 use appliance_config::settings::Suspend;
 use appliance_worker::abi::{EXIT_FAILED, RunArgs};
@@ -17,21 +17,22 @@ use appliance_worker::watch::Watch;
 use appliance_worker::{Engine, Error};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
+use std::os::fd::RawFd;
 use std::rc::Rc;
 use std::sync::Arc;
 
 /// Serves until told to stop; the exit code of the process.
-pub fn serve(args: &RunArgs) -> i32 {
+pub fn serve(args: &RunArgs, doors: &[RawFd]) -> i32 {
     let Some(loaded) = Loaded::get() else {
         tracing::error!("a worker was started before the application was loaded");
         return EXIT_FAILED;
     };
-    begin::exit_code(args.worker_id, run(args, loaded))
+    begin::exit_code(args.worker_id, run(args, doors, loaded))
 }
 
-fn run(args: &RunArgs, loaded: &Loaded) -> Result<(), Error> {
+fn run(args: &RunArgs, doors: &[RawFd], loaded: &Loaded) -> Result<(), Error> {
     let settings = &loaded.settings;
-    let begun = begin(args, settings, settings.app.suspend == Suspend::Thread)?;
+    let begun = begin(args, doors, settings, settings.app.suspend == Suspend::Thread)?;
     let engine = Rc::clone(&begun.engine);
     let native = loaded.native.map(|app| Native::install(Rc::clone(&engine), app, settings)).transpose();
     let native = native.map_err(Error::io("prepare for native applications"))?;
@@ -87,6 +88,7 @@ fn prepare(py: Python<'_>, engine: &Rc<Engine>, loaded: &Loaded) -> PyResult<Rc<
     worker.aio.adopt(py)?;
     uwsgi::run_postfork(py)?;
     worker.aio.serve(py)?;
+    task::set_loop(engine.remote());
     Ok(worker)
 }
 
@@ -106,7 +108,7 @@ fn template(py: Python<'_>, settings: &Settings) -> PyResult<Template> {
     fixed.set_item("wsgi.run_once", false)?;
     fixed.set_item("wsgi.input_terminated", true)?;
     fixed.set_item("wsgi.file_wrapper", py.get_type::<FileWrapper>())?;
-    fixed.set_item("wsgi.early_hints", py.import("appliance")?.getattr("early_hints")?)?;
+    fixed.set_item("wsgi.early_hints", py.import("_appliance")?.getattr("early_hints")?)?;
     let uwsgi = py.import("uwsgi")?;
     fixed.set_item("uwsgi.version", uwsgi.getattr("version")?)?;
     fixed.set_item("uwsgi.node", uwsgi.getattr("hostname")?)?;

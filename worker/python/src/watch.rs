@@ -188,7 +188,9 @@ impl Watched for Watching {
                 let running = self.roll.running().filter(|now| *now == running).unwrap_or_default();
                 found.into_iter().map(|found| found.report(&marks, &running)).collect()
             }
-            None => Text::parse(&self.dumped()).into_iter().map(|text| text.report(&marks, &running)).collect(),
+            None => {
+                Text::parse(&self.dumped()).into_iter().map(|text| text.report(&marks, &running)).collect()
+            }
         };
         reports.extend(native::stack_reports(&self.roll));
         reports

@@ -15,7 +15,8 @@ impl Engine {
             let cores = self.cores.borrow();
             cores.busy() > 0 || cores.waiting() > 0
         };
-        self.draining.get() && self.conns.borrow().is_empty() && !has_work()
+        let has_peers = || !self.conns.borrow().is_empty() || !self.wires.borrow().is_empty();
+        self.draining.get() && !has_peers() && !has_work()
     }
 
     /// No new connections; what runs is finished.
@@ -32,11 +33,14 @@ impl Engine {
                 tracing::warn!(worker = self.boot.worker_id, %error, "cannot stop watching a listener");
             }
         }
+        self.close_doors();
         self.send_links_away();
+        self.close_websockets();
         self.timers.borrow_mut().add(self.now.get() + IDLE_GRACE, Due::CloseIdle);
     }
 
     pub(super) fn close_idle(&self) {
+        self.drop_idle_wires();
         let (rules, now) = (&self.boot.rules, self.now.get());
         let is_over = |since: Instant| since + IDLE_GRACE <= now;
         self.conns.borrow_mut().retain(|_, entry| {

@@ -22,6 +22,7 @@ impl Engine {
     pub(super) fn look_into_inbox(&self) {
         self.inbox.take().into_iter().for_each(|core| self.wake(core));
         self.take_errands();
+        self.send_results();
         if self.roll.take_asked() {
             self.roll.answer(self.cores.borrow().queue(), self.now.get());
         }

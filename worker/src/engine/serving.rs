@@ -115,7 +115,7 @@ impl Engine {
     /// Ends the response without flushing it: the client must see that it is not complete, and the proxy why.
     pub fn abort(&self, core: CoreId, cause: Cause) {
         match self.place_of(core) {
-            Some(Place { conn, stream: WHOLE }) => self.tell(conn, |http, _| http.conn.abort()),
+            Some(Place { conn, stream: WHOLE }) => self.tell(conn, |http, cx| http.conn.abort(cx)),
             Some(Place { conn, stream }) => self.on_link(conn, |link| link.abort(stream, core, cause)),
             None => None,
         };
@@ -132,13 +132,14 @@ impl Engine {
         self.deadlines.borrow_mut().forget(core);
         self.roll.leave(core);
         let slot = self.slot();
-        board::add(&slot.exceptions, u64::from(failed));
+        if failed {
+            slot.count_exception();
+        }
         let now = self.note_time();
         let is_errand = serving.is_some_and(|serving| serving.place == Place::NOWHERE);
         board::add(&slot.requests, u64::from(!is_errand));
         if let Some(serving) = serving.filter(|_| !is_errand) {
-            let millis = now.saturating_duration_since(serving.arrived).as_millis();
-            slot.count_latency(u64::try_from(millis).unwrap_or(u64::MAX));
+            slot.count_latency(now.saturating_duration_since(serving.arrived));
             // Also while draining: the client was told so, and idle connections are closed a little later.
             self.end_response(core, serving.place, outcome);
         }

@@ -6,6 +6,7 @@ use crate::Error;
 use crate::abi::RunArgs;
 use crate::begin::{self, begin, listeners};
 use appliance_config::Settings;
+use std::os::fd::RawFd;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -42,12 +43,12 @@ fn warn_of_mappings(settings: &Settings) {
 }
 
 /// Lives one worker's life; the exit code of the process.
-pub fn serve(args: &RunArgs, settings: &Settings, app: Loaded) -> i32 {
-    begin::exit_code(args.worker_id, run(args, settings, app))
+pub fn serve(args: &RunArgs, doors: &[RawFd], settings: &Settings, app: Loaded) -> i32 {
+    begin::exit_code(args.worker_id, run(args, doors, settings, app))
 }
 
-fn run(args: &RunArgs, settings: &Settings, app: Loaded) -> Result<(), Error> {
-    let begun = begin(args, settings, false)?;
+fn run(args: &RunArgs, doors: &[RawFd], settings: &Settings, app: Loaded) -> Result<(), Error> {
+    let begun = begin(args, doors, settings, false)?;
     let engine = Rc::clone(&begun.engine);
     let native = Native::install(Rc::clone(&engine), app, settings)
         .map_err(Error::io("prepare for native applications"))?;

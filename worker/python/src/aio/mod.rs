@@ -19,6 +19,7 @@ pub struct Aio {
     run_once: Py<PyAny>,
     events: RefCell<Vec<(RawFd, i32)>>,
     in_turn: Cell<bool>,
+    serves: Cell<bool>,
 }
 
 /// Makes the loop of the template and makes it current. `_appliance` must be importable.
@@ -37,6 +38,7 @@ impl Aio {
             run_once: bound.getattr("_run_once")?.unbind(),
             events: RefCell::default(),
             in_turn: Cell::new(false),
+            serves: Cell::new(false),
             event_loop,
         })
     }
@@ -48,7 +50,14 @@ impl Aio {
 
     /// Marks the loop as running.
     pub fn serve(&self, py: Python<'_>) -> PyResult<()> {
-        self.event_loop.call_method0(py, "serve").map(drop)
+        self.event_loop.call_method0(py, "serve")?;
+        self.serves.set(true);
+        Ok(())
+    }
+
+    /// Whether requests are served on this thread's loop: it must not be kept from them any more.
+    pub fn serves(&self) -> bool {
+        self.serves.get()
     }
 
     /// A future for anything that can be awaited; one of `concurrent.futures` is taken as it is.
