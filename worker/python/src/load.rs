@@ -3,6 +3,7 @@ use crate::{aio, greenlet, interpreter, locals, log, uwsgi};
 use appliance_config::Settings;
 use appliance_config::settings::Suspend;
 use appliance_worker::abi::{EXIT_FAILED, EXIT_USAGE};
+use appliance_worker::native;
 use pyo3::exceptions::{PyModuleNotFoundError, PySystemExit};
 use pyo3::prelude::*;
 use std::path::PathBuf;
@@ -34,6 +35,8 @@ pub struct Loaded {
     pub app: Py<PyAny>,
     /// The asyncio loop that was current while the application was imported.
     pub event_loop: Py<PyAny>,
+    /// The native application beside it, if there is one.
+    pub native: Option<native::Loaded>,
 }
 
 static LOADED: OnceLock<Loaded> = OnceLock::new();
@@ -72,6 +75,7 @@ impl Failure {
 /// Starts Python and imports the application. On success a line for humans, such as `CPython 3.11.7, greenlet 3.1.1`.
 pub fn load(facts: Facts) -> Result<String, Failure> {
     MASTER.store(facts.master_pid, Relaxed);
+    let native = native::serve::load_beside(&facts.settings).map_err(Failure::usage)?;
     interpreter::start();
     Python::attach(|py| {
         let internal = |error: PyErr| Failure::failed(log::traceback(py, &error));
@@ -93,7 +97,7 @@ pub fn load(facts: Facts) -> Result<String, Failure> {
         let app = import_app(py, &facts.settings.app.module)?;
         freeze(py).map_err(internal)?;
         let line = describe(py, &facts.settings).map_err(internal)?;
-        let loaded = Loaded { settings: facts.settings, cache_dir: facts.cache_dir, app, event_loop };
+        let loaded = Loaded { settings: facts.settings, cache_dir: facts.cache_dir, app, event_loop, native };
         LOADED
             .set(loaded)
             .map_err(|_| Failure::failed("the engine library was loaded twice in one process"))?;

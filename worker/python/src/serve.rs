@@ -15,6 +15,7 @@ use appliance_worker::abi::{EXIT_FAILED, RunArgs};
 use appliance_worker::begin::{self, Begun, Given, begin};
 use appliance_worker::foreign;
 use appliance_worker::listen::Listener;
+use appliance_worker::native::{Native, beside};
 use appliance_worker::watch::Watch;
 use appliance_worker::{Engine, Error};
 use pyo3::prelude::*;
@@ -39,11 +40,15 @@ fn run(given: Given<'_>, loaded: &Loaded) -> Result<(), Error> {
     let engine = Rc::clone(&begun.engine);
     uwsgi::locks::install(&begun.locks);
     Home::install(&engine);
+    let native = loaded.native.map(|app| Native::install(Rc::clone(&engine), app, settings)).transpose();
+    let native = native.map_err(Error::io("prepare for native applications"))?;
     match settings.app.suspend {
         Suspend::Greenlet => Python::attach(|py| {
             let worker = prepare(py, &engine, loaded).map_err(internal(py))?;
             let watch = watch(py, begun, loaded)?;
-            let served = engine.run(&*worker, listeners(args, doors, settings)?, || (args.ready)());
+            let listeners = listeners(args, doors, settings)?;
+            let served =
+                beside::with(&*worker, native, |host| engine.run(host, listeners, || (args.ready)()));
             finish(py);
             // It may be asking for stacks, for which a thread needs the interpreter.
             py.detach(|| watch.stop());
@@ -56,7 +61,9 @@ fn run(given: Given<'_>, loaded: &Loaded) -> Result<(), Error> {
                 let threads = Threads::start(py, &engine, &worker, settings).map_err(internal(py))?;
                 Ok((threads, watch(py, begun, loaded)?))
             })?;
-            let served = engine.run(&threads, listeners(args, doors, settings)?, || (args.ready)());
+            let listeners = listeners(args, doors, settings)?;
+            let served =
+                beside::with(&threads, native, |host| engine.run(host, listeners, || (args.ready)()));
             Python::attach(|py| {
                 threads.stop(py);
                 finish(py);
