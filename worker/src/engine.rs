@@ -257,7 +257,7 @@ impl Engine {
             self.listeners.borrow_mut().push(listener);
         }
         let mut events = Vec::new();
-        while !self.is_done() {
+        while !self.is_done(host) {
             self.turn(host, &mut events)?;
         }
         self.slot().set_state(State::Dead);

@@ -10,6 +10,9 @@
 #![expect(unsafe_code, reason = "the C interface to the binary")]
 
 mod aio;
+mod application;
+mod asgi;
+mod beside;
 mod disconnect;
 mod greenlet;
 mod host;
@@ -24,6 +27,7 @@ mod serve;
 mod stacks;
 mod threads;
 mod timeout;
+mod tornado;
 mod uwsgi;
 mod wait;
 mod watch;

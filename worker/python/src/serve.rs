@@ -1,9 +1,13 @@
 //! In a worker: from the fork to the end of its life.
 use crate::aio::Aio;
+use crate::application::Application;
+use crate::asgi::{Asgi, lifespan};
+use crate::beside::Beside;
 use crate::host::Worker;
 use crate::load::Loaded;
 use crate::reach::Reach;
 use crate::threads::Threads;
+use crate::tornado::Server;
 use crate::watch::Watching;
 use crate::wsgi::environ::Template;
 use crate::wsgi::files::FileWrapper;
@@ -14,7 +18,7 @@ use appliance_worker::abi::{EXIT_BOOT, EXIT_DONE, EXIT_FAILED, RunArgs};
 use appliance_worker::board::Board;
 use appliance_worker::listen::Listener;
 use appliance_worker::watch::{Post, Watch};
-use appliance_worker::{Boot, Engine, Error, reactor};
+use appliance_worker::{Boot, Engine, Error, Host, reactor};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use std::net::SocketAddr;
@@ -31,7 +35,7 @@ pub fn serve(args: &RunArgs) -> i32 {
     let worker = args.worker_id;
     match run(args, loaded) {
         Ok(()) => EXIT_DONE,
-        Err(error @ Error::Native { .. }) => {
+        Err(error @ (Error::Native { .. } | Error::Application(_))) => {
             tracing::error!(worker, "{error}");
             EXIT_BOOT
         }
@@ -59,8 +63,10 @@ fn run(args: &RunArgs, loaded: &Loaded) -> Result<(), Error> {
     match settings.app.suspend {
         Suspend::Greenlet => Python::attach(|py| {
             let worker = prepare(py, &engine, loaded).map_err(internal(py))?;
+            let apps = Apps::start_up(py, &worker, args, loaded)?;
             let watch = watch(py, &engine, args, loaded)?;
-            let served = engine.run(&*worker, listeners(args, settings)?, || (args.ready)());
+            let served = engine.run(&apps.host(&*worker), listeners(args, loaded)?, || (args.ready)());
+            apps.shut_down(py, &worker);
             finish(py);
             // It may be asking for stacks, for which a thread needs the interpreter.
             py.detach(|| watch.stop());
@@ -68,14 +74,16 @@ fn run(args: &RunArgs, loaded: &Loaded) -> Result<(), Error> {
         }),
         // The loop's thread has the GIL only before and after.
         Suspend::Thread => {
-            let (threads, watch) = Python::attach(|py| {
+            let (worker, apps, threads, watch) = Python::attach(|py| {
                 let worker = prepare(py, &engine, loaded).map_err(internal(py))?;
+                let apps = Apps::start_up(py, &worker, args, loaded)?;
                 let threads = Threads::start(py, &engine, &worker, settings).map_err(internal(py))?;
-                Ok((threads, watch(py, &engine, args, loaded)?))
+                Ok((worker, apps, threads, watch(py, &engine, args, loaded)?))
             })?;
-            let served = engine.run(&threads, listeners(args, settings)?, || (args.ready)());
+            let served = engine.run(&apps.host(&threads), listeners(args, loaded)?, || (args.ready)());
             Python::attach(|py| {
                 threads.stop(py);
+                apps.shut_down(py, &worker);
                 finish(py);
             });
             watch.stop();
@@ -100,11 +108,54 @@ fn prepare(py: Python<'_>, engine: &Rc<Engine>, loaded: &Loaded) -> PyResult<Rc<
     let aio = Aio::new(py, loaded.event_loop.clone_ref(py))?;
     let template = Arc::new(template(py, &loaded.settings)?);
     let reach = Reach::Here(Rc::clone(engine));
-    let worker = Worker::install(py, reach, loaded.app.clone_ref(py), template, aio, hub)?;
+    let worker = Worker::install(py, reach, loaded.wsgi(py), template, aio, hub)?;
     worker.aio.adopt(py)?;
     uwsgi::run_postfork(py)?;
-    worker.aio.serve(py)?;
     Ok(worker)
+}
+
+/// The applications that are served on the loop itself.
+struct Apps {
+    asgi: Option<Rc<Asgi>>,
+    tornado: Option<Server>,
+}
+
+impl Apps {
+    /// Has them do what they do before their first request; from then on the loop serves.
+    fn start_up(py: Python<'_>, worker: &Rc<Worker>, args: &RunArgs, loaded: &Loaded) -> Result<Apps, Error> {
+        let asgi =
+            Asgi::start_up(py, worker, (&loaded.app, loaded.native.as_ref())).map_err(
+                |failure| match failure {
+                    lifespan::Failure::Refused(reason) => Error::Application(reason),
+                    lifespan::Failure::Python(error) => internal(py)(error),
+                },
+            )?;
+        let tornado = match (&loaded.native, native_address(args, loaded)) {
+            (Some(Application::Tornado(app)), Some(address)) => {
+                let backlog = loaded.settings.limits.backlog;
+                let server = Server::listen(py, app, address, backlog);
+                let failed =
+                    |error| Error::Application(format!("native.app: {}", log::traceback(py, &error)));
+                Some(server.map_err(failed)?)
+            }
+            _ => None,
+        };
+        worker.aio.serve(py).map_err(internal(py))?;
+        Ok(Apps { asgi, tornado })
+    }
+
+    fn host<'a>(&'a self, other: &'a dyn Host) -> Beside<'a> {
+        Beside { asgi: self.asgi.clone(), tornado: self.tornado.as_ref(), other }
+    }
+
+    /// Has them do what they do after their last request.
+    fn shut_down(&self, py: Python<'_>, worker: &Worker) {
+        let Some(asgi) = &self.asgi else { return };
+        match worker.aio.rest(py) {
+            Ok(()) => asgi.shut_down(py),
+            Err(error) => log::exception(py, &error, "the loop cannot be brought to rest"),
+        }
+    }
 }
 
 /// Starts the thread that watches the loop.
@@ -123,14 +174,21 @@ fn watch(py: Python<'_>, engine: &Engine, args: &RunArgs, loaded: &Loaded) -> Re
     Watch::start(post, watching).map_err(Error::io("start the watch thread"))
 }
 
-fn listeners(args: &RunArgs, settings: &Settings) -> Result<Vec<Listener>, Error> {
+/// The worker's own listener, if it has one.
+fn native_address(args: &RunArgs, loaded: &Loaded) -> Option<SocketAddr> {
+    let native = &loaded.settings.native;
+    // The configuration was checked: base port + number of workers is a port.
+    let port = native.base_port?.saturating_add(u16::try_from(args.worker_id).unwrap_or(u16::MAX));
+    Some(SocketAddr::new(native.address, port))
+}
+
+/// Those that the engine accepts connections from; Tornado does so itself.
+fn listeners(args: &RunArgs, loaded: &Loaded) -> Result<Vec<Listener>, Error> {
     let socket = reactor::adopt(args.socket).and_then(Listener::worker);
     let mut listeners = vec![socket.map_err(Error::io("listen on the worker's socket"))?];
-    if let Some(base) = settings.native.base_port {
-        // The configuration was checked: base port + number of workers is a port.
-        let port = base.saturating_add(u16::try_from(args.worker_id).unwrap_or(u16::MAX));
-        let address = SocketAddr::new(settings.native.address, port);
-        let native = Listener::native(address, settings.limits.backlog);
+    let is_tornado = matches!(loaded.native, Some(Application::Tornado(_)));
+    if let Some(address) = native_address(args, loaded).filter(|_| !is_tornado) {
+        let native = Listener::native(address, loaded.settings.limits.backlog);
         listeners.push(native.map_err(|source| Error::Native { address, source })?);
     }
     Ok(listeners)

@@ -10,8 +10,11 @@ use std::time::{Duration, Instant};
 const IDLE_GRACE: Duration = Duration::from_millis(250);
 
 impl Engine {
-    pub(super) fn is_done(&self) -> bool {
-        self.draining.get() && self.conns.borrow().is_empty() && self.cores.borrow().busy() == 0
+    pub(super) fn is_done(&self, host: &dyn Host) -> bool {
+        self.draining.get()
+            && host.is_drained()
+            && self.conns.borrow().is_empty()
+            && self.cores.borrow().busy() == 0
     }
 
     /// No new connections; what runs is finished.

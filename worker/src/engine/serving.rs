@@ -1,5 +1,5 @@
 //! What an application on a core may ask of the engine, and what a host may: all of it short, none of it calls back.
-use super::{Due, Engine, Place, WHOLE};
+use super::{Due, Engine, Place, Serving, WHOLE};
 use crate::answer::Cause;
 use crate::board;
 use crate::conn::{BodyRead, FileSent, Outcome, Sent};
@@ -102,11 +102,19 @@ impl Engine {
     }
 
     /// Ends the response here, although the request may run on (uWSGI `disconnect`): what was sent is flushed, an
-    /// HTTP/1.1 connection is closed, and nothing that the application sends later can reach anybody.
+    /// HTTP/1.1 connection is closed unless `outcome` keeps it, and nothing that the application sends later can reach anybody.
     pub fn disconnect(&self, core: CoreId, outcome: Outcome) {
         if let Some(place) = self.place_of(core) {
             self.end_response(core, place, outcome);
-            self.serving.borrow_mut()[core.index as usize] = None;
+            let serving = self.serving.borrow_mut()[core.index as usize].take();
+            self.count_latency(serving, Instant::now());
+        }
+    }
+
+    fn count_latency(&self, serving: Option<Serving>, now: Instant) {
+        if let Some(serving) = serving {
+            let millis = now.saturating_duration_since(serving.arrived).as_millis();
+            self.slot().count_latency(u64::try_from(millis).unwrap_or(u64::MAX));
         }
     }
 
@@ -133,9 +141,8 @@ impl Engine {
         board::add(&slot.requests, 1);
         board::add(&slot.exceptions, u64::from(failed));
         let now = self.note_time();
+        self.count_latency(serving, now);
         if let Some(serving) = serving {
-            let millis = now.saturating_duration_since(serving.arrived).as_millis();
-            slot.count_latency(u64::try_from(millis).unwrap_or(u64::MAX));
             // Also while draining: the client was told so, and idle connections are closed a little later.
             self.end_response(core, serving.place, outcome);
         }
