@@ -42,7 +42,7 @@ impl Lifespan {
     /// A copy of what the application has left for its requests.
     pub fn state<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         let state = self.conversation.bind(py).getattr(pyo3::intern!(py, "state"))?;
-        Ok(state.cast_into::<PyDict>()?.copy()?)
+        state.cast_into::<PyDict>()?.copy()
     }
 
     /// Says that the worker ends, and waits likewise.
