@@ -1,14 +1,15 @@
-//! The proxy's doors: its public listeners and the admin endpoint's, by the address that the configuration gives them. A
-//! reload's next doors share every socket that stays with those in force, so that no connection in its backlog is lost, and
+//! The doors: the proxy's public listeners and the admin endpoint's, and those where workers speak the uwsgi protocol
+//! (`[rpc]`, `[cache.NAME]`), by the address that the configuration gives them. A reload's next doors share every socket that stays with those in force, so that no connection in its backlog is lost, and
 //! open the others before anything changes. A socket is closed, and its file removed, with the last doors that have it.
 //! Owned by the master; whether and when they change is decided by `fleet.rs`.
 use crate::activation::Inherited;
 use crate::error::Error;
 use crate::privileges::Identity;
 use crate::sockets::{self, Listener};
-use appliance_config::Settings;
 use appliance_config::settings::Endpoint;
+use appliance_config::{Settings, remote};
 use std::io;
+use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 
@@ -25,6 +26,17 @@ pub struct Doors {
     /// In the order of `listen`.
     public: Vec<Door>,
     admin: Option<Door>,
+    /// For the uwsgi protocol, in the order of [`remote::doors`].
+    wire: Vec<Door>,
+    /// Where caches hear of each other, in the order of [`remote::ears`].
+    ears: Vec<Ear>,
+}
+
+/// A bound UDP socket and the address that was asked for.
+#[derive(Clone, Debug)]
+struct Ear {
+    address: SocketAddr,
+    socket: Rc<OwnedFd>,
 }
 
 impl Doors {
@@ -39,7 +51,7 @@ impl Doors {
         let public = public.collect();
         let admin = settings.admin.listen.and_then(|address| door("admin.listen", Endpoint::Tcp(address)));
         inherited.refuse_rest();
-        Doors { public, admin }
+        Doors { public, admin, ..Doors::default() }
     }
 
     /// The doors that `settings` ask for. What is open in `self` under the same address is shared; an error changes
@@ -68,7 +80,29 @@ impl Doors {
                 }
             }),
         };
-        Ok(Doors { public, admin })
+        let (wire, ears) = (self.follow_wire(settings, identity)?, self.follow_ears(settings)?);
+        Ok(Doors { public, admin, wire, ears })
+    }
+
+    fn follow_wire(&self, settings: &Settings, identity: Option<&Identity>) -> Result<Vec<Door>, Error> {
+        let open = |address: Endpoint| {
+            if let Some(door) = self.wire.iter().find(|door| door.address == address) {
+                return Ok(door.clone());
+            }
+            let listener = sockets::open_wire(&address, settings.limits.backlog, identity)?;
+            Ok(Door { address, listener: Rc::new(listener) })
+        };
+        remote::doors(settings).into_iter().map(|door| open(door.address)).collect()
+    }
+
+    fn follow_ears(&self, settings: &Settings) -> Result<Vec<Ear>, Error> {
+        let open = |address: SocketAddr| {
+            if let Some(ear) = self.ears.iter().find(|ear| ear.address == address) {
+                return Ok(ear.clone());
+            }
+            Ok(Ear { address, socket: Rc::new(sockets::open_udp(address)?) })
+        };
+        remote::ears(settings).into_iter().map(|ear| open(ear.address)).collect()
     }
 
     /// Where the public ones listen, for humans.
@@ -86,9 +120,15 @@ impl Doors {
         self.admin.as_ref().map(|door| door.listener.try_clone()).transpose()
     }
 
+    /// Second descriptors of those for the uwsgi protocol, and then of the ears, to hand to workers.
+    pub fn wire(&self) -> io::Result<Vec<OwnedFd>> {
+        let doors = self.wire.iter().map(|door| door.listener.try_clone());
+        doors.chain(self.ears.iter().map(|ear| ear.socket.try_clone())).collect()
+    }
+
     /// Changes how many connections may wait in each.
     pub fn set_backlog(&self, backlog: u32) {
-        for door in self.public.iter().chain(&self.admin) {
+        for door in self.public.iter().chain(&self.admin).chain(&self.wire) {
             door.listener.set_backlog(backlog);
         }
     }

@@ -9,7 +9,7 @@ use appliance_worker::abi::{self, ForkFn, ForkPhase, LoadArgs, LoadFn, RunArgs, 
 use libloading::os::unix::{Library, RTLD_GLOBAL, RTLD_LOCAL, RTLD_NOW};
 use nix::unistd::Pid;
 use std::ffi::{OsStr, c_void};
-use std::os::fd::{IntoRawFd, OwnedFd};
+use std::os::fd::{IntoRawFd, OwnedFd, RawFd};
 use std::path::{Path, PathBuf};
 
 /// File name of the engine library.
@@ -37,6 +37,8 @@ pub struct Seat {
     pub board: OwnedFd,
     /// Its end of the line on which the master asks.
     pub questions: OwnedFd,
+    /// Where it speaks the uwsgi protocol, in the order that the configuration tells.
+    pub doors: Vec<OwnedFd>,
     /// Called once, when it is about to accept its first request.
     pub ready: extern "C" fn(),
 }
@@ -171,12 +173,15 @@ impl Engine {
 
     /// Lives one worker's life; called in the forked child. Answers its exit code.
     pub fn run(&self, seat: Seat) -> i32 {
+        let doors: Vec<RawFd> = seat.doors.into_iter().map(IntoRawFd::into_raw_fd).collect();
         let args = RunArgs {
             worker_id: seat.worker,
             life: seat.life,
             socket: seat.socket.into_raw_fd(),
             board: seat.board.into_raw_fd(),
             questions: seat.questions.into_raw_fd(),
+            doors: doors.as_ptr(),
+            doors_len: doors.len(),
             ready: seat.ready,
         };
         // SAFETY: `args` is valid until the call returns; the descriptors are the library's from here.

@@ -138,6 +138,7 @@ impl Fleet {
             Event::Ready { pid } => self.on_ready(pid, now),
             Event::Exited { pid, forked, ended } => self.on_exited(pid, forked, ended, now),
             Event::Looked { all, queue } => self.on_look(&all, queue, now),
+            Event::Worn { pid, requests } => self.on_worn(pid, requests, now),
             Event::Scale { workers } => self.on_scale(workers, now),
             Event::SocketRenewed { worker } => self.on_socket_renewed(worker),
             Event::Stop => self.on_stop(now),

@@ -248,7 +248,7 @@ impl Master {
         }
         self.take_wishes(&mut events);
         self.take_verbs(&mut events);
-        self.take_answers(Instant::now());
+        self.take_answers(&mut events, Instant::now());
         Ok(events)
     }
 

@@ -12,7 +12,7 @@ use nix::sys::socket::{
 };
 use std::fs;
 use std::io;
-use std::net::{SocketAddr, SocketAddrV4, SocketAddrV6};
+use std::net::{SocketAddr, SocketAddrV4, SocketAddrV6, UdpSocket};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -23,6 +23,9 @@ const SOCKET_MODE: u32 = 0o660;
 const CONTROL_MODE: u32 = 0o600;
 /// Control clients that wait to be taken; a person types few.
 const CONTROL_BACKLOG: u32 = 16;
+
+/// How the listeners of the uwsgi protocol are chosen.
+const WIRE: &str = "rpc.listen or cache.NAME.listen in the configuration";
 
 /// A listening socket of the master's.
 #[derive(Debug)]
@@ -117,6 +120,23 @@ pub fn address_of(fd: BorrowedFd<'_>) -> Option<Endpoint> {
     let name = getsockname::<SockaddrStorage>(fd.as_raw_fd()).ok()?;
     let unix = || Some(Endpoint::Unix(name.as_unix_addr()?.path()?.to_owned()));
     socket_addr(&name).map(Endpoint::Tcp).or_else(unix)
+}
+
+/// Opens a listener for the uwsgi protocol.
+pub fn open_wire(endpoint: &Endpoint, backlog: u32, identity: Option<&Identity>) -> Result<Listener, Error> {
+    match endpoint {
+        Endpoint::Tcp(address) => open_tcp(*address, backlog, WIRE),
+        Endpoint::Unix(path) => open_unix(path, backlog, identity),
+    }
+}
+
+/// Binds a UDP socket on which caches hear of each other.
+pub fn open_udp(address: SocketAddr) -> Result<OwnedFd, Error> {
+    let socket = UdpSocket::bind(address).and_then(|socket| socket.set_nonblocking(true).map(|()| socket));
+    socket.map(OwnedFd::from).map_err(|error| {
+        let errno = error.raw_os_error().map_or(Errno::UnknownErrno, Errno::from_raw);
+        tcp_error(address, errno, "cache.NAME.udp in the configuration")
+    })
 }
 
 /// Opens the read-only admin endpoint.

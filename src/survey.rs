@@ -6,7 +6,7 @@ use appliance_worker::report::{Answer, Question};
 use std::time::{Duration, Instant};
 
 mod lines;
-pub use lines::{Heard, Lines, Seat};
+pub use lines::{Heard, Lines, Said, Seat};
 
 /// How long workers may take. One that is alive answers within a turn of its loop, one that is stuck by its watch thread.
 pub const PATIENCE: Duration = Duration::from_secs(3);
@@ -90,19 +90,19 @@ impl Survey {
         };
         match (heard, self.question) {
             (Err(why), _) => reply.told.error = Some(why.clone()),
-            (Ok((_, size)), _) if self.size + size > MAX_ANSWERS => {
+            (Ok(Said::Answer(_, size)), _) if self.size + size > MAX_ANSWERS => {
                 reply.told.error =
                     Some(format!("left out: all answers together are longer than {MAX_ANSWERS} bytes"));
             }
-            (Ok((Answer::Requests(requests), size)), Question::Requests) => {
+            (Ok(Said::Answer(Answer::Requests(requests), size)), Question::Requests) => {
                 reply.told.requests = Some(requests.clone());
                 self.size += size;
             }
-            (Ok((Answer::Stacks(stacks), size)), Question::Stacks) => {
+            (Ok(Said::Answer(Answer::Stacks(stacks), size)), Question::Stacks) => {
                 reply.told.stacks = Some(stacks.clone());
                 self.size += size;
             }
-            // The answer to somebody else's question.
+            // The answer to somebody else's question, or none.
             (Ok(_), _) => {}
         }
     }
@@ -135,7 +135,10 @@ mod tests {
     }
 
     fn requests(id: &str) -> Heard {
-        Ok((Answer::Requests(vec![RequestReport { id: id.into(), ..RequestReport::default() }]), 100))
+        Ok(Said::Answer(
+            Answer::Requests(vec![RequestReport { id: id.into(), ..RequestReport::default() }]),
+            100,
+        ))
     }
 
     #[test]
@@ -189,7 +192,7 @@ mod tests {
             surveys.begin(client(n), Question::Stacks, asked(&[(1, 0), (2, 0)]), now).unwrap();
         }
         assert!(surveys.begin(client(99), Question::Stacks, Vec::new(), now).is_err());
-        let long = Ok((Answer::Stacks(vec![StackReport::default()]), MAX_ANSWERS / 2 + 1));
+        let long = Ok(Said::Answer(Answer::Stacks(vec![StackReport::default()]), MAX_ANSWERS / 2 + 1));
         surveys.on_heard((1, 0), &long);
         surveys.on_heard((2, 0), &long);
         let (_, told, _) = surveys.finish(now).remove(0);

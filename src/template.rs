@@ -29,6 +29,8 @@ pub struct Job<'a> {
     pub identity: Option<&'a Identity>,
     /// The board's memory.
     pub board: OwnedFd,
+    /// Where workers speak the uwsgi protocol.
+    pub doors: Vec<OwnedFd>,
     /// Where orders arrive.
     pub inbox: Inbox,
     /// Where reports go.
@@ -62,7 +64,8 @@ impl Job<'_> {
     }
 
     fn leave_master(&self, tie: Tie) -> Result<Tie, Error> {
-        let keep = [self.board.as_fd(), self.inbox.as_fd(), self.reporter.as_fd()];
+        let mut keep = vec![self.board.as_fd(), self.inbox.as_fd(), self.reporter.as_fd()];
+        keep.extend(self.doors.iter().map(AsFd::as_fd));
         spawn::leave_master(self.master, tie, &keep, self.identity, "appliance: template")
             .map_err(Error::system("the template cannot start"))
     }
@@ -151,6 +154,7 @@ impl Template<'_> {
             socket: layette.socket,
             board: job.board.try_clone()?,
             questions: layette.questions,
+            doors: job.doors.iter().map(OwnedFd::try_clone).collect::<io::Result<_>>()?,
             ready: worker::on_ready,
         };
         let (reporter, tie) = (job.reporter.try_clone()?, self.tie.try_clone()?);
@@ -171,7 +175,7 @@ impl Template<'_> {
     fn descriptors(&self) -> Vec<RawFd> {
         let job = &self.job;
         let ends = self.workers.iter().map(|forked| &forked.end);
-        let owned = [&job.board].into_iter().chain(ends).map(AsRawFd::as_raw_fd);
+        let owned = [&job.board].into_iter().chain(&job.doors).chain(ends).map(AsRawFd::as_raw_fd);
         owned
             .chain([job.inbox.as_fd(), job.reporter.as_fd(), self.tie.as_fd()].map(|fd| fd.as_raw_fd()))
             .collect()

@@ -28,6 +28,7 @@ mod malformed;
 mod native;
 mod processes;
 mod proxy;
+mod python_package;
 mod questions;
 mod queue;
 mod reasons;

@@ -4,7 +4,7 @@
 use crate::form::Form;
 use crate::keys::{KEYS, Key};
 use crate::settings::{Admin, Listen, Log, Settings};
-use crate::show::value;
+use crate::show::{length, value};
 use crate::written::Value;
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -86,6 +86,11 @@ pub fn needs_text(needs: &[Need]) -> String {
 pub fn changes(old: &Settings, new: &Settings) -> Vec<Change> {
     let mut changes = Vec::new();
     for key in KEYS {
+        if let Some((array, name)) = key.in_array() {
+            let text = |settings: &Settings| column(settings, array, name);
+            changes.extend(difference(key, text(old), text(new)));
+            continue;
+        }
         match key.form {
             Form::Variables => variables(key, old, new, &mut changes),
             Form::Listeners => {
@@ -93,16 +98,39 @@ pub fn changes(old: &Settings, new: &Settings) -> Vec<Change> {
                 changes.extend(difference(key, text(old), text(new)));
             }
             _ => {
-                let text = |settings: &Settings| value(settings, key.path).map(|value| value.to_string());
-                changes.extend(difference(key, text(old), text(new)));
+                for path in paths(key, old, new) {
+                    let text = |settings: &Settings| value(settings, &path).map(|value| value.to_string());
+                    let (was, is) = (text(old), text(new));
+                    changes.extend((was != is).then(|| Change::of(key, path.clone(), was, is)));
+                }
             }
         }
     }
     changes
 }
 
+/// The paths of a key in two configurations: one, or one for each name that one of them has.
+fn paths(key: &Key, old: &Settings, new: &Settings) -> Vec<String> {
+    let Some((table, rest)) = key.by_name() else { return vec![key.path.to_owned()] };
+    let mut names: Vec<&str> = Vec::new();
+    for cache in old.caches.iter().chain(&new.caches) {
+        if !names.contains(&cache.name.as_str()) {
+            names.push(&cache.name);
+        }
+    }
+    names.into_iter().map(|name| format!("{table}.{name}.{rest}")).collect()
+}
+
 fn difference(key: &Key, old: Option<String>, new: Option<String>) -> Option<Change> {
     (old != new).then(|| Change::of(key, key.path.to_owned(), old, new))
+}
+
+/// What all tables of an array say for one of their keys; `None`: there are none.
+fn column(settings: &Settings, array: &str, name: &str) -> Option<String> {
+    let one =
+        |n| value(settings, &format!("{array}[{n}].{name}")).map_or("not set".to_owned(), |v| v.to_string());
+    let all: Vec<String> = (0..length(settings, array)).map(one).collect();
+    (!all.is_empty()).then(|| all.join(", "))
 }
 
 fn addresses(listen: &[Listen]) -> String {

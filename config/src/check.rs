@@ -4,10 +4,8 @@ use crate::conflicts::conflicts;
 use crate::error::Error;
 use crate::keys;
 use crate::reader::Reader;
-use crate::settings::{
-    Admin, App, Endpoint, Limits, Listen, Log, LogFormat, Native, NativeApp, OnCrashLoop, Proxy, Security,
-    Settings, Suspend, Timeouts, Workers,
-};
+use crate::remote;
+use crate::settings::*;
 use crate::suggest;
 use crate::units;
 use crate::written::{Table, Value, Written};
@@ -18,7 +16,7 @@ const WORKER_SOCKET: &str = "/worker-1024.sock";
 
 /// Settings from what was written; worth nothing unless `problems` is still empty afterwards.
 pub fn check(written: &Written, cpus: u32, problems: &mut Vec<Error>) -> Settings {
-    let mut read = Reader { written, problems, refused: Vec::new() };
+    let mut read = Reader::new(written, problems);
     let settings = Settings {
         app: app(&mut read),
         listen: listen(&mut read),
@@ -30,8 +28,11 @@ pub fn check(written: &Written, cpus: u32, problems: &mut Vec<Error>) -> Setting
             threads: read.whole("proxy.threads"),
             trusted: read.texts("proxy.trusted", units::network),
         },
+        caches: caches(&mut read),
+        rpc: remote::rpc(&mut read),
         log: log(&mut read),
         admin: admin(&mut read),
+        metrics: read.each("metric", metric),
         security: Security {
             user: read.optional_text("security.user", units::account),
             group: read.optional_text("security.group", units::account),
@@ -177,7 +178,7 @@ fn unknown_in_listener(read: &mut Reader, path: &str, table: &Table) {
 }
 
 /// Whether a socket at this path can be bound: the kernel's `sockaddr_un` holds 107 bytes.
-fn short_enough(path: &Path, name: &str) -> Result<(), String> {
+pub(crate) fn short_enough(path: &Path, name: &str) -> Result<(), String> {
     let most = units::UNIX_PATH_BYTES - name.len();
     let length = path.as_os_str().len();
     if length <= most {
@@ -201,6 +202,7 @@ fn timeouts(read: &mut Reader) -> Timeouts {
         boot: read.duration("timeouts.boot"),
         graceful: read.duration("timeouts.graceful"),
         drain_delay: read.duration("timeouts.drain_delay"),
+        remote: read.duration("timeouts.remote"),
     }
 }
 
@@ -218,6 +220,33 @@ fn limits(read: &mut Reader) -> Limits {
         queue: read.whole("limits.queue"),
         connections: read.whole("limits.connections"),
         backlog: read.whole("limits.backlog"),
+        remote: read.size("limits.remote"),
+    }
+}
+
+/// Longest name of a cache in bytes: it is the name of a folder too.
+const CACHE_NAME: usize = 64;
+
+fn caches(read: &mut Reader) -> Vec<Cache> {
+    read.names("cache").into_iter().map(|name| cache(read, name)).collect()
+}
+
+fn cache(read: &mut Reader, name: String) -> Cache {
+    let key = |key: &str| format!("cache.{name}.{key}");
+    let good = |c: char| c.is_ascii_alphanumeric() || "_-".contains(c);
+    if name.len() > CACHE_NAME || !name.chars().all(good) {
+        let reason = "is not a name of a cache; write at most 64 letters, digits, \"_\" and \"-\"";
+        read.judge::<()>(&format!("cache.{name}"), &Value::text(&name), Err(reason.to_owned()));
+    }
+    Cache {
+        items: read.whole(&key("items")),
+        size: read.size(&key("size")),
+        item_size: read.size(&key("item_size")),
+        lru: read.flag(&key("lru")),
+        expires: read.duration(&key("expires")),
+        persist: read.optional_path(&key("persist")),
+        shared: remote::shared(read, key),
+        name,
     }
 }
 
@@ -235,9 +264,24 @@ fn admin(read: &mut Reader) -> Admin {
     Admin { listen, run_dir: read_run_dir(read) }
 }
 
+/// One `[[metric]]`.
+fn metric(read: &mut Reader) -> Metric {
+    Metric {
+        name: read.needed_text("metric[].name", units::metric),
+        kind: match read.word("metric[].type") {
+            "gauge" => MetricKind::Gauge,
+            _ => MetricKind::Counter,
+        },
+        help: read.optional_text("metric[].help", |text| Some(text.to_owned())).unwrap_or_default(),
+        labels: read.texts("metric[].labels", units::label),
+        initial: read.whole("metric[].initial"),
+        alias: read.optional_text("metric[].alias", units::metric),
+    }
+}
+
 /// `admin.run_dir` alone.
 pub fn run_dir(written: &Written, problems: &mut Vec<Error>) -> Option<PathBuf> {
-    read_run_dir(&mut Reader { written, problems, refused: Vec::new() })
+    read_run_dir(&mut Reader::new(written, problems))
 }
 
 fn read_run_dir(read: &mut Reader) -> Option<PathBuf> {

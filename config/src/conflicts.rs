@@ -1,6 +1,7 @@
 //! Values that are fine alone and impossible together. Called by `check.rs` last. Pure. What only the machine can tell
 //! (a port that another program holds) shows when the master binds.
 use crate::error::Error;
+use crate::remote;
 use crate::settings::{Endpoint, NativeApp, Settings};
 use crate::units;
 use crate::written::Written;
@@ -8,9 +9,14 @@ use std::net::SocketAddr;
 
 /// Reports every contradiction among settings, but for those that rest on a refused value.
 pub fn conflicts(settings: &Settings, written: &Written, refused: &[String], problems: &mut Vec<Error>) {
-    let alone = sizes(settings).into_iter().chain(numbers_of_workers(settings)).chain(standstills(settings));
-    let alone = alone.chain(native_apps(settings));
+    let alone = sizes(settings)
+        .into_iter()
+        .chain(caches(settings))
+        .chain(numbers_of_workers(settings))
+        .chain(standstills(settings))
+        .chain(native_apps(settings));
     let found = alone.chain(native_ports(settings)).chain(listeners(settings));
+    let found = found.chain(metrics(settings)).chain(unguarded(settings));
     for Conflict { key, other, reason } in found {
         // A refused `listen[1]` leaves the other listeners in place, but under other numbers.
         let whole = |key: &str| key.split('[').next().unwrap_or_default().to_owned();
@@ -59,6 +65,28 @@ fn sizes(settings: &Settings) -> Vec<Conflict> {
             )
         })
         .collect()
+}
+
+/// A value has to fit its cache, and no two caches share a file.
+fn caches(settings: &Settings) -> Vec<Conflict> {
+    let mut found = Vec::new();
+    for (n, cache) in settings.caches.iter().enumerate() {
+        let key = |key: &str| format!("cache.{}.{key}", cache.name);
+        if cache.item_size > cache.size / 2 {
+            let (item, size) = (units::size_text(cache.item_size), units::size_text(cache.size));
+            let reason = format!(
+                "{item} is more than half of {}, {size}; lower the one or raise the other",
+                key("size")
+            );
+            found.push(Conflict::new(key("item_size"), key("size"), reason));
+        }
+        let same = settings.caches[..n].iter().find(|other| other.persist == cache.persist);
+        if let (Some(path), Some(other)) = (&cache.persist, same) {
+            let reason = format!("{} is the file of [cache.{}]; choose another", path.display(), other.name);
+            found.push(Conflict::new(key("persist"), format!("cache.{}.persist", other.name), reason));
+        }
+    }
+    found
 }
 
 /// `workers.count` is what it starts with, so it lies between the bounds.
@@ -152,14 +180,65 @@ fn listeners(settings: &Settings) -> Vec<Conflict> {
     found
 }
 
-/// The proxy's TCP listeners and the admin endpoint, by key; those that leave the port to the kernel cannot collide.
+/// Every metric has a name of its own, and an alias is another name of a metric that is there.
+fn metrics(settings: &Settings) -> Vec<Conflict> {
+    let names: Vec<String> = settings.metrics.iter().map(|one| units::metric_identity(&one.name)).collect();
+    let mut found = Vec::new();
+    for (n, metric) in settings.metrics.iter().enumerate() {
+        if let Some(other) = names[..n].iter().position(|name| *name == names[n]) {
+            let reason = format!("{} is the name of metric[{other}] already; choose another", metric.name);
+            found.push(Conflict::new(format!("metric[{n}].name"), format!("metric[{other}].name"), reason));
+        }
+        let Some(alias) = &metric.alias else { continue };
+        let target = names.iter().position(|name| *name == units::metric_identity(alias));
+        let target = target.map(|target| &settings.metrics[target]);
+        if target.is_none_or(|target| target.alias.is_some() || !target.labels.is_empty()) {
+            let reason = format!(
+                "{alias} is no [[metric]] with a value of its own; name one that has neither labels nor an alias"
+            );
+            found.push(Conflict::new(format!("metric[{n}].alias"), "metric", reason));
+        }
+    }
+    found
+}
+
+/// What speaks the uwsgi protocol trusts whoever reaches it, so it is reached from elsewhere only where somebody says by whom.
+fn unguarded(settings: &Settings) -> Vec<Conflict> {
+    let rpc =
+        settings.rpc.listen.iter().map(|at| ("rpc".to_owned(), "listen", at.clone(), &settings.rpc.access));
+    let caches = settings.caches.iter().flat_map(|cache| {
+        let (table, shared) = (format!("cache.{}", cache.name), &cache.shared);
+        let listen = shared.listen.iter().cloned().map(|address| ("listen", address));
+        let all = listen.chain(shared.udp.map(|address| ("udp", Endpoint::Tcp(address))));
+        all.map(move |(key, address)| (table.clone(), key, address, &shared.access))
+    });
+    let open = rpc
+        .chain(caches)
+        .filter(|(_, _, address, access)| !remote::is_local(address) && access.allow.is_empty());
+    open.map(|(table, key, address, _)| {
+        let allow = format!("{table}.allow");
+        let reason = format!(
+            "{address} can be reached from other machines; name those that may, in {allow}, or listen on 127.0.0.1 or a \
+             unix socket"
+        );
+        Conflict::new(format!("{table}.{key}"), allow, reason)
+    })
+    .collect()
+}
+
+/// The TCP listeners of the proxy, the admin endpoint, and for the uwsgi protocol, by key; those that leave the port to the
+/// kernel cannot collide.
 fn tcp_listeners(settings: &Settings) -> Vec<(String, SocketAddr)> {
     let public = settings.listen.iter().enumerate().filter_map(|(n, listen)| match &listen.address {
         Endpoint::Tcp(address) => Some((format!("listen[{n}]"), *address)),
         Endpoint::Unix(_) => None,
     });
     let admin = settings.admin.listen.map(|address| ("admin.listen".to_owned(), address));
-    public.chain(admin).filter(|(_, address)| address.port() != 0).collect()
+    let remote = remote::doors(settings).into_iter().filter_map(|door| match door.address {
+        Endpoint::Tcp(address) => Some((door.key, address)),
+        Endpoint::Unix(_) => None,
+    });
+    public.chain(admin).chain(remote).filter(|(_, address)| address.port() != 0).collect()
 }
 
 /// Whether the kernel refuses the second of two such listeners.

@@ -4,10 +4,13 @@
 use crate::change::Need::{self, Listener, Live, Proxy, Restart, Rolling};
 use crate::form::Form;
 
+/// Stands in a path for a name that the user chooses: `cache.NAME.items` is a key of each `[cache.…]`.
+pub const NAME: &str = "NAME";
+
 /// One key.
 #[derive(Debug)]
 pub struct Key {
-    /// Its full path, such as `workers.count`.
+    /// Its full path, such as `workers.count`; [`NAME`] in it stands for any name, [`EACH`] for each table of an array.
     pub path: &'static str,
     /// Its default as written in TOML; `None`: not set.
     pub default: Option<&'static str>,
@@ -21,17 +24,53 @@ pub struct Key {
     pub like: &'static str,
 }
 
+/// What follows the name of an array of tables in a path: `metric[].name` is a key of each `[[metric]]`. A list is replaced as a
+/// whole, so these keys have no place of their own in the layers, and their defaults count where a table does not say otherwise.
+pub const EACH: &str = "[]";
+
+impl Key {
+    /// The table of tables whose names the user chooses, and the rest: `cache` and `items`. `None` for a key of one table.
+    pub fn by_name(&self) -> Option<(&'static str, &'static str)> {
+        let (table, rest) = self.path.split_once(NAME)?;
+        Some((table.strip_suffix('.')?, rest.strip_prefix('.')?))
+    }
+
+    /// The array of tables that it belongs to (`metric`), and its name in there.
+    pub fn in_array(&self) -> Option<(&'static str, &'static str)> {
+        let (table, name) = self.path.rsplit_once('.')?;
+        Some((table.strip_suffix(EACH)?, name))
+    }
+}
+
+/// The names of all arrays of tables, such as `metric`.
+pub fn arrays() -> Vec<&'static str> {
+    let mut names: Vec<&str> = KEYS.iter().filter_map(|key| Some(key.in_array()?.0)).collect();
+    names.dedup();
+    names
+}
+
 /// The key at a path.
 pub fn find(path: &str) -> Option<&'static Key> {
-    KEYS.iter().find(|key| key.path == path)
+    KEYS.iter().find(|key| below(key.path, path) == Some(""))
+}
+
+/// What of a key's path lies below a table; the root is `""`.
+fn below(key: &'static str, table: &str) -> Option<&'static str> {
+    let names = table.split('.').filter(|_| !table.is_empty());
+    let mut rest = Some(key);
+    for name in names {
+        let (first, others) = rest.map(|rest| rest.split_once('.').unwrap_or((rest, "")))?;
+        rest = (first == name || first == NAME && !name.is_empty()).then_some(others);
+    }
+    rest
 }
 
 /// Names directly below a table, in order of the table; the root is `""`.
 pub fn names_in(table: &str) -> Vec<&'static str> {
-    let prefix = if table.is_empty() { String::new() } else { format!("{table}.") };
     let mut names = Vec::new();
-    for rest in KEYS.iter().filter_map(|key| key.path.strip_prefix(&prefix)) {
+    for rest in KEYS.iter().filter_map(|key| below(key.path, table)).filter(|rest| !rest.is_empty()) {
         let name = rest.split('.').next().unwrap_or(rest);
+        let name = name.strip_suffix(EACH).unwrap_or(name);
         if !names.contains(&name) {
             names.push(name);
         }
@@ -51,7 +90,15 @@ const fn text(what: &'static str, write: &'static str) -> Form {
     Form::Text { what, write }
 }
 
+/// Metrics are doubles, which are exact so far.
+const MOST_EXACT: i64 = 1 << 53;
 const FOLDER: Form = text("a path", r#"the path of a folder in quotes, such as "/srv/app""#);
+const ADDRESSES: Form = Form::Texts {
+    what: "an address",
+    write: r#"a list of addresses such as ["127.0.0.1:3031", "unix:/run/app.sock"]"#,
+};
+const NETWORKS: Form =
+    Form::Texts { what: "an address or a network", write: r#"a list such as ["10.0.0.0/8", "::1"]"# };
 const TIME: Form = Form::Duration { zero: false };
 
 /// The master's own business.
@@ -155,6 +202,8 @@ keys! {
     "timeouts.graceful": Some(r#""30s""#), TIME, &[Live, Proxy], "gunicorn `graceful_timeout`, nginx `worker_shutdown_timeout`";
     /// How long it serves on after the signal to stop, while `/readyz` says 503, so that balancers look elsewhere; `0`: not at all.
     "timeouts.drain_delay": Some("0"), Form::Duration { zero: true }, LIVE, "Kubernetes `preStop` with `sleep`";
+    /// How long a question to another server's cache or procedure may take in all, from the connection to the last byte.
+    "timeouts.remote": Some(r#""30s""#), TIME, ROLLING, "uWSGI `socket-timeout`";
 
     /// Request line, with method and version (else 414).
     "limits.request_line": Some(r#""8KiB""#), size("64B", "1MiB"), BOTH, "nginx `large_client_header_buffers`, uWSGI `buffer-size`";
@@ -180,11 +229,41 @@ keys! {
     "limits.connections": Some("10000"), whole("a number of connections", 1, 1_000_000), PROXY, "nginx `worker_connections`";
     /// Listen backlog of every socket; the kernel caps it at `net.core.somaxconn`.
     "limits.backlog": Some("1024"), whole("a backlog", 1, 65_535), &[Live, Rolling], "uWSGI `listen`, nginx `backlog`";
+    /// Longest value or result that is taken from another server, or given to one.
+    "limits.remote": Some(r#""16MiB""#), size("1KiB", "1GiB"), ROLLING, "";
 
     /// Threads of the proxy, each with a loop of its own.
     "proxy.threads": Some("1"), whole("a number of threads", 1, 256), PROXY, "nginx `worker_processes`";
     /// Peers whose `X-Forwarded-*` headers are believed.
-    "proxy.trusted": Some("[]"), Form::Texts { what: "an address or a network", write: r#"a list such as ["10.0.0.0/8", "::1"]"# }, PROXY, "nginx `set_real_ip_from`, gunicorn `forwarded_allow_ips`";
+    "proxy.trusted": Some("[]"), NETWORKS, PROXY, "nginx `set_real_ip_from`, gunicorn `forwarded_allow_ips`";
+
+    /// Most items.
+    "cache.NAME.items": Some("10000"), whole("a number of items", 1, 1_000_000_000), ROLLING, "uWSGI `cache2` `items`";
+    /// Most bytes of all items together, with what each takes to store.
+    "cache.NAME.size": Some(r#""64MiB""#), size("64KiB", "1024GiB"), ROLLING, "uWSGI `cache2` `blocks`";
+    /// Largest value.
+    "cache.NAME.item_size": Some(r#""64KiB""#), size("8B", "1GiB"), ROLLING, "uWSGI `cache2` `blocksize`";
+    /// Whether the items that were not used for longest make room when it is full; otherwise what is new is refused.
+    "cache.NAME.lru": Some("false"), Form::Flag, ROLLING, "uWSGI `cache2` `purge_lru`";
+    /// How long items live that are stored without a time of their own; `0`: for ever.
+    "cache.NAME.expires": Some("0"), Form::Duration { zero: true }, ROLLING, "";
+    /// File in which the contents outlive the appliance; otherwise they end with it.
+    "cache.NAME.persist": None, text("a path", r#"the path of a file in quotes, such as "/var/lib/app/cache""#), ROLLING, "uWSGI `cache2` `store`";
+    /// Where other servers can use it, over the uwsgi protocol; otherwise nowhere.
+    "cache.NAME.listen": Some("[]"), ADDRESSES, ROLLING, "uWSGI `socket`";
+    /// Networks that may use it besides this machine itself, by `listen` and by `udp`.
+    "cache.NAME.allow": Some("[]"), NETWORKS, ROLLING, "";
+    /// Caches of other servers that are told over UDP of all that is written here and removed.
+    "cache.NAME.nodes": Some("[]"), Form::Texts { what: "an address", write: r#"a list of addresses such as ["10.0.0.2:7000"]"# }, ROLLING, "uWSGI `cache2` `nodes`";
+    /// Where it hears over UDP of what others write and remove; otherwise it does not listen.
+    "cache.NAME.udp": None, text("a UDP address", r#"an address and a port, such as "127.0.0.1:7000""#), ROLLING, "uWSGI `cache2` `udp`";
+
+    /// Where procedures can be called from outside, over the uwsgi protocol; otherwise nowhere.
+    "rpc.listen": Some("[]"), ADDRESSES, ROLLING, "uWSGI `socket`";
+    /// Networks that may call besides this machine itself.
+    "rpc.allow": Some("[]"), NETWORKS, ROLLING, "";
+    /// Calls from outside that one worker has under way; one more is refused.
+    "rpc.calls": Some("100"), whole("a number of calls", 1, 100_000), ROLLING, "";
 
     /// Least important lines to log, for all or for single targets.
     "log.level": Some(r#""info""#), text("a log level", r#""error", "warn", "info", "debug", "trace" or "off", or levels for targets such as "info,appliance_proxy=debug""#), ALL, "nginx `error_log`";
@@ -197,6 +276,19 @@ keys! {
     "admin.listen": None, text("a TCP address", r#"an address and a port, such as "127.0.0.1:9090""#), LISTENER, "uWSGI `stats`, nginx `stub_status`";
     /// Folder for the workers' sockets and the control socket; otherwise a fresh private one for each run.
     "admin.run_dir": None, FOLDER, RESTART, "";
+
+    /// Name of a metric of the application's; a dot or a dash in it is an underscore in Prometheus.
+    "metric[].name": None, text("the name of a metric", r#"letters, digits, "_", ".", "-" and ":", such as "shop.orders"; not "appliance…", "core…" or "worker…""#), ROLLING, "uWSGI `metric`";
+    /// Whether it only grows, or goes up and down.
+    "metric[].type": Some(r#""counter""#), Form::Word { what: "a type of metric", words: &["counter", "gauge"] }, ROLLING, "uWSGI `metric type=`";
+    /// What it counts or measures, for those who read `/metrics`.
+    "metric[].help": None, text("a text", r#"a sentence in quotes, such as "Orders that were paid.""#), ROLLING, "uWSGI `metric-help`";
+    /// Names of its labels; without labels it has one value.
+    "metric[].labels": Some("[]"), Form::Texts { what: "the name of a label", write: r#"a list of names, such as ["kind"]"# }, ROLLING, "";
+    /// Value with which it begins, if it has no labels.
+    "metric[].initial": Some("0"), whole("a value", -MOST_EXACT, MOST_EXACT), ROLLING, "uWSGI `metric initial_value=`";
+    /// The metric whose value this one shows, if it is only another name.
+    "metric[].alias": None, text("the name of a metric", r#"the name of another [[metric]] in quotes, such as "shop.orders""#), ROLLING, "uWSGI `metric alias=`";
 
     /// User of proxy and workers when started by root.
     "security.user": None, text("a user", r#"a name or a number in quotes, such as "www-data""#), RESTART, "uWSGI `uid`, nginx `user`";

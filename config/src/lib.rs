@@ -27,6 +27,8 @@ pub use settings::Settings;
 pub mod error;
 pub use error::{Error, Errors};
 
+pub mod remote;
+
 pub mod form;
 pub mod keys;
 pub mod units;

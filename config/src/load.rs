@@ -132,6 +132,20 @@ fn read(request: &Request, path: &Path, problems: &mut Vec<Error>) -> (String, T
     (name, Table::new(), Lines::default())
 }
 
+/// The values of one key in every table below `table`, and the tables themselves: an empty one counts as well.
+fn named(figment: &Figment, table: &str, key: &str) -> Vec<(String, figment::value::Value)> {
+    use figment::value::Value::Dict;
+    let Ok(Dict(_, tables)) = figment.find_value(table) else { return Vec::new() };
+    let mut found = Vec::new();
+    for (name, value) in tables {
+        if let Dict(_, values) = &value {
+            found.extend(values.get(key).map(|value| (format!("{table}.{name}.{key}"), value.clone())));
+        }
+        found.push((format!("{table}.{name}"), value));
+    }
+    found
+}
+
 /// What one source wrote.
 struct Layer {
     source: Source,
@@ -150,9 +164,10 @@ impl Provider for Layer {
     }
 }
 
-/// The defaults of the table of keys.
+/// The defaults of the table of keys, but for those of tables that have to be named first.
 fn defaults() -> Layer {
-    let lines = KEYS.iter().filter_map(|key| Some(format!("{} = {}\n", key.path, key.default?)));
+    let keys = KEYS.iter().filter(|key| key.by_name().is_none() && key.in_array().is_none());
+    let lines = keys.filter_map(|key| Some(format!("{} = {}\n", key.path, key.default?)));
     let (table, _) = toml_file::read(&lines.collect::<String>()).expect("the defaults in keys.rs are TOML");
     Layer { source: Source::Default, table }
 }
@@ -215,6 +230,10 @@ fn merge(layers: &[Layer]) -> impl Iterator<Item = (String, Entry)> {
     }
     let mut found: Vec<(String, figment::value::Value)> = Vec::new();
     for key in KEYS {
+        if let Some((table, name)) = key.by_name() {
+            found.extend(named(&figment, table, name));
+            continue;
+        }
         match (key.form, figment.find_value(key.path)) {
             // Each variable has a source of its own.
             (Form::Variables, Ok(figment::value::Value::Dict(_, variables))) => {
@@ -226,6 +245,8 @@ fn merge(layers: &[Layer]) -> impl Iterator<Item = (String, Entry)> {
             (_, Err(_)) => {}
         }
     }
+    let arrays = keys::arrays().into_iter();
+    found.extend(arrays.filter_map(|array| Some((array.to_owned(), figment.find_value(array).ok()?))));
     found.into_iter().filter_map(move |(path, value)| {
         let name = &figment.get_metadata(value.tag())?.name;
         let source = layers.iter().map(|layer| &layer.source).find(|source| source.to_string() == *name)?;

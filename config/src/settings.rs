@@ -1,6 +1,7 @@
 //! What the configuration *means*: validated, typed values, ready to use. Made only by `check.rs`; read by the master,
 //! the proxy and the workers. They serialize, because the engine library receives them as JSON over its C interface.
 //! Nothing in here reads a file, the environment or the clock.
+use crate::remote::{Rpc, Shared};
 use serde::{Deserialize, Serialize};
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -23,10 +24,16 @@ pub struct Settings {
     pub limits: Limits,
     /// The front proxy.
     pub proxy: Proxy,
+    /// The caches; the first one is meant where none is named.
+    pub caches: Vec<Cache>,
+    /// Procedures that others may call.
+    pub rpc: Rpc,
     /// Logs.
     pub log: Log,
     /// Run directory and the read-only admin endpoint.
     pub admin: Admin,
+    /// The application's metrics that are there from the beginning.
+    pub metrics: Vec<Metric>,
     /// Users and permissions.
     pub security: Security,
 }
@@ -181,6 +188,8 @@ pub struct Timeouts {
     pub graceful: Duration,
     /// From SIGTERM until no connection is accepted any more, while readiness is false (0 = at once).
     pub drain_delay: Duration,
+    /// From the connection to another server's cache or procedure to the last byte of its answer.
+    pub remote: Duration,
 }
 
 /// `[limits]`; sizes in bytes.
@@ -210,6 +219,8 @@ pub struct Limits {
     pub connections: usize,
     /// Listen backlog of every socket.
     pub backlog: u32,
+    /// Longest value or result that is taken from another server, or given to one.
+    pub remote: usize,
 }
 
 /// How slowly a request body may arrive before it is given up (408): a client that keeps sending single bytes makes progress,
@@ -275,6 +286,27 @@ impl Network {
     }
 }
 
+/// `[cache.NAME]`; sizes in bytes.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Cache {
+    /// Letters, digits, `_` and `-`.
+    pub name: String,
+    /// Most items.
+    pub items: u64,
+    /// Most bytes of all items, with what each takes to store.
+    pub size: u64,
+    /// Longest value.
+    pub item_size: u64,
+    /// Whether the least recently used items make room for new ones; otherwise these are refused.
+    pub lru: bool,
+    /// How long an item lives that is stored without a time of its own (0 = for ever).
+    pub expires: Duration,
+    /// Absolute path of the file in which the contents outlive the appliance.
+    pub persist: Option<PathBuf>,
+    /// With whom it is shared beyond this appliance.
+    pub shared: Shared,
+}
+
 /// `[log]`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Log {
@@ -301,11 +333,38 @@ pub enum LogFormat {
 /// `[admin]`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Admin {
-    /// Read-only HTTP endpoint (`/healthz`, `/readyz`, `/status`); `None`: off.
+    /// Read-only HTTP endpoint (`/metrics`, `/readyz`, `/status` …); `None`: off.
     pub listen: Option<SocketAddr>,
     /// Absolute directory for the workers' sockets and the control socket; `None`: a fresh private directory for each
     /// run, and the control socket at a well-known place of the user's.
     pub run_dir: Option<PathBuf>,
+}
+
+/// `[[metric]]`: a metric of the application's (uWSGI `--metric`).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Metric {
+    /// Its name as it was written; no other metric has the same one once dots and dashes are underscores.
+    pub name: String,
+    /// What its value may do.
+    pub kind: MetricKind,
+    /// What it means; may be empty.
+    pub help: String,
+    /// Names of its labels.
+    pub labels: Vec<String>,
+    /// Its first value, if it has no labels.
+    pub initial: i64,
+    /// The metric that this one is another name of.
+    pub alias: Option<String>,
+}
+
+/// What the value of a metric may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum MetricKind {
+    /// Grow.
+    Counter,
+    /// Grow and shrink.
+    Gauge,
 }
 
 /// `[security]`.

@@ -1,8 +1,8 @@
 //! `appliance config show`: the effective settings as a file that loads again, each line with its source. Pure.
 use crate::form::Form;
-use crate::keys::KEYS;
+use crate::keys::{self, EACH, KEYS};
 use crate::load::Loaded;
-use crate::settings::{LogFormat, OnCrashLoop, Settings, Suspend};
+use crate::settings::{LogFormat, Metric, MetricKind, OnCrashLoop, Settings, Suspend};
 use crate::units::{duration_text, size_text};
 use crate::written::{Value, Written, key_text};
 use std::time::Duration;
@@ -14,10 +14,23 @@ impl Loaded {
         let mut text = String::new();
         let mut table = "";
         for key in KEYS {
+            if let Some((array, _)) = key.in_array() {
+                if table != array {
+                    tables(&mut text, array, &self.settings, &self.written);
+                }
+                table = array;
+                continue;
+            }
             let (parent, name) = key.path.rsplit_once('.').unwrap_or(("", key.path));
             match key.form {
                 Form::Variables => variables(&mut text, &self.settings.app.env, &self.written),
                 Form::Listeners => listeners(&mut text, &self.settings, &self.written),
+                // All keys of a name at once, at the first of them.
+                _ if key.by_name().is_some() => {
+                    if parent != table {
+                        caches(&mut text, &self.settings, &self.written);
+                    }
+                }
                 _ => {
                     if parent != table {
                         header(&mut text, &format!("[{parent}]"));
@@ -62,14 +75,54 @@ fn listeners(text: &mut String, settings: &Settings, written: &Written) {
     }
 }
 
-/// The value of a key as it would be written; the inverse of `check.rs`.
+fn caches(text: &mut String, settings: &Settings, written: &Written) {
+    for name in settings.caches.iter().map(|cache| &cache.name) {
+        header(text, &format!("[cache.{name}]"));
+        for key in keys::names_in("cache.NAME") {
+            let path = format!("cache.{name}.{key}");
+            match value(settings, &path) {
+                Some(value) => line(text, key, &value, written, &path),
+                None => text.push_str(&format!("# {key} is not set\n")),
+            }
+        }
+    }
+}
+
+/// The tables of an array; what is not set is left out.
+fn tables(text: &mut String, array: &str, settings: &Settings, written: &Written) {
+    for n in 0..length(settings, array) {
+        header(text, &format!("[[{array}]]"));
+        for (key, (_, name)) in KEYS.iter().filter_map(|key| Some((key, key.in_array()?))) {
+            let path = key.path.replacen(EACH, &format!("[{n}]"), 1);
+            let Some(value) = value(settings, &path).filter(|_| key.path.starts_with(array)) else {
+                continue;
+            };
+            match written.item(array, n).and_then(|item| item.get(name)) {
+                Some(_) => line(text, name, &value, written, &path),
+                None => text.push_str(&format!("{name} = {value}  # default\n")),
+            }
+        }
+    }
+}
+
+/// How many tables an array has.
+pub(crate) fn length(settings: &Settings, array: &str) -> usize {
+    if array == "metric" { settings.metrics.len() } else { 0 }
+}
+
+/// The value of a key as it would be written; the inverse of `check.rs`. In an array of tables the path has a number:
+/// `metric[2].name`.
 pub(crate) fn value(settings: &Settings, path: &str) -> Option<Value> {
     let (table, name) = path.split_once('.')?;
+    if let Some((_, number)) = table.split_once('[') {
+        return metric(settings.metrics.get(number.trim_end_matches(']').parse::<usize>().ok()?)?, name);
+    }
     match table {
         "app" => app(settings, name),
         "workers" => of_workers(settings, name),
         "timeouts" => timeout(settings, name),
         "limits" => limit(settings, name),
+        "cache" => cache(settings, name),
         _ => other(settings, path),
     }
 }
@@ -107,6 +160,7 @@ fn timeout(settings: &Settings, name: &str) -> Option<Value> {
         "boot" => timeouts.boot,
         "graceful" => timeouts.graceful,
         "drain_delay" => timeouts.drain_delay,
+        "remote" => timeouts.remote,
         _ => return None,
     };
     Some(time(duration))
@@ -155,6 +209,40 @@ fn limit(settings: &Settings, name: &str) -> Option<Value> {
         "queue" => whole(limits.queue as u64),
         "connections" => whole(limits.connections as u64),
         "backlog" => whole(limits.backlog.into()),
+        "remote" => size(limits.remote as u64),
+        _ => return None,
+    })
+}
+
+fn cache(settings: &Settings, path: &str) -> Option<Value> {
+    let (name, key) = path.split_once('.')?;
+    let cache = settings.caches.iter().find(|cache| cache.name == name)?;
+    Some(match key {
+        "items" => whole(cache.items),
+        "size" => size(cache.size),
+        "item_size" => size(cache.item_size),
+        "lru" => Value::Flag(cache.lru),
+        "expires" => time(cache.expires),
+        "persist" => Value::text(cache.persist.as_ref()?.display()),
+        "listen" => Value::List(cache.shared.listen.iter().map(Value::text).collect()),
+        "allow" => Value::List(cache.shared.access.allow.iter().map(Value::text).collect()),
+        "nodes" => Value::List(cache.shared.nodes.iter().map(Value::text).collect()),
+        "udp" => Value::text(cache.shared.udp?),
+        _ => return None,
+    })
+}
+
+fn metric(metric: &Metric, name: &str) -> Option<Value> {
+    Some(match name {
+        "name" => Value::text(&metric.name),
+        "type" => Value::text(match metric.kind {
+            MetricKind::Counter => "counter",
+            MetricKind::Gauge => "gauge",
+        }),
+        "help" => Value::text(Some(&metric.help).filter(|help| !help.is_empty())?),
+        "labels" => Value::List(metric.labels.iter().map(Value::text).collect()),
+        "initial" => Value::Whole(metric.initial),
+        "alias" => Value::text(metric.alias.as_ref()?),
         _ => return None,
     })
 }
@@ -167,6 +255,9 @@ fn other(settings: &Settings, path: &str) -> Option<Value> {
         "native.address" => Value::text(settings.native.address),
         "proxy.threads" => whole(settings.proxy.threads.into()),
         "proxy.trusted" => Value::List(settings.proxy.trusted.iter().map(Value::text).collect()),
+        "rpc.listen" => Value::List(settings.rpc.listen.iter().map(Value::text).collect()),
+        "rpc.allow" => Value::List(settings.rpc.access.allow.iter().map(Value::text).collect()),
+        "rpc.calls" => whole(settings.rpc.calls as u64),
         "log.level" => Value::text(&settings.log.level),
         "log.format" => Value::text(match settings.log.format {
             LogFormat::Auto => "auto",

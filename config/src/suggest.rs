@@ -1,5 +1,5 @@
 //! "Did you mean …?": what an unknown key was probably meant to be. Called by `screen.rs`. Pure.
-use crate::keys::{self, KEYS};
+use crate::keys::{self, EACH, KEYS};
 
 /// Words this far apart are still taken for each other: two slips, but never more than a third of the word.
 const SLIPS: usize = 2;
@@ -21,6 +21,9 @@ pub fn hint_among(table: &str, name: &str, known: &[&str]) -> String {
     let elsewhere = KEYS.iter().find(|key| key.path.rsplit('.').next() == Some(name));
     match elsewhere {
         Some(key) => format!("did you mean `{}`?", key.path),
+        None if table.ends_with(EACH) => {
+            format!("the keys of [[{}]] are {}", table.trim_end_matches(EACH), known.join(", "))
+        }
         None if table.is_empty() => format!("the tables are {}", known.join(", ")),
         None => format!("the keys of [{table}] are {}", known.join(", ")),
     }

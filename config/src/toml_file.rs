@@ -15,6 +15,11 @@ impl Lines {
             None => file.to_owned(),
         }
     }
+
+    /// The line on which a path begins.
+    pub fn number(&self, path: &str) -> Option<usize> {
+        self.0.get(path).copied()
+    }
 }
 
 /// Where and why a text is not TOML.

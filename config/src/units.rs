@@ -160,6 +160,36 @@ impl fmt::Display for Network {
     }
 }
 
+/// Longest name of a metric, in bytes.
+pub const METRIC_NAME_BYTES: usize = 96;
+/// Longest name of a metric's label, in bytes.
+pub const LABEL_NAME_BYTES: usize = 48;
+/// Beginnings of names that are taken: our own metrics in Prometheus, and uWSGI's built-in ones.
+const TAKEN: [&str; 3] = ["appliance", "core", "worker"];
+
+/// Reads the name of a metric of the application's, in Prometheus' letters or uWSGI's.
+pub fn metric(text: &str) -> Option<String> {
+    let fits = !text.is_empty() && text.len() <= METRIC_NAME_BYTES;
+    let is_plain = text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_.-:".contains(&byte));
+    let is_ours = TAKEN.iter().any(|taken| {
+        text.strip_prefix(taken).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '_', '-']))
+    });
+    (fits && is_plain && !is_ours && !text.starts_with(|c: char| c.is_ascii_digit())).then(|| text.to_owned())
+}
+
+/// The same name as Prometheus knows it: two names that differ only in dots, dashes and underscores are one.
+pub fn metric_identity(name: &str) -> String {
+    name.replace(['.', '-'], "_")
+}
+
+/// Reads the name of a label; `le` belongs to histograms, and two underscores at the beginning to Prometheus.
+pub fn label(text: &str) -> Option<String> {
+    let fits = !text.is_empty() && text.len() <= LABEL_NAME_BYTES;
+    let is_plain = text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+    let is_ours = text == "le" || text.starts_with("__") || text.starts_with(|c: char| c.is_ascii_digit());
+    (fits && is_plain && !is_ours).then(|| text.to_owned())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -272,5 +302,20 @@ mod tests {
         for text in ["", "a b", "-a", "a:b", "a/b"] {
             assert_eq!(account(text), None, "{text}");
         }
+    }
+
+    #[test]
+    fn metrics_have_names_that_prometheus_or_uwsgi_know() {
+        for good in ["orders", "kit.hits", "a-b:c_9", "cores", "workers_total"] {
+            assert_eq!(metric(good).as_deref(), Some(good));
+        }
+        for bad in ["", "9a", "a b", "é", "worker.1.requests", "core_x", "appliance_up", "worker"] {
+            assert_eq!(metric(bad), None, "{bad}");
+        }
+        assert_eq!(metric_identity("kit.hits-all"), "kit_hits_all");
+        assert_eq!(
+            ["kind", "le", "__name__", "1a", "a.b"].map(|name| label(name).is_some()),
+            [true, false, false, false, false]
+        );
     }
 }

@@ -154,6 +154,17 @@ impl Written {
         self.entries.iter().filter_map(move |(path, entry)| Some((name(path)?, entry)))
     }
 
+    /// What was written in one table of an array such as `[[metric]]`.
+    pub fn item(&self, array: &str, n: usize) -> Option<&Table> {
+        match &self.get(array)?.value {
+            Value::List(tables) => match tables.get(n)? {
+                Value::Table(table) => Some(table),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+
     /// Where a key, or a part of its value (`listen[1].address`), was written.
     pub fn place(&self, key: &str) -> String {
         match self.source(key) {

@@ -150,6 +150,8 @@ pub enum Event {
     Exited { pid: Pid, forked: Option<(Pid, u32)>, ended: Ended },
     /// The master has looked at what the processes publish.
     Looked { all: Vec<Vitals>, queue: Queue },
+    /// A worker says that it has finished as many requests as it was made for, and so many it has published.
+    Worn { pid: Pid, requests: u64 },
     /// The name of a worker's socket was gone; its next process gets a new socket.
     SocketRenewed { worker: u32 },
     /// `appliance scale`.

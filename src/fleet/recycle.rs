@@ -1,14 +1,13 @@
 //! Workers that are replaced because of what they have become: after `workers.max_requests`, above `workers.max_memory`, at
 //! `workers.max_lifetime`, or when their socket's name is gone. One at a time in the whole fleet, the successor first, and
 //! only while everything is in order; the old one serves until the new one does, and then finishes what it has.
-use super::{Fleet, Phase, Plan, Reload};
+use super::{Fleet, Phase, Plan, Reload, Vitals};
 use crate::child::{Child, Role, Stage};
 use crate::notice::Notice;
+use appliance_worker::wear;
+use nix::unistd::Pid;
 use std::fmt;
 use std::time::{Duration, Instant};
-
-/// By how much `workers.max_requests` of one process may differ, in thousandths: they shall not all be due at once.
-const SPREAD: u64 = 100;
 
 /// Why a worker is replaced.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -51,6 +50,15 @@ impl Fleet {
         }
     }
 
+    /// A worker says that it is worn. What counts is how many requests it has published, and while others come or go it waits
+    /// for the next look.
+    pub(super) fn on_worn(&mut self, pid: Pid, requests: u64, now: Instant) {
+        if let Some(child) = self.by_pid(pid) {
+            child.health.vitals.get_or_insert(Vitals::of(pid)).requests = requests;
+            self.recycle(now);
+        }
+    }
+
     /// The name of a worker's socket is gone, and the master has opened another one.
     pub(super) fn on_socket_renewed(&mut self, worker: u32) {
         for child in self.children.iter_mut().filter(|child| child.role == Role::Worker(worker)) {
@@ -80,30 +88,9 @@ fn worn(child: &Child, plan: &Plan, now: Instant) -> Option<Worn> {
         Some(Worn::Socket)
     } else if let Some(bytes) = memory.filter(|&bytes| plan.max_memory.is_some_and(|most| bytes > most)) {
         Some(Worn::Memory(bytes))
-    } else if plan.max_requests > 0 && requests >= spread(plan.max_requests, worker, child.life) {
+    } else if wear::limit(plan.max_requests, worker, child.life).is_some_and(|most| requests >= most) {
         Some(Worn::Requests(requests))
     } else {
         (!plan.max_lifetime.is_zero() && age >= plan.max_lifetime).then_some(Worn::Age(age))
-    }
-}
-
-/// `limit` give or take a tenth, at least 1: another number for each worker, and for each of its lives.
-fn spread(limit: u64, worker: u32, life: u32) -> u64 {
-    // Steps of 73 and 31 meet every thousandth of the range, and neighbours far apart.
-    let step = (u64::from(worker) * 73 + u64::from(life) * 31) % (2 * SPREAD + 1);
-    (limit - limit * SPREAD / 1000 + limit * step / 1000).max(1)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_requests_of_a_life_differ_by_a_tenth_at_most_and_between_neighbours() {
-        let limits: Vec<u64> = (1..=200).map(|worker| spread(10_000, worker, 0)).collect();
-        assert!(limits.iter().all(|limit| (9_000..=11_000).contains(limit)), "{limits:?}");
-        assert!(limits.windows(2).all(|pair| pair[0].abs_diff(pair[1]) > 100), "{limits:?}");
-        assert!((0..9).all(|life| spread(1, 3, life) == 1 && spread(10, 3, life).abs_diff(10) <= 1));
-        assert_ne!(spread(10_000, 1, 0), spread(10_000, 1, 1));
     }
 }

@@ -1,10 +1,13 @@
-//! The master's part in surveys of its workers: who is asked, and how what they answer reaches the control client. The
-//! rules are in `survey.rs`.
+//! The master's part in what it asks its workers and what they say: who is asked, how what they answer reaches the control
+//! client, and what their news mean. The rules are in `survey.rs`.
 use super::Master;
-use crate::child::{Role, Stage};
+use crate::child::{Child, Role, Stage};
 use crate::control::{Answer, ClientId};
-use crate::survey::{Reply, Seat};
-use appliance_worker::report::Question;
+use crate::fleet::Event;
+use crate::survey::{Reply, Said, Seat};
+use appliance_worker::report::{News, Question};
+use std::collections::VecDeque;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Instant;
 
 impl Master {
@@ -38,14 +41,29 @@ impl Master {
         }
     }
 
-    /// Takes what the workers have answered, and answers the clients who have waited for it.
-    pub(super) fn take_answers(&mut self, now: Instant) {
+    /// Takes what the workers have said, and answers the clients who have waited for it.
+    pub(super) fn take_answers(&mut self, events: &mut VecDeque<Event>, now: Instant) {
         for (seat, heard) in self.lines.take_all() {
-            self.surveys.on_heard(seat, &heard);
+            match heard {
+                Ok(Said::News(news)) => events.extend(self.event_of(seat, &news)),
+                heard => self.surveys.on_heard(seat, &heard),
+            }
         }
         for (client, told, missing) in self.surveys.finish(now) {
             missing.into_iter().for_each(|seat| self.lines.close_if_unfinished(seat));
             self.tell_clients(|control, now| control.say(client, &Answer::Workers(told), now));
+        }
+    }
+
+    /// What news from a worker mean to the fleet.
+    fn event_of(&self, (worker, life): Seat, news: &News) -> Option<Event> {
+        let is_it = |child: &&Child| child.role == Role::Worker(worker) && child.life == life;
+        let pid = self.fleet.children().iter().find(is_it)?.pid;
+        match news {
+            News::Worn => {
+                let requests = self.board.slot(worker, life).requests.load(Relaxed);
+                Some(Event::Worn { pid, requests })
+            }
         }
     }
 }

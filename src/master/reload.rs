@@ -63,17 +63,21 @@ impl Master {
         }
     }
 
-    /// The settings of a template, which may be of a generation that is still being tried.
-    pub(super) fn settings_of_template(&self, generation: u32) -> Rc<Settings> {
+    /// The settings and the doors of a template, which may be of a generation that is still being tried.
+    pub(super) fn settings_of_template(&self, generation: u32) -> (Rc<Settings>, Doors) {
         let upcoming = self.upcoming.as_ref().filter(|upcoming| upcoming.generation == generation);
-        Rc::clone(upcoming.map_or(&self.settings, |upcoming| &upcoming.settings))
+        self.of(upcoming)
+    }
+
+    fn of(&self, upcoming: Option<&Upcoming>) -> (Rc<Settings>, Doors) {
+        match upcoming {
+            Some(upcoming) => (Rc::clone(&upcoming.settings), upcoming.doors.clone()),
+            None => (Rc::clone(&self.settings), self.doors.clone()),
+        }
     }
 
     /// The settings and the doors of a proxy, likewise.
     pub(super) fn settings_of_proxy(&self, generation: u32) -> (Rc<Settings>, Doors) {
-        match self.upcoming.as_ref().filter(|_| generation > self.fleet.proxy()) {
-            Some(upcoming) => (Rc::clone(&upcoming.settings), upcoming.doors.clone()),
-            None => (Rc::clone(&self.settings), self.doors.clone()),
-        }
+        self.of(self.upcoming.as_ref().filter(|_| generation > self.fleet.proxy()))
     }
 }

@@ -41,13 +41,14 @@ impl Master {
 
     fn start_template(&mut self, generation: u32) -> io::Result<Pid> {
         let (orders, inbox) = channel::orders()?;
-        let settings = self.settings_of_template(generation);
+        let (settings, doors) = self.settings_of_template(generation);
         let job = template::Job {
             settings: &settings,
             master: self.pid,
             generation,
             identity: self.identity.as_ref(),
             board: self.board.fd().try_clone_to_owned()?,
+            doors: doors.wire()?,
             inbox,
             reporter: self.reporter.try_clone()?,
         };

@@ -1,7 +1,7 @@
-//! The master's ends of the lines on which it asks its workers. A worker runs application code, so it may answer late,
-//! never, nonsense, or without end: nothing here waits, what is kept of one answer has a bound, and a line on which
-//! something came that was not asked for is closed. The worker serves on without it.
-use appliance_worker::report::{Answer, Assembly, MAX_PACKET, Question};
+//! The master's ends of the lines on which it asks its workers, and on which they tell their news. A worker runs application
+//! code, so it may answer late, never, nonsense, or without end: nothing here waits, what is kept of one answer has a bound,
+//! and a line is closed on which an answer came that was not asked for. The worker serves on without it.
+use appliance_worker::report::{Answer, Assembly, MAX_PACKET, News, Question};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags};
 use nix::sys::socket::{MsgFlags, recv, send};
@@ -31,8 +31,17 @@ struct Line {
     size: usize,
 }
 
-/// What came on a line: an answer and its size in bytes, or why there will be none.
-pub type Heard = Result<(Answer, usize), String>;
+/// What came on a line, or why nothing will any more.
+pub type Heard = Result<Said, String>;
+
+/// What a worker said.
+#[derive(Debug, PartialEq)]
+pub enum Said {
+    /// An answer and its size in bytes.
+    Answer(Answer, usize),
+    /// Something that it was not asked.
+    News(News),
+}
 
 impl Lines {
     /// No line yet.
@@ -74,17 +83,15 @@ impl Lines {
         Ok(())
     }
 
-    /// What to wait for: the lines on which an answer is owed. Also one that nobody waits for any more, or the next who
-    /// asks would get an old answer.
+    /// What to wait for.
     pub fn sources(&self) -> impl Iterator<Item = PollFd<'_>> {
-        let owing = self.lines.values().filter(|line| !line.owed.is_empty());
-        owing.map(|line| PollFd::new(line.fd.as_fd(), PollFlags::POLLIN))
+        self.lines.values().map(|line| PollFd::new(line.fd.as_fd(), PollFlags::POLLIN))
     }
 
     /// Takes what has come. A line that broke is closed.
     pub fn take_all(&mut self) -> Vec<(Seat, Heard)> {
         let mut heard = Vec::new();
-        for (&seat, line) in self.lines.iter_mut().filter(|(_, line)| !line.owed.is_empty()) {
+        for (&seat, line) in &mut self.lines {
             heard.extend(line.take(&mut self.packet).map(|heard| (seat, heard)));
         }
         for (seat, _) in heard.iter().filter(|(_, heard)| heard.is_err()) {
@@ -102,7 +109,7 @@ impl Lines {
 }
 
 impl Line {
-    /// At most one answer; the next one is taken in the next turn.
+    /// At most one answer or piece of news; the next one is taken in the next turn.
     fn take(&mut self, packet: &mut [u8]) -> Option<Heard> {
         for _ in 0..BATCH {
             let length = match recv(self.fd.as_raw_fd(), packet, MsgFlags::MSG_DONTWAIT) {
@@ -110,6 +117,9 @@ impl Line {
                 Err(Errno::EAGAIN | Errno::EINTR) => return None,
                 Err(errno) => return Some(Err(format!("its line broke: {}", errno.desc()))),
             };
+            if let Some(news) = News::decode(&packet[..length]) {
+                return Some(news.map(Said::News));
+            }
             self.size += length;
             match self.assembly.take(&packet[..length]) {
                 Ok(None) => {}
@@ -125,7 +135,7 @@ impl Line {
         let answers = question_of(&answer);
         let owed = self.owed.iter().position(|&question| question == answers);
         self.owed.remove(owed.ok_or("it answered what it was not asked")?);
-        Ok((answer, std::mem::take(&mut self.size)))
+        Ok(Said::Answer(answer, std::mem::take(&mut self.size)))
     }
 }
 
@@ -165,17 +175,38 @@ mod tests {
     #[test]
     fn a_question_goes_out_once_and_its_answer_comes_back() {
         let (mut lines, worker) = session();
-        assert_eq!(lines.sources().count(), 0, "nothing is owed");
         lines.ask(SEAT, Question::Stacks).unwrap();
         lines.ask(SEAT, Question::Stacks).unwrap();
         assert_eq!((asked(&worker), asked(&worker)), (Some(Question::Stacks), None));
-        assert_eq!((lines.sources().count(), lines.take_all()), (1, Vec::new()));
+        assert_eq!(lines.take_all(), []);
         let answer = Answer::Stacks(Vec::new());
         say(&worker, &answer.encode()[0]).unwrap();
-        assert_eq!(lines.take_all(), [(SEAT, Ok((answer, r#".{"stacks":[]}"#.len())))]);
-        assert_eq!(lines.sources().count(), 0);
+        assert_eq!(lines.take_all(), [(SEAT, Ok(Said::Answer(answer, r#".{"stacks":[]}"#.len())))]);
         lines.ask(SEAT, Question::Stacks).unwrap();
         assert_eq!(asked(&worker), Some(Question::Stacks), "that was another question");
+    }
+
+    #[test]
+    fn news_come_unasked_and_in_the_middle_of_an_answer() {
+        let (mut lines, worker) = session();
+        say(&worker, &News::Worn.encode()).unwrap();
+        assert_eq!(lines.take_all(), [(SEAT, Ok(Said::News(News::Worn)))]);
+        lines.ask(SEAT, Question::Stacks).unwrap();
+        say(&worker, b"+{\"stacks\"").unwrap();
+        say(&worker, &News::Worn.encode()).unwrap();
+        say(&worker, b".:[]}").unwrap();
+        assert_eq!(lines.take_all(), [(SEAT, Ok(Said::News(News::Worn)))]);
+        assert!(matches!(lines.take_all()[..], [(SEAT, Ok(Said::Answer(..)))]));
+    }
+
+    #[test]
+    fn a_worker_that_says_nonsense_unasked_is_heard_once() {
+        for said in [&b"!{"[..], b".{\"stacks\":[]}", b""] {
+            let (mut lines, worker) = session();
+            say(&worker, said).unwrap();
+            assert!(matches!(lines.take_all()[..], [(SEAT, Err(_))]));
+            assert_eq!(lines.sources().count(), 0);
+        }
     }
 
     #[test]

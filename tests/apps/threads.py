@@ -201,7 +201,7 @@ def in_a_callback(query):
 def in_another_thread(query):
     def inside():
         try:
-            appliance.sleep(0.01)
+            uwsgi.suspend()
         except RuntimeError as error:
             return str(error)
 

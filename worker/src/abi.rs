@@ -3,7 +3,7 @@
 //! so these types may change freely as long as the number changes with them.
 
 /// Version of this interface and of the board's layout.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 
 /// Name of the exported `extern "C" fn() -> u32` that returns [`VERSION`].
 pub const VERSION_SYMBOL: &str = "appliance_engine_version";
@@ -76,6 +76,10 @@ pub struct RunArgs {
     pub board: i32,
     /// The worker's end of a packet socket on which the master asks what the worker is doing.
     pub questions: i32,
+    /// Listeners of the uwsgi protocol and then UDP sockets of caches, in the order of [`appliance_config::remote`].
+    pub doors: *const i32,
+    /// How many.
+    pub doors_len: usize,
     /// Called once, when the worker is about to accept its first request.
     pub ready: extern "C" fn(),
 }

@@ -2,6 +2,8 @@
 //! [`crate::Engine`]'s methods, which never call the host again: so no borrow of the engine is ever held while an
 //! application runs, and an application may be resumed by anybody.
 use crate::cores::CoreId;
+use crate::engine::Place;
+use crate::errand::Errand;
 use crate::http::head::Head;
 use std::os::fd::RawFd;
 use std::sync::Arc;
@@ -58,9 +60,36 @@ pub struct Request {
     pub number: u64,
     /// After this nobody waits for the answer any more, so it is not begun; `None`: no limit.
     pub deadline: Option<Instant>,
-    pub(crate) place: crate::engine::Place,
+    pub(crate) place: Place,
     /// The proxy must know that an application sees the request before one does.
     pub(crate) announce: bool,
+    /// It is no HTTP request, but this.
+    pub errand: Option<Box<Errand>>,
+}
+
+impl Request {
+    /// What carries an errand to a core.
+    pub(crate) fn of_errand(errand: Errand, now: Instant, place: Place) -> Request {
+        let head = Head::named(errand.kind(), &errand.name());
+        let [address, port, server_address, server_port] = [const { String::new() }; 4];
+        Request {
+            received: Received { head, body: Vec::new(), complete: true },
+            peer: Arc::new(Peer {
+                door: Door::Proxy,
+                address,
+                port,
+                server_address,
+                server_port,
+                trusted: false,
+            }),
+            arrived: now,
+            number: 0,
+            deadline: None,
+            place,
+            announce: false,
+            errand: Some(Box::new(errand)),
+        }
+    }
 }
 
 #[cfg(test)]
@@ -86,8 +115,9 @@ impl Request {
             arrived: now,
             number: 0,
             deadline: None,
-            place: crate::engine::Place::NOWHERE,
+            place: Place::NOWHERE,
             announce: false,
+            errand: None,
         }
     }
 }

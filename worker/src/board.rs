@@ -11,6 +11,7 @@ use crate::shared::{Plain, Shared};
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
 
 /// Upper bounds of the latency histogram's buckets in milliseconds; the last bucket has no bound.
 pub const LATENCY_MS: [u64; 11] = [1, 2, 5, 10, 25, 50, 100, 250, 500, 1_000, 5_000];
@@ -69,14 +70,18 @@ pub struct Slot {
     pub requests: AtomicU64,
     /// Requests that ended with an error of the application.
     pub exceptions: AtomicU64,
-    /// Bytes sent.
+    /// The same of all lives that have had this slot.
+    pub all_exceptions: AtomicU64,
+    /// Bytes sent, by all lives.
     pub bytes_out: AtomicU64,
     /// Last turn of the loop, in milliseconds of the monotonic clock.
     pub tick_ms: AtomicU64,
     /// How long the last turn kept the loop, in microseconds.
     pub lag_us: AtomicU64,
-    /// Finished requests by duration; bounds in [`LATENCY_MS`].
+    /// Finished requests by duration, of all lives; bounds in [`LATENCY_MS`].
     pub latency: [AtomicU64; LATENCY_MS.len() + 1],
+    /// How long these have taken together, in microseconds.
+    pub latency_us: AtomicU64,
 }
 
 impl Slot {
@@ -90,25 +95,32 @@ impl Slot {
         self.state.store(state as u32, Relaxed);
     }
 
-    /// A new process takes the slot: every counter starts again from nothing.
+    /// A new process takes the slot: what it counts for itself starts again from nothing.
     pub fn claim(&self, pid: u32, life: u32, cores: u32) {
         self.set_state(State::Booting);
         for counter in [&self.busy, &self.waiting, &self.connections, &self.rss_kib] {
             counter.store(0, Relaxed);
         }
-        for counter in [&self.requests, &self.exceptions, &self.bytes_out, &self.tick_ms, &self.lag_us] {
+        for counter in [&self.requests, &self.exceptions, &self.tick_ms, &self.lag_us] {
             counter.store(0, Relaxed);
         }
-        self.latency.iter().for_each(|bucket| bucket.store(0, Relaxed));
         self.cores.store(cores, Relaxed);
         self.life.store(life, Relaxed);
         self.pid.store(pid, Relaxed);
     }
 
-    /// Counts a finished request that took `millis`.
-    pub fn count_latency(&self, millis: u64) {
-        let bucket = LATENCY_MS.iter().position(|&bound| millis <= bound).unwrap_or(LATENCY_MS.len());
+    /// Counts a finished request.
+    pub fn count_latency(&self, took: Duration) {
+        let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+        let bucket = LATENCY_MS.iter().position(|bound| micros <= bound * 1000).unwrap_or(LATENCY_MS.len());
         add(&self.latency[bucket], 1);
+        add(&self.latency_us, micros);
+    }
+
+    /// Counts an error of the application.
+    pub fn count_exception(&self) {
+        add(&self.exceptions, 1);
+        add(&self.all_exceptions, 1);
     }
 }
 
@@ -156,6 +168,8 @@ struct Header {
 struct Layout {
     header: Header,
     slots: [Slot; (CAPACITY * BANKS) as usize],
+    /// Processes of each worker that the master has started.
+    starts: [AtomicU32; CAPACITY as usize],
 }
 
 // SAFETY: atomics only.
@@ -216,6 +230,23 @@ impl Board {
         &self.0.slots[((worker_id - 1) * BANKS + life % BANKS) as usize]
     }
 
+    /// Both slots of a worker: what all of its lives have counted is in them together.
+    pub fn slots(&self, worker_id: u32) -> [&Slot; BANKS as usize] {
+        [self.slot(worker_id, 0), self.slot(worker_id, 1)]
+    }
+
+    /// Another process of a worker is started. Master only.
+    pub fn count_start(&self, worker_id: u32) {
+        if let Some(starts) = self.0.starts.get(worker_id.wrapping_sub(1) as usize) {
+            starts.fetch_add(1, Relaxed);
+        }
+    }
+
+    /// Processes of a worker that were started.
+    pub fn starts(&self, worker_id: u32) -> u32 {
+        self.0.starts.get(worker_id.wrapping_sub(1) as usize).map_or(0, |starts| starts.load(Relaxed))
+    }
+
     /// The slot that speaks for a worker now: the ready one of the newest life, else the one that is not dead.
     pub fn current(&self, worker_id: u32) -> &Slot {
         let (even, odd) = (self.slot(worker_id, 0), self.slot(worker_id, 1));
@@ -274,6 +305,24 @@ mod tests {
         let there = Board::open(here.fd().try_clone_to_owned().unwrap()).unwrap();
         there.ask(Wish::Reload);
         assert_eq!((here.asked(Wish::Reload), here.asked(Wish::Stop)), (1, 0));
+    }
+
+    #[test]
+    fn what_is_counted_for_good_outlives_a_process() {
+        let board = Board::create(1).unwrap();
+        for life in 0..3 {
+            let slot = board.slot(1, life);
+            slot.claim(10 + life, life, 1);
+            slot.count_exception();
+            slot.count_latency(Duration::from_millis(3));
+            board.count_start(1);
+        }
+        let sum = |of: fn(&Slot) -> &AtomicU64| {
+            board.slots(1).map(|slot| of(slot).load(Relaxed)).iter().sum::<u64>()
+        };
+        assert_eq!((sum(|slot| &slot.all_exceptions), sum(|slot| &slot.latency[2])), (3, 3));
+        assert_eq!((sum(|slot| &slot.latency_us), sum(|slot| &slot.exceptions)), (9000, 2));
+        assert_eq!((board.starts(1), board.starts(0), board.starts(CAPACITY + 1)), (3, 0, 0));
     }
 
     #[test]

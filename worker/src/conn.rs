@@ -214,8 +214,8 @@ impl<S: Stream> Conn<S> {
                 Phase::Closing { .. } => return self.close_step(cx),
             };
             let mut progress = self.read(cx.scratch, room);
-            if self.is_link(cx) {
-                return Step::Link;
+            if let Some(step) = self.leave_http(cx) {
+                return step;
             }
             progress |= match &mut self.phase {
                 Phase::Head => match self.parse(cx) {

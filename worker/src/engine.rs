@@ -8,12 +8,14 @@ use crate::cores::{CoreId, Cores};
 use crate::deadlines::Deadlines;
 use crate::error::Error;
 use crate::inbox::Inbox;
+use crate::line::Line;
 use crate::links::Link;
 use crate::listen::{Listener, Socket};
 use crate::reactor::{Event, Reactor, Source};
 use crate::roll::Roll;
 use crate::timers::{TimerId, Timers};
 use crate::waits::Waits;
+use crate::wire::Terms;
 use appliance_link::StreamId;
 use slab::Slab;
 use std::cell::{Cell, RefCell};
@@ -27,12 +29,15 @@ use std::time::{Duration, Instant};
 mod connections;
 mod dispatch;
 mod drain;
+mod errands;
 mod house;
 mod links;
 mod overdue;
 mod serving;
+mod wires;
 use dispatch::Claims;
 pub use overdue::SENTENCE as OVERDUE;
+use wires::Wires;
 
 /// Connections accepted from one listener in one turn, so that a flood of them does not starve the others.
 const ACCEPTS_PER_TURN: usize = 64;
@@ -62,10 +67,9 @@ pub struct Place {
 /// An HTTP/1.1 connection serves one request at a time and has no streams. On a link, 0 is no stream either.
 const WHOLE: StreamId = 0;
 
-#[cfg(test)]
 impl Place {
-    /// Of a request that no connection has brought.
-    pub(crate) const NOWHERE: Place = Place { conn: ConnId { slot: 0, generation: 0 }, stream: WHOLE };
+    /// Of an errand, which no connection has brought. No connection ever has this slot, so whatever is sent there is gone.
+    pub(crate) const NOWHERE: Place = Place { conn: ConnId { slot: u32::MAX, generation: 0 }, stream: WHOLE };
 }
 
 #[derive(Debug)]
@@ -105,6 +109,7 @@ enum Due {
     Housekeeping,
     Overdue,
     Accept(u32),
+    Door(u32),
     CloseIdle,
 }
 
@@ -125,10 +130,16 @@ pub struct Boot {
     pub limit: Option<Duration>,
     /// Requests run on threads of the host's, and not on the loop's.
     pub has_threads: bool,
+    /// Requests after which the master is to hear that this worker is worn; `None`: never.
+    pub wear: Option<u64>,
     /// What holds for every connection.
     pub rules: Rules,
+    /// What holds for the uwsgi protocol.
+    pub wire: Terms,
     /// Where to publish.
     pub board: Arc<Board>,
+    /// Where the master hears of it.
+    pub line: Arc<Line>,
 }
 
 /// Header fields that our proxy adds to a request, and the bytes they may take: what it lets through must pass here too.
@@ -143,6 +154,7 @@ pub struct Engine {
     reactor: RefCell<Reactor>,
     listeners: RefCell<Vec<Listener>>,
     conns: RefCell<Slab<Entry>>,
+    wires: RefCell<Wires>,
     cores: RefCell<Cores<Request>>,
     serving: RefCell<Vec<Option<Serving>>>,
     timers: RefCell<Timers<Due>>,
@@ -198,6 +210,7 @@ impl Engine {
             reactor: RefCell::new(reactor),
             listeners: RefCell::default(),
             conns: RefCell::default(),
+            wires: RefCell::new(Wires::new(boot.wire)),
             cores: RefCell::new(Cores::new(cores)),
             serving: RefCell::new(vec![None; cores as usize]),
             timers: RefCell::default(),
@@ -256,10 +269,12 @@ impl Engine {
             listener.watch(&reactor, Source::Listener(index)).map_err(Error::io("watch a listener"))?;
             self.listeners.borrow_mut().push(listener);
         }
+        self.watch_doors().map_err(Error::io("watch a listener of the uwsgi protocol"))?;
         let mut events = Vec::new();
         while !self.is_done(host) {
             self.turn(host, &mut events)?;
         }
+        self.inbox.close();
         self.slot().set_state(State::Dead);
         Ok(())
     }
@@ -337,12 +352,9 @@ impl Engine {
                 }
             }
             Source::Signal => self.drain(host),
-            Source::Inbox => {
-                self.inbox.take().into_iter().for_each(|core| self.wake(core));
-                if self.roll.take_asked() {
-                    self.roll.answer(self.cores.borrow().queue(), self.now.get());
-                }
-            }
+            Source::Inbox => self.look_into_inbox(),
+            Source::Door(index) => self.answer_door(index),
+            Source::Wire(slot, generation) => self.on_wire_event(slot, generation, event),
         }
     }
 
@@ -359,6 +371,7 @@ impl Engine {
                     self.resting.set(self.resting.get() & !(1 << index));
                     self.accept(host, index);
                 }
+                Some(Due::Door(index)) => self.answer_door(index),
                 Some(Due::CloseIdle) => self.close_idle(),
             }
         }

@@ -35,6 +35,14 @@ impl Socket {
         }
     }
 
+    /// Forgets the socket.
+    pub fn unwatch(&mut self, reactor: &Reactor) -> io::Result<()> {
+        match self {
+            Socket::Tcp(stream) => reactor.unwatch(stream),
+            Socket::Unix(stream) => reactor.unwatch(stream),
+        }
+    }
+
     /// Registers the socket for both directions.
     pub fn watch(&mut self, reactor: &Reactor, source: Source) -> io::Result<()> {
         match self {

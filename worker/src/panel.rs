@@ -1,6 +1,6 @@
 //! The panel: shared memory between the master and its proxies, which no process that runs application code has. The master
 //! says in which mode the proxies are to serve, among how many workers, and which of them is the last; each proxy says how much it has to do and that
-//! it lives. Plain relaxed atomics, each with one writer.
+//! it lives. Plain relaxed atomics, each with one writer, but for what all of them count (`tally`).
 #![expect(unsafe_code, reason = "says that its page may be shared")]
 
 use crate::board::CAPACITY;
@@ -9,6 +9,9 @@ use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
+
+mod tally;
+pub use tally::{Annals, DURATION_MS, REASONS, Traffic};
 
 /// What the proxies do with requests.
 #[repr(u32)]
@@ -80,6 +83,8 @@ struct Page {
     workers: AtomicU32,
     proxy: AtomicU32,
     pulses: [Pulse; 2],
+    traffic: Traffic,
+    annals: Annals,
 }
 
 // SAFETY: atomics only.
@@ -142,6 +147,21 @@ impl Panel {
         self.0.proxy.store(generation, Relaxed);
     }
 
+    /// What the proxies have counted together.
+    pub fn traffic(&self) -> &Traffic {
+        &self.0.traffic
+    }
+
+    /// What the master has counted.
+    pub fn annals(&self) -> &Annals {
+        &self.0.annals
+    }
+
+    /// The places of the proxies.
+    pub fn pulses(&self) -> &[Pulse] {
+        &self.0.pulses
+    }
+
     /// The place of a proxy; two can run beside each other, of generations that follow each other.
     pub fn pulse(&self, generation: u32) -> &Pulse {
         &self.0.pulses[generation as usize % 2]
@@ -170,5 +190,26 @@ mod tests {
         panel.pulse(4).claim(10);
         panel.pulse(5).claim(11);
         assert_eq!([4, 5].map(|generation| panel.pulse(generation).pid.load(Relaxed)), [10, 11]);
+    }
+
+    #[test]
+    fn requests_are_counted_by_worker_status_duration_and_reason() {
+        let panel = Panel::create().unwrap();
+        let traffic = panel.traffic();
+        let ms = Duration::from_millis;
+        traffic.count(200, 2, ms(5), 10, None);
+        traffic.count(200, 2, ms(6), 10, None);
+        traffic.count(503, 0, ms(999_999), 0, Some(7));
+        traffic.count(9999, CAPACITY, ms(0), 0, Some(REASONS));
+        traffic.count(200, u32::MAX, ms(0), 0, None);
+        assert_eq!(traffic.answers(2).collect::<Vec<_>>(), [(200, 2)]);
+        assert_eq!(traffic.answers(0).collect::<Vec<_>>(), [(503, 1)]);
+        assert_eq!(traffic.answers(CAPACITY).collect::<Vec<_>>(), [(599, 1)]);
+        assert_eq!((traffic.failed(7), traffic.body_bytes.load(Relaxed)), (1, 20));
+        let counts: Vec<u64> = traffic.durations.iter().map(|count| count.load(Relaxed)).collect();
+        assert_eq!((counts[0], counts[1], counts[2], counts[DURATION_MS.len()]), (2, 1, 1, 1));
+        panel.annals().count_start(2);
+        panel.annals().count_start(0);
+        assert_eq!([0, 1, 2].map(|worker| panel.annals().starts(worker)), [0, 0, 1]);
     }
 }

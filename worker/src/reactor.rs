@@ -28,6 +28,10 @@ pub enum Source {
     Signal,
     /// Another thread has left something in the inbox.
     Inbox,
+    /// A listener of the uwsgi protocol, by its index.
+    Door(u32),
+    /// A connection of the uwsgi protocol: slot and generation.
+    Wire(u32, u32),
 }
 
 const KIND_SHIFT: u32 = 60;
@@ -44,6 +48,8 @@ impl Source {
             Source::Wait(slot, generation) => (4, generation, slot),
             Source::Signal => (5, 0, 0),
             Source::Inbox => (6, 0, 0),
+            Source::Door(index) => (7, 0, index),
+            Source::Wire(slot, generation) => (8, generation, slot),
         };
         Token(kind << KIND_SHIFT | (generation as usize & GENERATION_MASK) << GENERATION_SHIFT | low as usize)
     }
@@ -58,6 +64,8 @@ impl Source {
             4 => Source::Wait(low, generation),
             5 => Source::Signal,
             6 => Source::Inbox,
+            7 => Source::Door(low),
+            8 => Source::Wire(low, generation),
             _ => return None,
         })
     }
@@ -215,6 +223,8 @@ mod tests {
             Source::Wait(5, 9),
             Source::Signal,
             Source::Inbox,
+            Source::Door(3),
+            Source::Wire(7, 0x0fff_ffff),
         ];
         for source in sources {
             assert_eq!(Source::from_token(source.token()), Some(source));

@@ -1,6 +1,6 @@
-//! What the master may ask a worker about its requests, and what it answers: plain values, and their form on the line between
-//! the two (a socket that keeps the bounds of packets). Pure. An answer comes from a process that runs application code, so
-//! whoever reads it must believe nothing and show it to humans only.
+//! What the master may ask a worker about its requests, what it answers, and what it says unasked: plain values, and their
+//! form on the line between the two (a socket that keeps the bounds of packets). Pure. What a worker says comes from a process
+//! that runs application code, so whoever reads it must believe nothing and show it to humans only.
 use serde::{Deserialize, Serialize};
 
 /// Longest packet on the line in bytes.
@@ -11,6 +11,8 @@ pub const MAX_ANSWER: usize = 8 * 1024 * 1024;
 /// First byte of a packet that others follow, and of the last one.
 const MORE: u8 = b'+';
 const LAST: u8 = b'.';
+/// First byte of a packet that nobody asked for.
+const UNASKED: u8 = b'!';
 
 /// What the master asks; one packet of JSON.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,6 +32,14 @@ pub enum Answer {
     Requests(Vec<RequestReport>),
     /// Every greenlet, task and thread.
     Stacks(Vec<StackReport>),
+}
+
+/// What the worker says unasked; one packet.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum News {
+    /// It has finished as many requests as it was made for ([`crate::wear::limit`]).
+    Worn,
 }
 
 /// One request.
@@ -87,6 +97,22 @@ impl Answer {
     }
 }
 
+impl News {
+    /// Its packet.
+    pub fn encode(&self) -> Vec<u8> {
+        let text = serde_json::to_vec(self).expect("news have no maps and no foreign types");
+        [&[UNASKED][..], &text].concat()
+    }
+
+    /// What a packet says that is no part of an answer; `None` for one that is.
+    pub fn decode(packet: &[u8]) -> Option<Result<News, String>> {
+        let (&mark, text) = packet.split_first()?;
+        let news =
+            || serde_json::from_slice(text).map_err(|error| format!("its news make no sense: {error}"));
+        (mark == UNASKED).then(news)
+    }
+}
+
 /// Puts the packets of one answer together.
 #[derive(Debug, Default)]
 pub struct Assembly(Vec<u8>);
@@ -135,6 +161,13 @@ mod tests {
             assert_eq!(Question::decode(&question.encode()), Some(question));
         }
         assert_eq!(Question::decode(b"?"), None);
+    }
+
+    #[test]
+    fn news_are_told_from_answers() {
+        assert_eq!(News::decode(&News::Worn.encode()), Some(Ok(News::Worn)));
+        assert!(matches!(News::decode(b"!{"), Some(Err(_))));
+        assert_eq!(News::decode(b".{}"), None);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //! another default fails here until both follow.
 use super::Folder;
 use crate::change::needs_text;
-use crate::keys::{KEYS, Key};
+use crate::keys::{EACH, KEYS, Key};
 use crate::toml_file;
 use std::collections::BTreeSet;
 
@@ -19,7 +19,11 @@ fn row(key: &Key) -> String {
 
 /// The rows of the manual below the heading of a table.
 fn rows(table: &str) -> BTreeSet<String> {
-    let heading = if table.is_empty() { "## `listen`".to_owned() } else { format!("## `[{table}]`") };
+    let heading = match table.strip_suffix(EACH) {
+        Some(array) => format!("## `[[{array}]]`"),
+        None if table.is_empty() => "## `listen`".to_owned(),
+        None => format!("## `[{table}]`"),
+    };
     let section = MANUAL.split(&format!("\n{heading}\n")).nth(1).unwrap_or_default();
     let section = section.split("\n## ").next().unwrap();
     section.lines().filter(|line| line.starts_with("| `")).map(str::to_owned).collect()
@@ -57,7 +61,7 @@ fn the_sample_shows_every_key_with_its_default() {
     let text = uncommented();
     let (_, lines) = toml_file::read(&text).unwrap();
     for key in KEYS.iter().filter(|key| key.path != "listen") {
-        let place = lines.place("", key.path);
+        let place = lines.place("", &key.path.replace(EACH, "[0]"));
         let number: usize = place.trim_start_matches(':').parse().unwrap();
         let line = text.lines().nth(number - 1).unwrap();
         let (_, value) = line.split_once(" = ").unwrap_or(("", "{}"));

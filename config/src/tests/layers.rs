@@ -178,3 +178,19 @@ fn no_file_is_needed() {
     assert_eq!(loaded.file, None);
     assert_eq!(loaded.settings.listen[0].address.to_string(), "127.0.0.1:8080");
 }
+
+#[test]
+fn tables_with_free_names_come_in_the_order_of_the_file_and_then_those_of_the_environment() {
+    let folder = Folder::new();
+    folder.write("appliance.toml", "[cache.z]\n[cache.b]\nitems = 5\n[cache.a]\n");
+    let request = Request {
+        env: pairs(&[("APPLIANCE_CACHE__A0__LRU", "true"), ("APPLIANCE_CACHE__B__SIZE", "1MiB")]),
+        ..folder.request()
+    };
+    let caches = load(&request).unwrap().settings.caches;
+    let facts: Vec<_> =
+        caches.iter().map(|cache| (cache.name.as_str(), cache.items, cache.size >> 20, cache.lru)).collect();
+    let expected =
+        [("z", 10_000, 64, false), ("b", 5, 1, false), ("a", 10_000, 64, false), ("a0", 10_000, 64, true)];
+    assert_eq!(facts, expected);
+}

@@ -20,6 +20,7 @@ timeouts.hang = "6s"
 timeouts.boot = "5m"
 timeouts.graceful = "24h"
 timeouts.drain_delay = "7s"
+timeouts.remote = "8s"
 limits.request_line = "1KB"
 limits.header_bytes = "1000B"
 limits.headers = 10
@@ -32,7 +33,10 @@ limits.waiting = 0
 limits.queue = 4
 limits.connections = 5
 limits.backlog = 6
+limits.remote = "1MiB"
 proxy = { threads = 2, trusted = ["10.0.0.0/8", "::1"] }
+cache.NAME = { items = 8, size = "1MiB", item_size = "1KiB", lru = true, expires = "1h", persist = "cache.data", listen = "127.0.0.1:3032", allow = "::1", nodes = "10.0.0.1:7000", udp = "127.0.0.1:7000" }
+rpc = { listen = ["0.0.0.0:3031", "unix:rpc.sock"], allow = ["10.0.0.0/8"], calls = 7 }
 log = { level = "warn,appliance_proxy=debug", format = "json", access = false }
 admin = { listen = "127.0.0.1:9999", run_dir = "run" }
 security = { user = "www-data", group = "33", umask = "77" }
@@ -45,6 +49,26 @@ python = "./py"
 pythonpath = "lib"
 suspend = "thread"
 cancel_on_disconnect = false
+
+[[metric]]
+name = "shop.orders"
+type = "gauge"
+help = "Orders that wait."
+labels = "kind"
+initial = -3
+
+[[metric]]
+name = "stock"
+type = "counter"
+labels = []
+initial = 7
+
+[[metric]]
+name = "shop-stock"
+type = "gauge"
+labels = []
+initial = 0
+alias = "stock"
 
 [app.env]
 PLAIN = "a \"quoted\" \\ text\nof two lines # no comment"

@@ -2,10 +2,7 @@
 use super::link;
 use crate::{Load, Mode, Pulse, Upstreams, WorkerId, runtime};
 use appliance_config::Settings;
-use appliance_config::settings::{
-    Admin, App, Endpoint, Limits, Listen, Log, LogFormat, Native, OnCrashLoop, Security, Suspend, Timeouts,
-    Workers,
-};
+use appliance_config::settings::{Endpoint, Limits, Listen, Timeouts};
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -349,65 +346,43 @@ pub(super) fn read_request(mut head: Vec<u8>, stream: &mut UnixStream) -> Option
     Some(Request { head, body })
 }
 
-/// Short of nothing, impatient in nothing.
+/// What the configuration says by itself; but short of nothing, and impatient in nothing.
 pub(super) fn settings() -> Settings {
+    let flags = [("app.module", "m"), ("log.format", "json")];
+    let request = appliance_config::Request {
+        dir: "/".into(),
+        flags: flags.map(|(key, value)| (key.to_owned(), value.to_owned())).to_vec(),
+        cpus: 1,
+        ..appliance_config::Request::default()
+    };
+    let mut settings = appliance_config::load(&request).unwrap().settings;
     let second = Duration::from_secs(1);
-    Settings {
-        app: App {
-            module: "m".into(),
-            chdir: "/".into(),
-            venv: None,
-            python: "python3".into(),
-            pythonpath: vec![],
-            suspend: Suspend::Greenlet,
-            cancel_on_disconnect: true,
-            env: vec![],
-        },
-        listen: vec![],
-        workers: Workers {
-            count: 1,
-            cores: 1,
-            min: 1,
-            max: 1,
-            max_requests: 0,
-            max_memory: None,
-            max_lifetime: Duration::ZERO,
-            touch_reload: vec![],
-            on_crash_loop: OnCrashLoop::Stay,
-        },
-        native: Native { base_port: None, address: [127, 0, 0, 1].into() },
-        timeouts: Timeouts {
-            header: 5 * second,
-            body: 5 * second,
-            write: 5 * second,
-            keepalive: 5 * second,
-            connect: 5 * second,
-            response: 5 * second,
-            request: Duration::ZERO,
-            queue: 5 * second,
-            stall: Duration::ZERO,
-            hang: Duration::ZERO,
-            boot: 5 * second,
-            graceful: 5 * second,
-            drain_delay: Duration::ZERO,
-        },
-        limits: Limits {
-            request_line: 1000,
-            header_bytes: 8000,
-            headers: 50,
-            body: 1_000_000,
-            body_rate: 1000,
-            body_buffer: 1000,
-            write_buffer: 1000,
-            stream_window: 256 * 1024,
-            waiting: 10,
-            queue: 100,
-            connections: 100,
-            backlog: 100,
-        },
-        proxy: appliance_config::settings::Proxy { threads: 2, trusted: vec![] },
-        log: Log { level: "info".into(), format: LogFormat::Json, access: false },
-        admin: Admin { listen: None, run_dir: None },
-        security: Security { user: None, group: None, umask: 0 },
-    }
+    settings.listen.clear();
+    settings.timeouts = Timeouts {
+        header: 5 * second,
+        body: 5 * second,
+        write: 5 * second,
+        keepalive: 5 * second,
+        connect: 5 * second,
+        response: 5 * second,
+        queue: 5 * second,
+        ..settings.timeouts
+    };
+    settings.limits = Limits {
+        request_line: 1000,
+        header_bytes: 8000,
+        headers: 50,
+        body: 1_000_000,
+        body_rate: 1000,
+        body_buffer: 1000,
+        write_buffer: 1000,
+        stream_window: 256 * 1024,
+        waiting: 10,
+        queue: 100,
+        connections: 100,
+        ..settings.limits
+    };
+    settings.proxy.threads = 2;
+    settings.log.access = false;
+    settings
 }

@@ -112,6 +112,24 @@ fn a_worker_that_has_done_its_requests_serves_until_its_successor_does() {
 }
 
 #[test]
+fn a_worker_that_says_it_is_worn_is_replaced_at_once() {
+    let mut session = Session::serving_by(Plan { workers: 2, max_requests: 100, ..Plan::default() });
+    let [one, two] = [1, 2].map(|worker| session.worker(worker, 0));
+    assert_eq!(
+        session.on(Event::Worn { pid: one, requests: 50 }),
+        [],
+        "what it has published says otherwise"
+    );
+    let actions = session.on(Event::Worn { pid: one, requests: 120 });
+    assert!(
+        matches!(notices(&actions)[..], [Notice::Retiring { why: Worn::Requests(120), .. }]),
+        "{actions:?}"
+    );
+    assert_eq!(session.on(Event::Worn { pid: two, requests: 120 }), [], "one at a time");
+    assert_eq!(session.on(Event::Worn { pid: Pid::from_raw(1), requests: 120 }), [], "nobody");
+}
+
+#[test]
 fn a_worker_whose_successor_cannot_boot_serves_on() {
     let mut session = Session::serving_by(Plan { workers: 1, max_lifetime: 2 * SECOND, ..Plan::default() });
     let old = session.worker(1, 0);

@@ -61,7 +61,8 @@ struct World {
 
 impl World {
     fn new(seed: u64) -> World {
-        let plan = Plan { workers: 3, room: ROOM, boot: BOOT, graceful: GRACEFUL, ..Plan::default() };
+        let (boot, graceful) = (BOOT, GRACEFUL);
+        let plan = Plan { workers: 3, room: ROOM, boot, graceful, max_requests: 10, ..Plan::default() };
         World {
             dice: Dice(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1),
             fleet: Fleet::new(plan),
@@ -239,7 +240,7 @@ impl World {
 
     /// Somebody wants something, or a process dies.
     fn meddle(&mut self) {
-        match self.dice.roll(8) {
+        match self.dice.roll(9) {
             0 | 1 => self.tell(Event::Reload),
             2 | 3 => {
                 let workers = self.dice.roll(u64::from(ROOM)) as u32 + 1;
@@ -248,6 +249,12 @@ impl World {
             4 => {
                 let worker = self.dice.roll(u64::from(ROOM)) as u32 + 1;
                 self.tell(Event::SocketRenewed { worker });
+            }
+            5 => {
+                let all: Vec<Pid> = self.processes.iter().map(|one| one.pid).collect();
+                if let Some(pid) = self.dice.pick(&all) {
+                    self.tell(Event::Worn { pid, requests: 20 });
+                }
             }
             _ if self.luck == Luck::Bad => {
                 let all: Vec<Pid> = self.processes.iter().map(|one| one.pid).collect();

@@ -35,7 +35,7 @@ impl Host for Beside<'_> {
     }
 
     fn start(&self, core: CoreId, request: Request) {
-        match self.asgi.as_ref().filter(|asgi| asgi.serves(request.peer.door)) {
+        match self.asgi.as_ref().filter(|asgi| asgi.serves(&request)) {
             Some(asgi) => Python::attach(|py| asgi.start(py, core, request)),
             None => self.other.start(core, request),
         }

@@ -11,9 +11,11 @@
 
 mod aio;
 mod application;
+mod apps;
 mod asgi;
 mod beside;
 mod disconnect;
+mod errand;
 mod greenlet;
 mod host;
 mod interpreter;
@@ -25,6 +27,8 @@ mod raw;
 mod reach;
 mod serve;
 mod stacks;
+mod suspended;
+mod task;
 mod threads;
 mod timeout;
 mod tornado;
@@ -88,5 +92,7 @@ pub extern "C" fn appliance_engine_fork(phase: ForkPhase) {
 pub unsafe extern "C" fn appliance_engine_run(args: *const RunArgs) -> i32 {
     // SAFETY: the caller's promise.
     let args = unsafe { &*args };
-    catch_unwind(AssertUnwindSafe(|| serve::serve(args))).unwrap_or(abi::EXIT_FAILED)
+    // SAFETY: the caller's promise: `doors_len` numbers that live during the call.
+    let doors = unsafe { std::slice::from_raw_parts(args.doors, args.doors_len) };
+    catch_unwind(AssertUnwindSafe(|| serve::serve(args, doors))).unwrap_or(abi::EXIT_FAILED)
 }

@@ -150,9 +150,7 @@ fn prepare(py: Python<'_>, facts: &Facts) -> PyResult<()> {
             stream.call_method("reconfigure", (), Some(&keywords))?;
         }
     }
-    let modules = sys.getattr("modules")?;
-    modules.set_item("_appliance", crate::modules::engine(py)?)?;
-    modules.set_item("appliance", crate::modules::public(py)?)?;
+    crate::modules::install(py)?;
     uwsgi::install(py, facts)
 }
 

@@ -1,29 +1,39 @@
-//! The Python modules of our own: `appliance` for applications, `_appliance` for the event loop.
+//! The Python modules of our own. The engine's functions are in `_appliance`, which applications never import: the modules
+//! `appliance` and `uwsgidecorators` are Python (`package/`), and found before anything else of these names.
 use crate::wsgi::hints;
-use crate::{aio, disconnect, timeout, wait};
+use crate::{aio, disconnect, task, timeout, wait};
 use pyo3::prelude::*;
+use pyo3::types::PyDict;
 
-/// `appliance`: what a WSGI application can do here that it could not do elsewhere.
-pub fn public(py: Python<'_>) -> PyResult<Bound<'_, PyModule>> {
-    let module = PyModule::new(py, "appliance")?;
-    let about = "Waiting without blocking: sleep(seconds), wait(awaitable, timeout=None), ClientDisconnected and RequestTimeout. \
-                 What a client may know before the answer: early_hints(headers).";
-    module.add("__doc__", about)?;
+/// Makes our modules importable.
+pub fn install(py: Python<'_>) -> PyResult<()> {
+    py.import("sys")?.getattr("modules")?.set_item("_appliance", engine(py)?)?;
+    let files = PyDict::new(py);
+    for file in appliance_package::FILES {
+        if let Some((name, is_package)) = file.module() {
+            files.set_item(name, (is_package, file.path, file.text))?;
+        }
+    }
+    let code = std::ffi::CString::new(include_str!("package.py"))?;
+    let importer = PyModule::from_code(py, &code, c"appliance/package.py", c"_appliance_package")?;
+    importer.call_method1("install", (files,)).map(drop)
+}
+
+/// `_appliance`: what `package/appliance` and `loop.py` are made of.
+fn engine(py: Python<'_>) -> PyResult<Bound<'_, PyModule>> {
+    let module = PyModule::new(py, "_appliance")?;
+    module.add("version", env!("CARGO_PKG_VERSION"))?;
     module.add("ClientDisconnected", disconnect::class(py)?)?;
     module.add("RequestTimeout", timeout::class(py)?)?;
-    module.add("__version__", env!("CARGO_PKG_VERSION"))?;
-    module.add_function(wrap_pyfunction!(wait::sleep, &module)?)?;
-    module.add_function(wrap_pyfunction!(wait::wait, &module)?)?;
-    module.add_function(wrap_pyfunction!(hints::early_hints, &module)?)?;
+    add(&module)?;
     Ok(module)
 }
 
-/// `_appliance`: the reactor, for `loop.py`.
-pub fn engine(py: Python<'_>) -> PyResult<Bound<'_, PyModule>> {
-    let module = PyModule::new(py, "_appliance")?;
-    module.add_function(wrap_pyfunction!(aio::watch, &module)?)?;
-    module.add_function(wrap_pyfunction!(aio::change, &module)?)?;
-    module.add_function(wrap_pyfunction!(aio::unwatch, &module)?)?;
-    module.add_function(wrap_pyfunction!(aio::select, &module)?)?;
-    Ok(module)
+fn add(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    macro_rules! add {
+        ($($function:path),* $(,)?) => { $(module.add_function(wrap_pyfunction!($function, module)?)?;)* };
+    }
+    add!(wait::sleep, wait::wait, hints::early_hints, task::begin);
+    add!(aio::watch, aio::change, aio::unwatch, aio::select);
+    Ok(())
 }

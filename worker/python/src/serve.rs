@@ -1,39 +1,39 @@
 //! In a worker: from the fork to the end of its life.
 use crate::aio::Aio;
 use crate::application::Application;
-use crate::asgi::{Asgi, lifespan};
-use crate::beside::Beside;
+use crate::apps::{Apps, native_address};
 use crate::host::Worker;
 use crate::load::Loaded;
 use crate::reach::Reach;
 use crate::threads::Threads;
-use crate::tornado::Server;
 use crate::watch::Watching;
 use crate::wsgi::environ::Template;
 use crate::wsgi::files::FileWrapper;
-use crate::{greenlet, log, uwsgi};
+use crate::{greenlet, log, task, uwsgi};
 use appliance_config::Settings;
 use appliance_config::settings::Suspend;
 use appliance_worker::abi::{EXIT_BOOT, EXIT_DONE, EXIT_FAILED, RunArgs};
 use appliance_worker::board::Board;
+use appliance_worker::line::Line;
 use appliance_worker::listen::Listener;
 use appliance_worker::watch::{Post, Watch};
-use appliance_worker::{Boot, Engine, Error, Host, reactor};
+use appliance_worker::{Boot, Engine, Error, reactor, wear, wire};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
-use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::os::fd::RawFd;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 /// Serves until told to stop; the exit code of the process.
-pub fn serve(args: &RunArgs) -> i32 {
+pub fn serve(args: &RunArgs, doors: &[RawFd]) -> i32 {
     let Some(loaded) = Loaded::get() else {
         tracing::error!("a worker was started before the application was loaded");
         return EXIT_FAILED;
     };
     let worker = args.worker_id;
-    match run(args, loaded) {
+    match run(args, doors, loaded) {
         Ok(()) => EXIT_DONE,
         Err(error @ (Error::Native { .. } | Error::Application(_))) => {
             tracing::error!(worker, "{error}");
@@ -46,9 +46,11 @@ pub fn serve(args: &RunArgs) -> i32 {
     }
 }
 
-fn run(args: &RunArgs, loaded: &Loaded) -> Result<(), Error> {
+fn run(args: &RunArgs, doors: &[RawFd], loaded: &Loaded) -> Result<(), Error> {
     let settings = &loaded.settings;
     let board = reactor::adopt(args.board).and_then(Board::open);
+    let questions = reactor::adopt(args.questions).map_err(Error::io("take the line to the master"))?;
+    let line = questions.try_clone().map_err(Error::io("copy the line to the master"))?;
     let engine = Engine::new(Boot {
         worker_id: args.worker_id,
         life: args.life,
@@ -57,14 +59,20 @@ fn run(args: &RunArgs, loaded: &Loaded) -> Result<(), Error> {
         cancel_on_disconnect: settings.app.cancel_on_disconnect,
         limit: Some(settings.timeouts.request).filter(|limit| !limit.is_zero()),
         has_threads: settings.app.suspend == Suspend::Thread,
+        wear: wear::limit(settings.workers.max_requests, args.worker_id, args.life),
         rules: settings.into(),
+        wire: settings.into(),
         board: Arc::new(board.map_err(Error::io("map the board"))?),
+        line: Arc::new(Line::new(line)),
     })?;
+    engine.open_doors(
+        wire::door::adopt(doors, settings).map_err(Error::io("take the doors of the uwsgi protocol"))?,
+        None,
+    );
     match settings.app.suspend {
         Suspend::Greenlet => Python::attach(|py| {
-            let worker = prepare(py, &engine, loaded).map_err(internal(py))?;
-            let apps = Apps::start_up(py, &worker, args, loaded)?;
-            let watch = watch(py, &engine, args, loaded)?;
+            let (worker, apps) = prepare(py, &engine, args, loaded)?;
+            let watch = watch(py, &engine, questions, loaded)?;
             let served = engine.run(&apps.host(&*worker), listeners(args, loaded)?, || (args.ready)());
             apps.shut_down(py, &worker);
             finish(py);
@@ -75,10 +83,9 @@ fn run(args: &RunArgs, loaded: &Loaded) -> Result<(), Error> {
         // The loop's thread has the GIL only before and after.
         Suspend::Thread => {
             let (worker, apps, threads, watch) = Python::attach(|py| {
-                let worker = prepare(py, &engine, loaded).map_err(internal(py))?;
-                let apps = Apps::start_up(py, &worker, args, loaded)?;
+                let (worker, apps) = prepare(py, &engine, args, loaded)?;
                 let threads = Threads::start(py, &engine, &worker, settings).map_err(internal(py))?;
-                Ok((worker, apps, threads, watch(py, &engine, args, loaded)?))
+                Ok((worker, apps, threads, watch(py, &engine, questions, loaded)?))
             })?;
             let served = engine.run(&apps.host(&threads), listeners(args, loaded)?, || (args.ready)());
             Python::attach(|py| {
@@ -92,7 +99,8 @@ fn run(args: &RunArgs, loaded: &Loaded) -> Result<(), Error> {
     }
 }
 
-fn internal(py: Python<'_>) -> impl Fn(PyErr) -> Error {
+/// What to say of an exception where nobody else could.
+pub fn internal(py: Python<'_>) -> impl Fn(PyErr) -> Error {
     move |error| Error::Io {
         what: format!("prepare Python in the worker:\n{}", log::traceback(py, &error)),
         source: std::io::ErrorKind::Other.into(),
@@ -100,7 +108,20 @@ fn internal(py: Python<'_>) -> impl Fn(PyErr) -> Error {
 }
 
 /// Makes this thread the loop's, for Python too, and runs what the application wants to be run before it serves.
-fn prepare(py: Python<'_>, engine: &Rc<Engine>, loaded: &Loaded) -> PyResult<Rc<Worker>> {
+fn prepare(
+    py: Python<'_>,
+    engine: &Rc<Engine>,
+    args: &RunArgs,
+    loaded: &Loaded,
+) -> Result<(Rc<Worker>, Apps), Error> {
+    let worker = install(py, engine, loaded).map_err(internal(py))?;
+    let apps = Apps::start_up(py, &worker, loaded, native_address(args, loaded))?;
+    worker.aio.serve(py).map_err(internal(py))?;
+    task::set_loop(engine.remote());
+    Ok((worker, apps))
+}
+
+fn install(py: Python<'_>, engine: &Rc<Engine>, loaded: &Loaded) -> PyResult<Rc<Worker>> {
     let hub = match loaded.settings.app.suspend {
         Suspend::Greenlet => Some(greenlet::current(py)?.unbind()),
         Suspend::Thread => None,
@@ -114,72 +135,20 @@ fn prepare(py: Python<'_>, engine: &Rc<Engine>, loaded: &Loaded) -> PyResult<Rc<
     Ok(worker)
 }
 
-/// The applications that are served on the loop itself.
-struct Apps {
-    asgi: Option<Rc<Asgi>>,
-    tornado: Option<Server>,
-}
-
-impl Apps {
-    /// Has them do what they do before their first request; from then on the loop serves.
-    fn start_up(py: Python<'_>, worker: &Rc<Worker>, args: &RunArgs, loaded: &Loaded) -> Result<Apps, Error> {
-        let asgi =
-            Asgi::start_up(py, worker, (&loaded.app, loaded.native.as_ref())).map_err(
-                |failure| match failure {
-                    lifespan::Failure::Refused(reason) => Error::Application(reason),
-                    lifespan::Failure::Python(error) => internal(py)(error),
-                },
-            )?;
-        let tornado = match (&loaded.native, native_address(args, loaded)) {
-            (Some(Application::Tornado(app)), Some(address)) => {
-                let backlog = loaded.settings.limits.backlog;
-                let server = Server::listen(py, app, address, backlog);
-                let failed =
-                    |error| Error::Application(format!("native.app: {}", log::traceback(py, &error)));
-                Some(server.map_err(failed)?)
-            }
-            _ => None,
-        };
-        worker.aio.serve(py).map_err(internal(py))?;
-        Ok(Apps { asgi, tornado })
-    }
-
-    fn host<'a>(&'a self, other: &'a dyn Host) -> Beside<'a> {
-        Beside { asgi: self.asgi.clone(), tornado: self.tornado.as_ref(), other }
-    }
-
-    /// Has them do what they do after their last request.
-    fn shut_down(&self, py: Python<'_>, worker: &Worker) {
-        let Some(asgi) = &self.asgi else { return };
-        match worker.aio.rest(py) {
-            Ok(()) => asgi.shut_down(py),
-            Err(error) => log::exception(py, &error, "the loop cannot be brought to rest"),
-        }
-    }
-}
-
 /// Starts the thread that watches the loop.
-fn watch(py: Python<'_>, engine: &Engine, args: &RunArgs, loaded: &Loaded) -> Result<Watch, Error> {
+fn watch(py: Python<'_>, engine: &Engine, questions: OwnedFd, loaded: &Loaded) -> Result<Watch, Error> {
     let settings = &loaded.settings;
     let watching = Watching::install(py, engine.roll(), &loaded.event_loop).map_err(internal(py))?;
     let some = |time: Duration| Some(time).filter(|time| !time.is_zero());
     let post = Post {
-        worker: args.worker_id,
+        worker: engine.worker_id(),
         roll: Arc::clone(engine.roll()),
         remote: engine.remote(),
-        questions: reactor::adopt(args.questions).map_err(Error::io("take the master's questions"))?,
+        questions,
         stall: some(settings.timeouts.stall),
         limit: some(settings.timeouts.request),
     };
     Watch::start(post, watching).map_err(Error::io("start the watch thread"))
-}
-
-/// The worker's own listener, if it has one.
-fn native_address(args: &RunArgs, loaded: &Loaded) -> Option<SocketAddr> {
-    let native = &loaded.settings.native;
-    // The configuration was checked: base port + number of workers is a port.
-    let port = native.base_port?.saturating_add(u16::try_from(args.worker_id).unwrap_or(u16::MAX));
-    Some(SocketAddr::new(native.address, port))
 }
 
 /// Those that the engine accepts connections from; Tornado does so itself.
@@ -204,7 +173,7 @@ fn template(py: Python<'_>, settings: &Settings) -> PyResult<Template> {
     fixed.set_item("wsgi.run_once", false)?;
     fixed.set_item("wsgi.input_terminated", true)?;
     fixed.set_item("wsgi.file_wrapper", py.get_type::<FileWrapper>())?;
-    fixed.set_item("wsgi.early_hints", py.import("appliance")?.getattr("early_hints")?)?;
+    fixed.set_item("wsgi.early_hints", py.import("_appliance")?.getattr("early_hints")?)?;
     let uwsgi = py.import("uwsgi")?;
     fixed.set_item("uwsgi.version", uwsgi.getattr("version")?)?;
     fixed.set_item("uwsgi.node", uwsgi.getattr("hostname")?)?;

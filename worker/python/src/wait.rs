@@ -3,9 +3,11 @@
 //! any time, and a thread is woken by whatever happens to its request.
 use crate::host::Worker;
 use crate::reach::{Bell, Reach};
+use crate::suspended::Suspended;
 use crate::threads::There;
 use crate::wsgi::call::Call;
 use crate::{disconnect, greenlet, timeout};
+use appliance_worker::suspend::Suspend;
 use appliance_worker::{BodyRead, CoreId, Engine};
 use pyo3::exceptions::{PyRuntimeError, PyTimeoutError, PyValueError};
 use pyo3::prelude::*;
@@ -145,20 +147,14 @@ pub fn whole_seconds(seconds: u64) -> Duration {
     Duration::from_secs(seconds).min(Duration::from_secs_f64(LONGEST))
 }
 
-/// `appliance.sleep(seconds)`: this request waits, the others go on.
+/// `appliance.sleep(seconds)`: this request waits, the others go on; outside of requests this thread does.
 #[pyfunction]
 #[pyo3(signature = (seconds, /))]
 pub fn sleep(py: Python<'_>, seconds: f64) -> PyResult<()> {
     let pause = self::seconds(seconds)?;
-    let (worker, call) = current(py, "appliance.sleep()")?;
-    let deadline = Instant::now() + pause;
-    with_timer(&worker, &call, Some(deadline), || {
-        let mut parked = Ok(());
-        while parked.is_ok() && Instant::now() < deadline {
-            parked = park(py, &worker, &call);
-        }
-        parked
-    })
+    let here = Suspended::here(py, "appliance.sleep()")?;
+    let slept = here.sleep_until(Instant::now() + pause);
+    slept.map_err(|error| here.raise(error))
 }
 
 /// `appliance.wait(awaitable, timeout=None)`: runs a coroutine, or waits for a future, on the shared loop, and gives its

@@ -1,6 +1,7 @@
 //! A connection's two buffers and its stream: bytes in, bytes out, and what the kernel says about either. Knows nothing of
 //! requests.
-use super::{Conn, Context, Stream};
+use super::{Conn, Context, Step, Stream};
+use crate::wire::packet;
 use appliance_link::hello::FIRST_BYTE;
 use std::io::ErrorKind;
 
@@ -8,16 +9,20 @@ use std::io::ErrorKind;
 const IDLE_CAPACITY: usize = 1024;
 
 impl<S: Stream> Conn<S> {
-    /// The stream, what was read from it, and whether its end has been announced; for [`Step::Link`](super::Step::Link).
+    /// The stream, what was read from it, and whether its end has been announced; for [`Step::Link`] and [`Step::Wire`].
     pub fn into_parts(self) -> (S, Vec<u8>, bool) {
         (self.stream, self.input, self.hung_up)
     }
 
-    /// Whether the connection begins as a link does; only its first byte can say so.
-    pub(super) fn is_link(&mut self, cx: &Context<'_>) -> bool {
-        let Some(first) = self.input.first().filter(|_| self.is_new) else { return false };
+    /// What becomes of a connection that does not speak HTTP; only its first byte can say so.
+    pub(super) fn leave_http(&mut self, cx: &Context<'_>) -> Option<Step> {
+        let first = *self.input.first().filter(|_| self.is_new)?;
         self.is_new = false;
-        cx.may_link && *first == FIRST_BYTE
+        match first {
+            FIRST_BYTE if cx.may_link => Some(Step::Link),
+            packet::RPC if cx.may_link => Some(Step::Wire),
+            _ => None,
+        }
     }
 
     /// Bytes that were received and not used yet.

@@ -70,6 +70,8 @@ pub enum Step {
     More,
     /// The first byte is that of a link: take the connection apart with [`into_parts`](super::Conn::into_parts).
     Link,
+    /// The first byte is that of a call of another worker's: take it apart likewise.
+    Wire,
     /// The connection is over; drop it.
     Drop,
 }

@@ -158,6 +158,7 @@ impl Engine {
                 _ => {}
             },
             Step::Link => self.make_link(id),
+            Step::Wire => self.make_wire(id),
             Step::Drop => self.remove_conn(id),
         }
         None

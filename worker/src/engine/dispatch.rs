@@ -54,7 +54,7 @@ impl Engine {
         let arrived = self.now.get();
         let limit = received.head.facts().map(|facts| facts.deadline_ms).filter(|millis| *millis > 0);
         let deadline = limit.map(|millis| arrived + Duration::from_millis(millis.into()));
-        let request = Request { received, peer, arrived, number: 0, deadline, place, announce };
+        let request = Request { received, peer, arrived, number: 0, deadline, place, announce, errand: None };
         let mut cores = self.cores.borrow_mut();
         if cores.waiting() == 0
             && let Some(core) = cores.claim()
@@ -210,7 +210,8 @@ impl Engine {
                 !http.conn.has_left()
             }
             Some(Way::Link(link)) => link.enter(place.stream, core),
-            None => false,
+            // Nobody can leave an errand.
+            None => place == Place::NOWHERE,
         };
         let (arrived, head_only) = (request.arrived, request.received.head.method() == "HEAD");
         self.serving.borrow_mut()[core.index as usize] = Some(Serving { place, arrived, head_only });

@@ -11,10 +11,12 @@ const IDLE_GRACE: Duration = Duration::from_millis(250);
 
 impl Engine {
     pub(super) fn is_done(&self, host: &dyn Host) -> bool {
-        self.draining.get()
-            && host.is_drained()
-            && self.conns.borrow().is_empty()
-            && self.cores.borrow().busy() == 0
+        let has_work = || {
+            let cores = self.cores.borrow();
+            cores.busy() > 0 || cores.waiting() > 0
+        };
+        let has_peers = || !self.conns.borrow().is_empty() || !self.wires.borrow().is_empty();
+        self.draining.get() && host.is_drained() && !has_peers() && !has_work()
     }
 
     /// No new connections; what runs is finished.
@@ -31,11 +33,13 @@ impl Engine {
                 tracing::warn!(worker = self.boot.worker_id, %error, "cannot stop watching a listener");
             }
         }
+        self.close_doors();
         self.send_links_away();
         self.timers.borrow_mut().add(self.now.get() + IDLE_GRACE, Due::CloseIdle);
     }
 
     pub(super) fn close_idle(&self) {
+        self.drop_idle_wires();
         let (rules, now) = (&self.boot.rules, self.now.get());
         let is_over = |since: Instant| since + IDLE_GRACE <= now;
         self.conns.borrow_mut().retain(|_, entry| {

@@ -14,6 +14,7 @@ impl Engine {
         self.refresh_date();
         let (resident, _) = board::memory();
         self.slot().rss_kib.store(u32::try_from(resident / 1024).unwrap_or(u32::MAX), Relaxed);
+        self.drop_late_wires();
         let is_late = |entry: &super::Entry| {
             let deadline = match &entry.way {
                 Way::Http(http) => http.conn.deadline(),

@@ -1,11 +1,12 @@
 //! What an application on a core may ask of the engine, and what a host may: all of it short, none of it calls back.
-use super::{Due, Engine, Place, Serving, WHOLE};
+use super::{Due, Engine, Place, WHOLE};
 use crate::answer::Cause;
 use crate::board;
 use crate::conn::{BodyRead, FileSent, Outcome, Sent};
 use crate::cores::CoreId;
 use crate::inbox::Remote;
 use crate::reactor;
+use crate::report::News;
 use crate::timers::TimerId;
 use crate::waits::WaitId;
 use std::cell::Ref;
@@ -13,6 +14,7 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Instant;
 
 impl Engine {
@@ -107,14 +109,9 @@ impl Engine {
         if let Some(place) = self.place_of(core) {
             self.end_response(core, place, outcome);
             let serving = self.serving.borrow_mut()[core.index as usize].take();
-            self.count_latency(serving, Instant::now());
-        }
-    }
-
-    fn count_latency(&self, serving: Option<Serving>, now: Instant) {
-        if let Some(serving) = serving {
-            let millis = now.saturating_duration_since(serving.arrived).as_millis();
-            self.slot().count_latency(u64::try_from(millis).unwrap_or(u64::MAX));
+            if let Some(serving) = serving.filter(|_| place != Place::NOWHERE) {
+                self.slot().count_latency(serving.arrived.elapsed());
+            }
         }
     }
 
@@ -138,15 +135,22 @@ impl Engine {
         self.deadlines.borrow_mut().forget(core);
         self.roll.leave(core);
         let slot = self.slot();
-        board::add(&slot.requests, 1);
-        board::add(&slot.exceptions, u64::from(failed));
+        if failed {
+            slot.count_exception();
+        }
         let now = self.note_time();
-        self.count_latency(serving, now);
-        if let Some(serving) = serving {
+        let is_errand = serving.is_some_and(|serving| serving.place == Place::NOWHERE);
+        board::add(&slot.requests, u64::from(!is_errand));
+        if let Some(serving) = serving.filter(|_| !is_errand) {
+            slot.count_latency(now.saturating_duration_since(serving.arrived));
             // Also while draining: the client was told so, and idle connections are closed a little later.
             self.end_response(core, serving.place, outcome);
         }
         self.publish_cores();
+        if self.boot.wear == Some(slot.requests.load(Relaxed)) {
+            // A master that is behind sees it on the board, a little later.
+            let _ = self.boot.line.tell(&News::Worn);
+        }
     }
 
     fn end_response(&self, core: CoreId, Place { conn, stream }: Place, outcome: Outcome) {

@@ -14,6 +14,7 @@ use httparse::Status;
 use std::mem::MaybeUninit;
 
 mod linked;
+mod named;
 pub use linked::Facts;
 
 /// Header lines for which httparse gets room on the stack. A larger head costs one more allocation.

@@ -21,6 +21,7 @@ pub struct Aio {
     in_turn: Cell<bool>,
     /// Somebody on this thread has scheduled something outside of a turn.
     stirred: Cell<bool>,
+    serves: Cell<bool>,
 }
 
 /// Makes the loop of the template and makes it current. `_appliance` must be importable.
@@ -40,6 +41,7 @@ impl Aio {
             events: RefCell::default(),
             in_turn: Cell::new(false),
             stirred: Cell::new(false),
+            serves: Cell::new(false),
             event_loop,
         })
     }
@@ -51,7 +53,14 @@ impl Aio {
 
     /// Marks the loop as running.
     pub fn serve(&self, py: Python<'_>) -> PyResult<()> {
-        self.event_loop.call_method0(py, "serve").map(drop)
+        self.event_loop.call_method0(py, "serve")?;
+        self.serves.set(true);
+        Ok(())
+    }
+
+    /// Whether requests are served on this thread's loop: it must not be kept from them any more.
+    pub fn serves(&self) -> bool {
+        self.serves.get()
     }
 
     /// The loop does not serve any more: whoever has something to finish may run it.

@@ -125,9 +125,9 @@ impl Asgi {
         }
     }
 
-    /// Whether requests that come by this door are ASGI's.
-    pub fn serves(&self, door: Door) -> bool {
-        self.served(door).is_some()
+    /// Whether that is a request for an ASGI application; an errand is none.
+    pub fn serves(&self, request: &Request) -> bool {
+        request.errand.is_none() && self.served(request.peer.door).is_some()
     }
 
     /// Whether the request on this core is.

@@ -135,7 +135,7 @@ pub fn run_postfork(py: Python<'_>) -> PyResult<()> {
     Ok(())
 }
 
-/// Makes the module and the one with the decorators, importable from now on.
+/// Makes the module, importable from now on.
 pub fn install(py: Python<'_>, loaded: &crate::load::Facts) -> PyResult<()> {
     let module = PyModule::new(py, "uwsgi")?;
     add_functions(&module)?;
@@ -156,11 +156,7 @@ pub fn install(py: Python<'_>, loaded: &crate::load::Facts) -> PyResult<()> {
     module.add("post_fork_hook", py.None())?;
     module.add("applications", PyDict::new(py))?;
     module.add("opt", options(py, loaded)?)?;
-    let modules = py.import("sys")?.getattr("modules")?;
-    modules.set_item("uwsgi", module)?;
-    let code = std::ffi::CString::new(include_str!("uwsgidecorators.py"))?;
-    let decorators = PyModule::from_code(py, &code, c"appliance/uwsgidecorators.py", c"uwsgidecorators")?;
-    modules.set_item("uwsgidecorators", decorators)
+    py.import("sys")?.getattr("modules")?.set_item("uwsgi", module)
 }
 
 fn add_functions(module: &Bound<'_, PyModule>) -> PyResult<()> {

@@ -7,7 +7,7 @@ use crate::wsgi::start::Spare;
 use crate::{greenlet, raw, wait};
 use appliance_worker::answer::{Answer, Cause, Opening, TOGETHER};
 use appliance_worker::http::declared::Invalid;
-use appliance_worker::{CoreId, Outcome, Request, Sent};
+use appliance_worker::{CoreId, Errand, Outcome, Request, Sent};
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList, PyString, PyWeakrefReference};
@@ -22,6 +22,8 @@ pub struct Call {
     pub core: CoreId,
     /// What was asked.
     pub request: Request,
+    /// What is to be done instead of a request, until it is done.
+    pub errand: Cell<Option<Box<Errand>>>,
     /// What it waits for beside being woken (`uwsgi.wait_fd_read`, `async_sleep`).
     pub pending: RefCell<Vec<crate::uwsgi::Pending>>,
     /// uWSGI's log variables.
@@ -71,8 +73,10 @@ impl Call {
     /// A request that was just given a core.
     pub fn new(core: CoreId, mut request: Request) -> Call {
         let body = std::mem::take(&mut request.received.body);
+        let errand = Cell::new(request.errand.take());
         Call {
             core,
+            errand,
             request,
             pending: RefCell::default(),
             logvars: RefCell::default(),

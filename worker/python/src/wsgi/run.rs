@@ -15,8 +15,11 @@ use pyo3::types::{PyBytes, PyList, PyString, PyTuple};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 
-/// Serves the request of this greenlet from beginning to end. Never raises and never unwinds.
+/// Serves the request of this greenlet from beginning to end, or does its errand. Never raises and never unwinds.
 pub fn serve(py: Python<'_>, worker: &Worker, call: &Rc<Call>) {
+    if let Some(errand) = call.errand.take() {
+        return crate::errand::serve(py, worker, call, *errand);
+    }
     let served = catch_unwind(AssertUnwindSafe(|| run(py, worker, call)));
     call.set_over();
     if worker.engine.leave_application(py, call.core) {
@@ -33,14 +36,19 @@ pub fn serve(py: Python<'_>, worker: &Worker, call: &Rc<Call>) {
         // The panic hook has logged where.
         Err(_) => (fail(py, worker, call, Cause::Exception), true),
     };
-    if let Err(error) = call.end_parked(py) {
-        log::exception(py, &error, "exception in a greenlet that waited when its request ended");
-    }
-    crate::uwsgi::forget_pending(worker, call);
     crate::uwsgi::log_if_asked(call);
     if let Some(start) = call.start.take().and_then(Rc::into_inner) {
         start.give_back(py, worker);
     }
+    leave(py, worker, call, outcome, failed);
+}
+
+/// Ends whatever of a request or an errand still waits, and gives its core back.
+pub fn leave(py: Python<'_>, worker: &Worker, call: &Call, outcome: Outcome, failed: bool) {
+    if let Err(error) = call.end_parked(py) {
+        log::exception(py, &error, "exception in a greenlet that waited when its request ended");
+    }
+    crate::uwsgi::forget_pending(worker, call);
     worker.forget(call.core);
     worker.engine.finish(call.core, outcome, failed);
 }
@@ -236,7 +244,7 @@ fn raised(py: Python<'_>, worker: &Worker, call: &Call, trouble: Trouble) -> Opt
     }
 }
 
-/// Says in the log which request has raised what.
+/// Logs an exception for which the application has to answer, and in which request or errand it was raised.
 pub fn report(py: Python<'_>, core: CoreId, request: &Request, error: &PyErr) {
     let head = &request.received.head;
     let (method, target) = (head.method(), String::from_utf8_lossy(head.target()));

@@ -55,7 +55,7 @@ impl Call {
     }
 
     /// See [`Call::is_over`].
-    pub(in crate::wsgi) fn set_over(&self) {
+    pub fn set_over(&self) {
         self.over.set(true);
     }
 

@@ -1,0 +1,35 @@
+"""What an application can do here that it could not do elsewhere.
+
+Waiting without blocking: sleep(seconds), wait(awaitable, timeout=None), ClientDisconnected and RequestTimeout. What a client
+may know before the answer: early_hints(headers). Blocking-style calls in coroutines: on_core(function, *args). Each subsystem is a module of its own, imported when it is first asked for.
+Outside of the server everything works on the process itself, so that tests, shells and `manage.py` can import it too.
+"""
+
+from appliance._awaitable import on_core
+from appliance._engine import (
+    ClientDisconnected,
+    RequestTimeout,
+    early_hints,
+    sleep,
+    wait,
+)
+from appliance._engine import version as __version__
+
+TYPE_CHECKING = False
+
+__all__ = ["ClientDisconnected", "RequestTimeout", "__version__", "early_hints", "on_core", "sleep", "wait"]
+
+if not TYPE_CHECKING:
+    # A type checker wants to see `import appliance.cache`, and then tells a wrong name.
+    def __getattr__(name):
+        """A subsystem that nobody has imported yet, such as `appliance.cache`."""
+        import importlib
+
+        path = f"{__name__}.{name}"
+        try:
+            if not name.startswith("_"):
+                return importlib.import_module(path)
+        except ModuleNotFoundError as error:
+            if error.name != path:
+                raise
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

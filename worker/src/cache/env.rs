@@ -1,0 +1,145 @@
+//! The files of one store: an LMDB environment on a file system in memory, mapped by every worker. LMDB keeps what was
+//! committed whole when a writer is killed. It never syncs here: nothing in the store outlives the machine.
+//!
+//! LMDB writes through its map, so a full file system would end the process with a signal; [`Env::reserve`] takes the
+//! memory before a write may touch it. The rules of LMDB that the callers keep: opened once in a process and after its fork,
+//! and no transaction is left open.
+#![expect(
+    unsafe_code,
+    reason = "LMDB maps files that other processes write to, so opening one is unsafe by signature"
+)]
+
+use super::Refusal;
+use heed::types::Bytes;
+use heed::{Database, EnvFlags, EnvOpenOptions, MdbError, RoTxn, RwTxn, WithTls};
+use nix::errno::Errno;
+use nix::fcntl::{FallocateFlags, fallocate};
+use std::fs::File;
+use std::io;
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+/// Keys and values as they are.
+pub type Table = Database<Bytes, Bytes>;
+
+/// Threads that may read at once, in all workers of two generations; more than that read in turns.
+const READERS: u32 = 4096;
+/// Pages are taken for so many bytes at a time.
+const STEP: u64 = 1024 * 1024;
+/// What one transaction may touch beyond the pages in use, but for the value itself: copies of what it changes.
+const SLACK: u64 = 1024 * 1024;
+const PAGE: u64 = 4096;
+
+/// An open environment.
+#[derive(Debug)]
+pub struct Env {
+    env: heed::Env,
+    file: File,
+    reserved: AtomicU64,
+    slack: u64,
+    process: u32,
+    /// Items by key.
+    pub items: Table,
+    /// Keys of items by the moment in which they expire.
+    pub expiry: Table,
+    /// Keys of items by their last use.
+    pub order: Table,
+    /// The counts.
+    pub counts: Table,
+}
+
+impl Env {
+    /// Opens the environment in `folder`, or makes it, for `size` bytes of items of which none is longer than `item_size`.
+    pub fn open(folder: &Path, size: u64, item_size: u64) -> Result<Env, Refusal> {
+        let mut options = EnvOpenOptions::new();
+        options.map_size(map_size(size)).max_dbs(4).max_readers(READERS);
+        // SAFETY: without syncs a crash of the machine could corrupt the files, but they do not outlive it.
+        unsafe { options.flags(EnvFlags::NO_SYNC | EnvFlags::WRITE_MAP | EnvFlags::NO_READ_AHEAD) };
+        // SAFETY: the folder is the caches' own, and closed to everybody but the workers; they open it by this function only.
+        let env = unsafe { options.open(folder) }.map_err(refusal)?;
+        let file = File::options().read(true).write(true).open(folder.join("data.mdb")).map_err(store)?;
+        let mut txn = env.write_txn().map_err(refusal)?;
+        let mut table = |name| env.create_database(&mut txn, Some(name)).map_err(refusal);
+        let (items, expiry) = (table("items")?, table("expiry")?);
+        let (order, counts) = (table("order")?, table("counts")?);
+        txn.commit().map_err(refusal)?;
+        let process = std::process::id();
+        let (reserved, slack) = (AtomicU64::new(0), SLACK + item_size + size / 256);
+        Ok(Env { env, file, reserved, slack, process, items, expiry, order, counts })
+    }
+
+    /// Begins to read: a moment of the store, which no writer changes. `None`: too many threads do.
+    pub fn read(&self) -> Result<Option<RoTxn<'_, WithTls>>, Refusal> {
+        self.require_own()?;
+        match self.env.read_txn() {
+            Ok(txn) => Ok(Some(txn)),
+            Err(heed::Error::Mdb(MdbError::ReadersFull)) => Ok(None),
+            Err(error) => Err(refusal(error)),
+        }
+    }
+
+    /// Begins to write. The caller has its turn at the gate.
+    pub fn write(&self) -> Result<RwTxn<'_>, Refusal> {
+        self.require_own()?;
+        self.reserve().map_err(|error| match error {
+            Errno::ENOSPC | Errno::EDQUOT => Refusal::Full,
+            other => Refusal::Store(other.to_string()),
+        })?;
+        self.env.write_txn().map_err(refusal)
+    }
+
+    /// Frees the places of readers that were killed; what they read could not be used again.
+    pub fn forget_the_dead(&self) {
+        if let Err(error) = self.env.clear_stale_readers() {
+            tracing::warn!(%error, "the readers of a cache cannot be looked through");
+        }
+    }
+
+    /// Bytes of memory that the store has.
+    pub fn memory(&self) -> u64 {
+        use std::os::unix::fs::MetadataExt;
+        self.file.metadata().map_or(0, |found| found.blocks() * 512)
+    }
+
+    fn reserve(&self) -> nix::Result<()> {
+        let used = (self.env.info().last_page_number as u64 + 1) * PAGE;
+        let needed = (used + self.slack).min(self.env.info().map_size as u64);
+        let reserved = self.reserved.load(Relaxed);
+        if needed <= reserved {
+            return Ok(());
+        }
+        let end = needed.next_multiple_of(STEP);
+        let signed = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX);
+        match fallocate(&self.file, FallocateFlags::empty(), signed(reserved), signed(end - reserved)) {
+            // A file system that cannot is not one in memory; its maps grow as they are written.
+            Ok(()) | Err(Errno::EOPNOTSUPP) => self.reserved.store(end, Relaxed),
+            Err(error) => return Err(error),
+        }
+        Ok(())
+    }
+
+    fn require_own(&self) -> Result<(), Refusal> {
+        if std::process::id() == self.process { Ok(()) } else { Err(Refusal::Forked) }
+    }
+}
+
+/// Address space for a store: pages are half empty at worst, and copies of changed ones come beside them. Only what is used
+/// of it takes memory.
+fn map_size(size: u64) -> usize {
+    const ROOM: u64 = 64 * 1024 * 1024;
+    usize::try_from((size.saturating_mul(3).saturating_add(ROOM)).next_multiple_of(PAGE))
+        .unwrap_or(usize::MAX)
+}
+
+/// What LMDB says, in our words.
+pub fn refusal(error: heed::Error) -> Refusal {
+    match error {
+        heed::Error::Mdb(MdbError::MapFull) => Refusal::Full,
+        other => Refusal::Store(other.to_string()),
+    }
+}
+
+/// The same for a file.
+pub fn store(error: io::Error) -> Refusal {
+    Refusal::Store(error.to_string())
+}

@@ -1,0 +1,41 @@
+//! uWSGI's protocol, by which appliances and uWSGI servers reach each other's caches and procedures. Without I/O are
+//! [`packet`] (the bytes), [`asked`] (what can be asked of a cache), [`sync`] (what caches tell each other in datagrams) and
+//! [`address`]. [`client`] asks others and waits for them in blocking style; [`conn`] is one connection of somebody who asks
+//! us, driven by the engine on sockets that the master has opened ([`door`]). It listens nowhere unless configured.
+
+pub mod address;
+pub mod asked;
+pub mod client;
+pub mod conn;
+pub mod door;
+pub mod packet;
+pub mod remote;
+pub mod resolve;
+pub mod sync;
+
+use appliance_config::Settings;
+use asked::{Answered, Asked};
+use std::time::Duration;
+
+/// The caches of this appliance, as others use them. Every method is called on the loop and must not wait.
+pub trait Caches: std::fmt::Debug + Send + Sync {
+    /// Answers a question about the cache of this name; `value` is what was sent to be written.
+    fn answer(&self, cache: &str, asked: &Asked, value: &[u8]) -> Answered;
+}
+
+/// What holds for every connection of somebody who asks us.
+#[derive(Clone, Copy, Debug)]
+pub struct Terms {
+    /// How long a question may take to come, and an answer to leave.
+    pub timeout: Duration,
+    /// Longest value that is taken, in bytes.
+    pub most: usize,
+    /// Procedures that run at the same time.
+    pub calls: usize,
+}
+
+impl From<&Settings> for Terms {
+    fn from(settings: &Settings) -> Terms {
+        Terms { timeout: settings.timeouts.remote, most: settings.limits.remote, calls: settings.rpc.calls }
+    }
+}
