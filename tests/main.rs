@@ -5,6 +5,7 @@
 
 mod harness;
 
+mod asgi;
 mod bodies;
 mod cli;
 mod config_reload;
@@ -55,6 +56,7 @@ mod timeouts;
 mod top;
 mod validated;
 mod verbs;
+mod waiting;
 mod wsgi;
 mod wsgi_input;
 mod wsgi_mistakes;

@@ -19,6 +19,7 @@ pub mod desk;
 pub mod engine;
 pub mod errand;
 pub mod error;
+pub mod foreign;
 pub mod hints;
 pub mod http;
 pub mod inbox;

@@ -134,6 +134,15 @@ pub enum Listener {
     },
 }
 
+impl AsRawFd for Listener {
+    fn as_raw_fd(&self) -> RawFd {
+        match self {
+            Listener::Native(socket) => socket.as_raw_fd(),
+            Listener::Worker { socket, .. } => socket.as_raw_fd(),
+        }
+    }
+}
+
 impl Listener {
     /// Adopts the listening unix socket that the master made.
     pub fn worker(socket: OwnedFd) -> io::Result<Listener> {

@@ -64,7 +64,12 @@ impl<'py> Suspended<'py> {
 
     /// The exception for an error that a subsystem has given: that which ended the wait, if one did.
     pub fn raise(self, error: io::Error) -> PyErr {
-        self.raised.into_inner().unwrap_or_else(|| error.into())
+        self.ended().unwrap_or_else(|| error.into())
+    }
+
+    /// What has ended the wait, if something did.
+    pub fn ended(self) -> Option<PyErr> {
+        self.raised.into_inner()
     }
 
     /// Notes why nobody waits any more.

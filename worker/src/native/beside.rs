@@ -7,16 +7,18 @@ use std::os::fd::RawFd;
 use std::rc::Rc;
 
 /// See the module.
-pub struct Beside<'a> {
+struct Beside<'a> {
     /// Hosts everything that is not native.
-    pub host: &'a dyn Host,
+    host: &'a dyn Host,
     /// Hosts what is.
-    pub native: Rc<Native>,
+    native: Rc<Native>,
 }
 
-impl std::fmt::Debug for Beside<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Beside").field("native", &self.native).finish_non_exhaustive()
+/// Calls `then` with a worker's host, which has native requests beside it if there are any.
+pub fn with<T>(host: &dyn Host, native: Option<Rc<Native>>, then: impl FnOnce(&dyn Host) -> T) -> T {
+    match native {
+        Some(native) => then(&Beside { host, native }),
+        None => then(host),
     }
 }
 

@@ -26,4 +26,5 @@ mod waiting;
 pub use appliance_app::App;
 pub use host::Native;
 pub use library::Loaded;
+pub use stacks::stack_reports;
 pub use waiting::Here;

@@ -62,13 +62,8 @@ fn words(mark: u64) -> Option<String> {
     })
 }
 
-/// Whether a mark on the roll is that of a native request.
-pub fn is_native(mark: u64) -> bool {
-    mark & NATIVE != 0
-}
-
 /// Where every native request is.
-pub fn reports(roll: &Roll) -> Vec<StackReport> {
+pub fn stack_reports(roll: &Roll) -> Vec<StackReport> {
     let report = |(mark, request): (u64, String)| {
         let state = words(mark)?;
         Some(StackReport { what: "coroutine".to_owned(), request, state, stack: String::new() })
@@ -91,7 +86,7 @@ impl Watched for Watching {
     }
 
     fn stacks(&mut self) -> Vec<StackReport> {
-        reports(&self.roll)
+        stack_reports(&self.roll)
     }
 }
 
@@ -105,6 +100,5 @@ mod tests {
         let wait = Wait::Fd { fd: 12, is_read: false };
         assert_eq!(words(wait.mark()).unwrap(), "waits to write to descriptor 12");
         assert_eq!(words(0x7f00_dead_beef), None, "the address of a greenlet");
-        assert!(is_native(Wait::Nothing.mark()));
     }
 }
