@@ -151,7 +151,10 @@ fn the_command_line_looks_into_it_and_changes_it() {
     assert_eq!((code, why.as_str()), (Some(1), "appliance: cache first: it has no key \"a\"\n"));
     assert_eq!(appliance.tell(&["cache", "keys", "--cache", "second"]), ok(""));
     let (code, _, why) = appliance.tell(&["cache", "keys", "--cache", "third"]);
-    assert_eq!((code, why.as_str()), (Some(1), "appliance: there is no cache \"third\"; there are first, second\n"));
+    assert_eq!(
+        (code, why.as_str()),
+        (Some(1), "appliance: there is no cache \"third\"; there are first, second\n")
+    );
     let (_, stats, _) = appliance.tell(&["cache", "stats", "--json"]);
     let stats: serde_json::Value = serde_json::from_str(&stats).unwrap();
     assert_eq!((&stats["items"], &stats["max_items"], &stats["sets"]), (&1.into(), &1000.into(), &2.into()));
@@ -205,7 +208,9 @@ fn storm(lasts: Duration) {
             let (appliance, target) = (&appliance, &target);
             scope.spawn(move || {
                 while Instant::now() < end {
-                    let Ok(mut client) = crate::harness::Client::unix(&appliance.socket(worker)) else { continue };
+                    let Ok(mut client) = crate::harness::Client::unix(&appliance.socket(worker)) else {
+                        continue;
+                    };
                     client.send(format!("GET {target} HTTP/1.1\r\nHost: test\r\n\r\n"));
                     if let Ok(answer) = client.try_answer() {
                         assert_eq!(answer.text(), "ok");
@@ -226,7 +231,7 @@ fn storm(lasts: Duration) {
     let counted = within(DEADLINE, || appliance.get("/num").text().parse::<u64>().ok()).unwrap();
     assert!(told > 0 && kills > 0);
     assert!((told..=told + kills).contains(&counted), "{counted} counted, {told} told of, {kills} kills");
-    until("everybody can write", || (1..=4).all(|worker| {
-        appliance.worker_client(worker).get("/set?key=last&value=1").text() == "True"
-    }));
+    until("everybody can write", || {
+        (1..=4).all(|worker| appliance.worker_client(worker).get("/set?key=last&value=1").text() == "True")
+    });
 }
