@@ -7,6 +7,7 @@ mod harness;
 
 mod asgi;
 mod bodies;
+mod cache;
 mod cli;
 mod config_reload;
 mod control;

@@ -44,7 +44,7 @@ pub struct Given<'a> {
 /// Makes the engine. `has_threads`: requests run on threads of the host's.
 pub fn begin(given: Given<'_>, has_threads: bool) -> Result<Begun, Error> {
     let Given { args, doors, cache_dir, settings } = given;
-    Caches::open(cache_dir, &settings.caches)?.install();
+    Caches::open(cache_dir, &settings.caches)?.install()?;
     let board = reactor::adopt(args.board).and_then(Board::open);
     let questions = reactor::adopt(args.questions).map_err(Error::io("take the line to the master"))?;
     let line = questions.try_clone().map_err(Error::io("copy the line to the master"))?;
@@ -124,6 +124,7 @@ pub fn native_address(args: &RunArgs, settings: &Settings) -> Option<SocketAddr>
 
 /// The exit code of a worker that has ended so; an error is logged.
 pub fn exit_code(worker: u32, ended: Result<(), Error>) -> i32 {
+    Caches::here().close();
     match ended {
         Ok(()) => EXIT_DONE,
         Err(error @ (Error::Native { .. } | Error::Application(_))) => {

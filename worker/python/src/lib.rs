@@ -14,6 +14,7 @@ mod application;
 mod apps;
 mod asgi;
 mod beside;
+mod cache;
 mod disconnect;
 mod errand;
 mod greenlet;

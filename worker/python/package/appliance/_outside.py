@@ -10,7 +10,8 @@ import time
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, TypeVar
 
-from appliance import _outside_locks
+from appliance import _outside_cache, _outside_locks
+from appliance._outside_cache import *
 from appliance._outside_locks import *
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "version",
     "wait",
 ]
+__all__ += _outside_cache.__all__
 __all__ += _outside_locks.__all__
 
 T = TypeVar("T")
