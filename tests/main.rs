@@ -39,6 +39,7 @@ mod reload;
 mod request_calls;
 mod request_timeout;
 mod scaling;
+mod signals;
 mod slow_bodies;
 mod slow_peers;
 mod soak;
