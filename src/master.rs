@@ -11,6 +11,7 @@ use crate::error::Error;
 use crate::fleet::{Action, Event, Fleet, Plan};
 use crate::message::Message;
 use crate::mode::Modes;
+use crate::monitors::Monitors;
 use crate::notice::{Facts, Notice};
 use crate::notify::Notify;
 use crate::privileges::{self, Identity};
@@ -19,6 +20,7 @@ use crate::signals::{Signals, Wish};
 use crate::sockets::{self, Listener};
 use crate::spawn::{self, Lifeline, Tie};
 use crate::survey::{Lines, Surveys};
+use crate::switchboard::Switchboard;
 use crate::touch::Touch;
 use crate::upcoming::Upcoming;
 use appliance_config::{Loaded, Request, Settings};
@@ -44,6 +46,7 @@ mod places;
 mod questions;
 mod reload;
 mod starting;
+mod switching;
 mod verbs;
 mod view;
 
@@ -87,6 +90,8 @@ struct Master {
     notify: Notify,
     modes: Modes,
     lines: Lines,
+    switchboard: Switchboard,
+    monitors: Monitors,
     surveys: Surveys,
     signals: Signals,
     reports: Reports,
@@ -153,6 +158,8 @@ impl Master {
             notify,
             modes: Modes::default(),
             lines: Lines::new(),
+            switchboard: Switchboard::default(),
+            monitors: Monitors::default(),
             surveys: Surveys::default(),
             signals,
             reports,
@@ -180,6 +187,7 @@ impl Master {
             if is_somebody_gone {
                 self.free_locks();
             }
+            self.put_through();
             self.show_mode();
             self.tell_manager();
             self.wait()?;
@@ -229,6 +237,7 @@ impl Master {
             self.surveys.next_deadline(),
             self.touch.next_deadline(),
             self.notify.next_deadline(now),
+            self.next_call(now),
         ];
         let timeout = match deadlines.into_iter().flatten().min() {
             None => PollTimeout::NONE,
@@ -238,8 +247,9 @@ impl Master {
         };
         let own = [self.signals.as_fd(), self.reports.as_fd()].map(|fd| PollFd::new(fd, PollFlags::POLLIN));
         let clients = self.control.iter().flat_map(Control::sources);
+        let files = self.monitors.as_fd().map(|fd| PollFd::new(fd, PollFlags::POLLIN));
         let mut sources: Vec<PollFd<'_>> =
-            own.into_iter().chain(clients).chain(self.lines.sources()).collect();
+            own.into_iter().chain(clients).chain(self.lines.sources()).chain(files).collect();
         match poll(&mut sources, timeout) {
             Ok(_) | Err(nix::errno::Errno::EINTR) => Ok(()),
             Err(error) => Err(error.into()),

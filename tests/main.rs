@@ -42,6 +42,7 @@ mod request_calls;
 mod request_timeout;
 mod rpc;
 mod scaling;
+mod signals;
 mod slow_bodies;
 mod slow_peers;
 mod soak;

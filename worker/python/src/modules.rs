@@ -1,6 +1,6 @@
 //! The Python modules of our own. The engine's functions are in `_appliance`, which applications never import: the modules
 //! `appliance` and `uwsgidecorators` are Python (`package/`), and found before anything else of these names.
-use crate::uwsgi::{locks, rpc};
+use crate::uwsgi::{locks, rpc, signals};
 use crate::wsgi::hints;
 use crate::{aio, cache, disconnect, task, timeout, wait, websocket};
 use pyo3::prelude::*;
@@ -37,6 +37,8 @@ fn add(module: &Bound<'_, PyModule>) -> PyResult<()> {
         ($($function:path),* $(,)?) => { $(module.add_function(wrap_pyfunction!($function, module)?)?;)* };
     }
     add!(wait::sleep, wait::wait, hints::early_hints, task::begin);
+    add!(signals::signal_free, signals::register_signal, signals::add_ms_timer, signals::add_crontab);
+    add!(signals::add_file_monitor, signals::signal);
     add!(locks::lock_acquire, locks::lock_release, locks::lock_is_held, locks::lock_turn);
     add!(cache::cache_read, cache::cache_write, cache::cache_remove, cache::cache_count, cache::cache_left);
     add!(cache::cache_list, cache::cache_wipe, cache::cache_facts);

@@ -117,7 +117,7 @@ fn install(py: Python<'_>, engine: &Rc<Engine>, loaded: &Loaded) -> PyResult<Rc<
 /// Starts the thread that watches the loop.
 fn watch(py: Python<'_>, begun: Begun, loaded: &Loaded) -> Result<Watch, Error> {
     let watching = Watching::install(py, begun.engine.roll(), &loaded.event_loop).map_err(internal(py))?;
-    begun.watch(&loaded.settings, watching)
+    begun.watch(&loaded.settings, uwsgi::signals::ledger(), watching)
 }
 
 /// Those that the engine accepts connections from; Tornado does so itself.

@@ -52,7 +52,7 @@ fn run(given: Given<'_>, app: Loaded) -> Result<(), Error> {
     let native = Native::install(Rc::clone(&engine), app, settings)
         .map_err(Error::io("prepare for native applications"))?;
     let watching = Watching { roll: Arc::clone(engine.roll()) };
-    let watch = begun.watch(settings, watching)?;
+    let watch = begun.watch(settings, Arc::default(), watching)?;
     let served = engine.run(&*native, listeners(args, settings)?, || (args.ready)());
     watch.stop();
     served

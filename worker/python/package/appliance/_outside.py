@@ -10,9 +10,10 @@ import time
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, TypeVar
 
-from appliance import _outside_cache, _outside_locks
+from appliance import _outside_cache, _outside_locks, _outside_signals
 from appliance._outside_cache import *
 from appliance._outside_locks import *
+from appliance._outside_signals import *
 
 __all__ = [
     "ClientDisconnected",
@@ -27,8 +28,7 @@ __all__ = [
     "version",
     "wait",
 ]
-__all__ += _outside_cache.__all__
-__all__ += _outside_locks.__all__
+__all__ += _outside_cache.__all__ + _outside_locks.__all__ + _outside_signals.__all__
 
 T = TypeVar("T")
 

@@ -16,6 +16,7 @@ mod process;
 mod remote_cache;
 mod request;
 pub mod rpc;
+pub mod signals;
 mod sockets;
 mod waiting;
 mod websocket;
@@ -158,6 +159,16 @@ fn add_functions(module: &Bound<'_, PyModule>) -> PyResult<()> {
         sockets::is_connected,
     );
     add!(
+        signals::register_signal,
+        signals::signal,
+        signals::signal_registered,
+        signals::signal_wait,
+        signals::signal_received,
+        signals::add_timer,
+        signals::add_rb_timer,
+        signals::add_ms_timer,
+        signals::add_cron,
+        signals::add_file_monitor,
         locks::lock,
         locks::unlock,
         locks::is_locked,
