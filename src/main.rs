@@ -11,6 +11,7 @@ mod control;
 mod doors;
 mod engine;
 mod error;
+mod exposition;
 mod fleet;
 mod interpreter;
 mod load;

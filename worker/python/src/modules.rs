@@ -2,7 +2,7 @@
 //! `appliance` and `uwsgidecorators` are Python (`package/`), and found before anything else of these names.
 use crate::uwsgi::{locks, rpc};
 use crate::wsgi::hints;
-use crate::{aio, disconnect, task, timeout, wait, websocket};
+use crate::{aio, disconnect, metrics, task, timeout, wait, websocket};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
@@ -37,6 +37,9 @@ fn add(module: &Bound<'_, PyModule>) -> PyResult<()> {
     }
     add!(wait::sleep, wait::wait, hints::early_hints, task::begin);
     add!(locks::lock_acquire, locks::lock_release, locks::lock_is_held, locks::lock_turn);
+    add!(metrics::metric_family);
+    module.add_class::<metrics::MetricFamily>()?;
+    module.add_class::<metrics::MetricSeries>()?;
     add!(rpc::register_rpc, rpc::rpc_list, rpc::rpc_call);
     add!(aio::watch, aio::change, aio::unwatch, aio::select);
     websocket::add(module)

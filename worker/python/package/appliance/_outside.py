@@ -10,8 +10,9 @@ import time
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, TypeVar
 
-from appliance import _outside_locks
+from appliance import _outside_locks, _outside_metrics
 from appliance._outside_locks import *
+from appliance._outside_metrics import *
 
 __all__ = [
     "ClientDisconnected",
@@ -26,7 +27,7 @@ __all__ = [
     "version",
     "wait",
 ]
-__all__ += _outside_locks.__all__
+__all__ += _outside_locks.__all__ + _outside_metrics.__all__
 
 T = TypeVar("T")
 
