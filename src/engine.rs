@@ -72,12 +72,13 @@ pub fn start(
     master: Pid,
     generation: u32,
     cache_dir: Option<&Path>,
+    metrics: &OwnedFd,
 ) -> Result<(Engine, String), Error> {
     set_environment(&settings.app.env);
     if settings.app.native().is_some() {
         start_native(settings, cache_dir)
     } else {
-        start_python(settings, master, generation, cache_dir)
+        start_python(settings, master, generation, cache_dir, metrics)
     }
 }
 
@@ -100,6 +101,7 @@ fn start_python(
     master: Pid,
     generation: u32,
     cache_dir: Option<&Path>,
+    metrics: &OwnedFd,
 ) -> Result<(Engine, String), Error> {
     let app = &settings.app;
     let python = interpreter::find(app)?;
@@ -118,6 +120,8 @@ fn start_python(
         run: symbol(library, &plugin, abi::RUN_SYMBOL)?,
     };
     let line = load_application(load, settings, master, generation, cache_dir)?;
+    let metrics = metrics.try_clone().map_err(Error::system("hand over the metrics"))?;
+    let line = load_application(load, settings, master, generation, metrics)?;
     Ok((engine, line))
 }
 
@@ -192,7 +196,7 @@ fn load_application(
     settings: &Settings,
     master: Pid,
     generation: u32,
-    cache_dir: Option<&Path>,
+    metrics: OwnedFd,
 ) -> Result<String, Error> {
     extern "C" fn report(context: *mut c_void, text: *const u8, len: usize) {
         // SAFETY: `context` is the `String` below, which outlives the call of `load`; the library promises `len`
@@ -211,10 +215,11 @@ fn load_application(
         generation,
         cache_dir: cache_dir.as_ptr(),
         cache_dir_len: cache_dir.len(),
+        metrics: metrics.into_raw_fd(),
         report,
         context: std::ptr::from_mut(&mut said).cast(),
     };
-    // SAFETY: every pointer in `args` is valid until the call returns.
+    // SAFETY: every pointer in `args` is valid until the call returns; the descriptor is the library's from here.
     match unsafe { load(&raw const args) } {
         abi::EXIT_DONE => Ok(said),
         code => Err(Error::Engine { code, text: said }),

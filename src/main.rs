@@ -12,6 +12,7 @@ mod control;
 mod doors;
 mod engine;
 mod error;
+mod exposition;
 mod fleet;
 mod interpreter;
 mod load;

@@ -28,6 +28,7 @@ use appliance_worker::abi;
 use appliance_worker::bell::Bell;
 use appliance_worker::board::{Board, State};
 use appliance_worker::locks::Table;
+use appliance_worker::metrics::Metrics;
 use appliance_worker::panel::Panel;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, kill};
@@ -40,6 +41,7 @@ use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+mod annals;
 mod locks;
 mod look;
 mod places;
@@ -85,6 +87,7 @@ struct Master {
     /// How often the application has asked for a reload, and for a stop, at the last look.
     asked: [u32; 2],
     panel: Panel,
+    metrics: Metrics,
     locks: Table,
     lock_bell: Bell,
     notify: Notify,
@@ -129,6 +132,7 @@ impl Master {
         let board = Board::create(settings.workers.count).map_err(Error::system("make the board"))?;
         let panel = Panel::create().map_err(Error::system("make the panel"))?;
         panel.set_workers(settings.workers.count);
+        let metrics = Metrics::create().map_err(Error::system("make the memory of the metrics"))?;
         let locks = Table::create().map_err(Error::system("make the locks"))?;
         let lock_bell = Bell::new().map_err(Error::system("make the bell of the locks"))?;
         let (reports, reporter) = channel::reports().map_err(Error::system("open the reports"))?;
@@ -153,6 +157,7 @@ impl Master {
             board,
             asked: [0; 2],
             panel,
+            metrics,
             locks,
             lock_bell,
             notify,
@@ -176,6 +181,7 @@ impl Master {
     /// The whole life: wait, take what has happened, do what the fleet answers.
     fn serve(&mut self) -> io::Result<i32> {
         self.facts.say_hello();
+        self.open_annals();
         let mut events = VecDeque::from([Event::Tick]);
         loop {
             let is_somebody_gone = events.iter().any(|event| matches!(event, Event::Exited { .. }));
@@ -334,6 +340,7 @@ impl Master {
                     // A WebSocket has no end of its own: the proxy, which goes first, would wait for it.
                     self.board.set_leaving();
                 }
+                self.write_annals(&notice);
                 self.notify.on_notice(&notice, now);
                 self.facts.say(&notice, self.busy());
                 self.tell_clients(|control, now| control.on_notice(&notice, now));

@@ -2,7 +2,7 @@
 //! `appliance` and `uwsgidecorators` are Python (`package/`), and found before anything else of these names.
 use crate::uwsgi::{locks, rpc, signals};
 use crate::wsgi::hints;
-use crate::{aio, cache, disconnect, task, timeout, wait, websocket};
+use crate::{aio, cache, disconnect, metrics, task, timeout, wait, websocket};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
@@ -42,6 +42,9 @@ fn add(module: &Bound<'_, PyModule>) -> PyResult<()> {
     add!(locks::lock_acquire, locks::lock_release, locks::lock_is_held, locks::lock_turn);
     add!(cache::cache_read, cache::cache_write, cache::cache_remove, cache::cache_count, cache::cache_left);
     add!(cache::cache_list, cache::cache_wipe, cache::cache_facts);
+    add!(metrics::metric_family);
+    module.add_class::<metrics::MetricFamily>()?;
+    module.add_class::<metrics::MetricSeries>()?;
     add!(rpc::register_rpc, rpc::rpc_list, rpc::rpc_call);
     add!(aio::watch, aio::change, aio::unwatch, aio::select);
     websocket::add(module)

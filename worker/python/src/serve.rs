@@ -10,7 +10,7 @@ use crate::threads::Threads;
 use crate::watch::Watching;
 use crate::wsgi::environ::Template;
 use crate::wsgi::files::FileWrapper;
-use crate::{greenlet, log, task, uwsgi};
+use crate::{greenlet, log, metrics, task, uwsgi};
 use appliance_config::Settings;
 use appliance_config::settings::Suspend;
 use appliance_worker::abi::{EXIT_FAILED, RunArgs};
@@ -41,6 +41,7 @@ fn run(given: Given<'_>, loaded: &Loaded) -> Result<(), Error> {
     let begun = begin(given, settings.app.suspend == Suspend::Thread)?;
     let engine = Rc::clone(&begun.engine);
     uwsgi::locks::install(&begun.locks);
+    metrics::install_board(engine.board());
     Home::install(&engine);
     let native = loaded.compiled.map(|app| Native::install(Rc::clone(&engine), app, settings)).transpose();
     let native = native.map_err(Error::io("prepare for native applications"))?;

@@ -12,6 +12,7 @@ use pyo3::types::{PyBytes, PyDict};
 
 mod cache;
 pub mod locks;
+mod metrics;
 mod process;
 mod remote_cache;
 mod request;
@@ -169,6 +170,14 @@ fn add_functions(module: &Bound<'_, PyModule>) -> PyResult<()> {
         signals::add_ms_timer,
         signals::add_cron,
         signals::add_file_monitor,
+        metrics::metric_get,
+        metrics::metric_set,
+        metrics::metric_inc,
+        metrics::metric_dec,
+        metrics::metric_mul,
+        metrics::metric_div,
+        metrics::metric_set_max,
+        metrics::metric_set_min,
         locks::lock,
         locks::unlock,
         locks::is_locked,
