@@ -1,4 +1,4 @@
-"""The application of websockets.py: echoes messages, once for each way of hosting. `application` is ours, in blocking style;
+"""The application of echoes.py: echoes messages, once for each way of hosting. `application` is ours, in blocking style;
 `asgi` is for other servers. Plain requests get the usual hello, by which servers.py sees that a server is up."""
 
 HELLO = b"Hello, world!\n"

@@ -14,7 +14,7 @@ use peer::{BINARY, CLOSE, PING, PONG, Peer, TEXT, closing, frame, handshake};
 const ENGINES: [&str; 2] = ["greenlet", "thread"];
 
 fn setup() -> Setup {
-    Setup::app("websockets:application")
+    Setup::app("sockets:application")
 }
 
 fn open(appliance: &Appliance, target: &str) -> Peer {
@@ -255,7 +255,7 @@ fn an_open_websocket_is_a_request_that_may_take_long() {
         assert!(shown.contains("/longer"), "{shown}");
         assert_eq!(peer.text(), "still here");
         peer.close(1000);
-        let logged = appliance.output.event("the access line", |event| event["path"] == "/longer");
+        let logged = appliance.log.event("the access line", |event| event["path"] == "/longer");
         assert_eq!(logged["status"], 101);
         assert!(logged["ms"].as_f64().is_some_and(|ms| ms > 1000.0), "{logged}");
         let mut limited = open(&appliance, "/limited");
@@ -334,7 +334,7 @@ fn the_websockets_package_is_content() {
             Door::Proxy => doors.appliance.address(),
             Door::Native => doors.native(),
         };
-        let script = root().join("tests/apps/websockets_client.py");
+        let script = root().join("tests/apps/sockets_client.py");
         let url = format!("ws://{address}");
         let run = Command::new(default_venv().join("bin/python")).arg(script).arg(url).output().unwrap();
         assert!(run.status.success(), "{door:?}: {}", String::from_utf8_lossy(&run.stderr));

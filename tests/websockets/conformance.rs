@@ -94,7 +94,7 @@ fn same(answered: &Frame, expected: &Frame) -> bool {
 
 #[test]
 fn the_public_cases_pass_at_both_doors_however_their_bytes_arrive() {
-    let setup = Setup::app("websockets:application").set("websocket.max_message", "4MiB");
+    let setup = Setup::app("sockets:application").set("websocket.max_message", "4MiB");
     let doors = Doors::open(setup);
     let cases =
         include_str!("cases.txt").lines().filter(|line| line.starts_with(|c: char| c.is_ascii_digit()));

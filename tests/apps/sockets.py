@@ -8,7 +8,7 @@ import uwsgi
 from appliance import websocket
 
 #: What a browser runs; it says what came of it under /browser.
-PAGE = Path(__file__).with_name("websockets.html")
+PAGE = Path(__file__).with_name("sockets.html")
 #: How requests have ended, as (path, exception, code).
 ended = []
 #: The WebSockets of /chat.

@@ -1,5 +1,5 @@
-"""A client of the PyPI package `websockets`, with its own defaults, against the application `websockets`: python
-websockets_client.py ws://HOST:PORT"""
+"""A client of the PyPI package `websockets`, with its own defaults, against the application `sockets`: python
+sockets_client.py ws://HOST:PORT"""
 
 import asyncio
 import sys

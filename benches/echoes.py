@@ -4,7 +4,7 @@ worker's own listener) and uvicorn's with both of its protocol libraries, and th
 table.
 
     make bench
-    benches/.venv/bin/python benches/websockets.py --binary target/release/appliance [--connections 1000] [--rounds 5]
+    benches/.venv/bin/python benches/echoes.py --binary target/release/appliance [--connections 1000] [--rounds 5]
 
 How it measures is told in measure.py: all servers run, each is measured in turn. sockets.py is the application. A client sends
 a text of 32 bytes on every connection, and the next one when its echo has come.
