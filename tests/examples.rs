@@ -25,7 +25,7 @@ fn each_configuration_is_valid() {
             assert_eq!((code, err.as_str()), (Some(0), ""), "{}", config.display());
         }
     }
-    assert_eq!(found, 6);
+    assert_eq!(found, 7);
 }
 
 #[test]

@@ -10,8 +10,9 @@ import time
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, TypeVar
 
-from appliance import _outside_locks
+from appliance import _outside_locks, _outside_websocket
 from appliance._outside_locks import *
+from appliance._outside_websocket import *
 
 __all__ = [
     "ClientDisconnected",
@@ -27,6 +28,7 @@ __all__ = [
     "wait",
 ]
 __all__ += _outside_locks.__all__
+__all__ += _outside_websocket.__all__
 
 T = TypeVar("T")
 

@@ -13,15 +13,7 @@ server's business. Every request of the worker may send on a WebSocket, only the
 asyncio code: `await appliance.on_core(ws.send, message)`.
 """
 
-TYPE_CHECKING = False
-
-if TYPE_CHECKING:
-    from appliance._outside_websocket import ConnectionClosed, HandshakeError, WebSocket, accept_websocket
-else:
-    try:
-        from _appliance import ConnectionClosed, HandshakeError, WebSocket, accept_websocket
-    except ModuleNotFoundError:
-        from appliance._outside_websocket import ConnectionClosed, HandshakeError, WebSocket, accept_websocket
+from appliance._engine import ConnectionClosed, HandshakeError, WebSocket, accept_websocket
 
 __all__ = ["ConnectionClosed", "HandshakeError", "WebSocket", "accept"]
 
