@@ -59,6 +59,7 @@ bench: release ## CPU time for each request beside other servers (installs them)
 	benches/.venv/bin/python benches/beside.py --binary $(TARGET)/release/appliance
 	benches/.venv/bin/python benches/idle.py --binary $(TARGET)/release/appliance
 	benches/.venv/bin/python benches/api.py --binary $(TARGET)/release/appliance
+	benches/.venv/bin/python benches/echoes.py --binary $(TARGET)/release/appliance
 
 clean: ## remove the virtual environments; `cargo clean` removes what was built
 	rm -rf .venv .venv-* benches/.venv benches/build

@@ -59,6 +59,7 @@ mod top;
 mod validated;
 mod verbs;
 mod waiting;
+mod websockets;
 mod wsgi;
 mod wsgi_input;
 mod wsgi_mistakes;
