@@ -1,5 +1,5 @@
 //! The examples do what their READMEs say.
-use crate::harness::{Appliance, Setup, command, free_ports, root};
+use crate::harness::{Appliance, Client, Setup, command, free_ports, root, until};
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::io::{Read, Write};
@@ -24,7 +24,7 @@ fn each_configuration_is_valid() {
             assert_eq!((code, err.as_str()), (Some(0), ""), "{}", config.display());
         }
     }
-    assert_eq!(found, 5);
+    assert_eq!(found, 6);
 }
 
 #[test]
@@ -63,12 +63,24 @@ fn flask_and_django_answer() {
 #[test]
 fn tornado_answers_beside_wsgi() {
     let base = free_ports(3);
-    let appliance = start("tornado", |setup| setup.set("app.env.BASE_PORT", base));
+    let appliance =
+        start("tornado", |setup| setup.set("native.base_port", base).set("app.env.BASE_PORT", base));
     let facts = appliance.get("/").json();
     assert_eq!(
         facts["page"],
         serde_json::json!({"worker": facts["tornado"]["worker"], "pid": facts["tornado"]["pid"]})
     );
+}
+
+#[test]
+fn asgi_answers_at_both_doors() {
+    let base = free_ports(3);
+    let appliance = start("asgi", |setup| setup.set("native.base_port", base));
+    assert!(appliance.get("/").text().starts_with("Hello from worker process"));
+    assert_eq!(appliance.get("/events").text().lines().count(), 10);
+    let native = ([127, 0, 0, 1], base + 2).into();
+    until("the worker listens", || Client::tcp(native).is_ok());
+    assert_eq!(Client::tcp(native).unwrap().post("/echo", "hello").json()["bytes"], 5);
 }
 
 #[test]

@@ -5,6 +5,7 @@
 
 mod harness;
 
+mod asgi;
 mod bodies;
 mod cli;
 mod config_reload;

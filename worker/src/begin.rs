@@ -96,23 +96,36 @@ fn some(time: Duration) -> Option<Duration> {
 
 /// The worker's unix socket, and its own listener if it has one.
 pub fn listeners(args: &RunArgs, settings: &Settings) -> Result<Vec<Listener>, Error> {
+    Ok([socket(args)?].into_iter().chain(native_listener(args, settings)?).collect())
+}
+
+/// The worker's unix socket.
+pub fn socket(args: &RunArgs) -> Result<Listener, Error> {
     let socket = reactor::adopt(args.socket).and_then(Listener::worker);
-    let mut listeners = vec![socket.map_err(Error::io("listen on the worker's socket"))?];
-    if let Some(base) = settings.native.base_port {
-        // The configuration was checked: base port + number of workers is a port.
-        let port = base.saturating_add(u16::try_from(args.worker_id).unwrap_or(u16::MAX));
-        let address = SocketAddr::new(settings.native.address, port);
+    socket.map_err(Error::io("listen on the worker's socket"))
+}
+
+/// The worker's own listener, if it has one.
+pub fn native_listener(args: &RunArgs, settings: &Settings) -> Result<Option<Listener>, Error> {
+    let listen = |address| {
         let native = Listener::native(address, settings.limits.backlog);
-        listeners.push(native.map_err(|source| Error::Native { address, source })?);
-    }
-    Ok(listeners)
+        native.map_err(|source| Error::Native { address, source })
+    };
+    native_address(args, settings).map(listen).transpose()
+}
+
+/// Where it is.
+pub fn native_address(args: &RunArgs, settings: &Settings) -> Option<SocketAddr> {
+    // The configuration was checked: base port + number of workers is a port.
+    let port = settings.native.base_port?.saturating_add(u16::try_from(args.worker_id).unwrap_or(u16::MAX));
+    Some(SocketAddr::new(settings.native.address, port))
 }
 
 /// The exit code of a worker that has ended so; an error is logged.
 pub fn exit_code(worker: u32, ended: Result<(), Error>) -> i32 {
     match ended {
         Ok(()) => EXIT_DONE,
-        Err(error @ Error::Native { .. }) => {
+        Err(error @ (Error::Native { .. } | Error::Application(_))) => {
             tracing::error!(worker, "{error}");
             EXIT_BOOT
         }

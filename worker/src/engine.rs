@@ -251,7 +251,7 @@ impl Engine {
         }
         self.watch_doors().map_err(Error::io("watch a listener of the uwsgi protocol"))?;
         let mut events = Vec::new();
-        while !self.is_done() {
+        while !self.is_done(host) {
             self.turn(host, &mut events)?;
         }
         self.inbox.close();

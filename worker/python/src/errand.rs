@@ -23,7 +23,7 @@ pub fn serve(py: Python<'_>, worker: &Worker, call: &Call, errand: Errand) {
     }
     match &done {
         // Where it was when it was told to end has been logged.
-        Ok(Err(error)) if !timeout::is_said_by(py, error) => run::report(py, call, error),
+        Ok(Err(error)) if !timeout::is_said_by(py, error) => run::report(py, call.core, &call.request, error),
         // The panic hook has logged where.
         Ok(_) | Err(_) => {}
     }

@@ -10,6 +10,10 @@
 #![expect(unsafe_code, reason = "the C interface to the binary")]
 
 mod aio;
+mod application;
+mod apps;
+mod asgi;
+mod beside;
 mod disconnect;
 mod errand;
 mod greenlet;
@@ -29,6 +33,7 @@ mod suspended;
 mod task;
 mod threads;
 mod timeout;
+mod tornado;
 mod uwsgi;
 mod wait;
 mod watch;

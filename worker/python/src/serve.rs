@@ -1,5 +1,7 @@
 //! In a worker: from the fork to the end of its life.
 use crate::aio::Aio;
+use crate::application::Application;
+use crate::apps::Apps;
 use crate::home::Home;
 use crate::host::Worker;
 use crate::load::Loaded;
@@ -35,20 +37,21 @@ pub fn serve(args: &RunArgs, doors: &[RawFd]) -> i32 {
 }
 
 fn run(given: Given<'_>, loaded: &Loaded) -> Result<(), Error> {
-    let Given { args, doors, settings, .. } = given;
+    let Given { args, settings, .. } = given;
     let begun = begin(given, settings.app.suspend == Suspend::Thread)?;
     let engine = Rc::clone(&begun.engine);
     uwsgi::locks::install(&begun.locks);
     Home::install(&engine);
-    let native = loaded.native.map(|app| Native::install(Rc::clone(&engine), app, settings)).transpose();
+    let native = loaded.compiled.map(|app| Native::install(Rc::clone(&engine), app, settings)).transpose();
     let native = native.map_err(Error::io("prepare for native applications"))?;
     match settings.app.suspend {
         Suspend::Greenlet => Python::attach(|py| {
-            let worker = prepare(py, &engine, loaded).map_err(internal(py))?;
+            let (worker, apps) = prepare(py, &engine, args, loaded)?;
             let watch = watch(py, begun, loaded)?;
-            let listeners = listeners(args, doors, settings)?;
-            let served =
-                beside::with(&*worker, native, |host| engine.run(host, listeners, || (args.ready)()));
+            let listeners = listeners(given, loaded)?;
+            let host = apps.host(&*worker);
+            let served = beside::with(&host, native, |host| engine.run(host, listeners, || (args.ready)()));
+            apps.shut_down(py, &worker);
             finish(py);
             // It may be asking for stacks, for which a thread needs the interpreter.
             py.detach(|| watch.stop());
@@ -56,16 +59,17 @@ fn run(given: Given<'_>, loaded: &Loaded) -> Result<(), Error> {
         }),
         // The loop's thread has the GIL only before and after.
         Suspend::Thread => {
-            let (threads, watch) = Python::attach(|py| {
-                let worker = prepare(py, &engine, loaded).map_err(internal(py))?;
+            let (worker, apps, threads, watch) = Python::attach(|py| {
+                let (worker, apps) = prepare(py, &engine, args, loaded)?;
                 let threads = Threads::start(py, &engine, &worker, settings).map_err(internal(py))?;
-                Ok((threads, watch(py, begun, loaded)?))
+                Ok((worker, apps, threads, watch(py, begun, loaded)?))
             })?;
-            let listeners = listeners(args, doors, settings)?;
-            let served =
-                beside::with(&threads, native, |host| engine.run(host, listeners, || (args.ready)()));
+            let listeners = listeners(given, loaded)?;
+            let host = apps.host(&threads);
+            let served = beside::with(&host, native, |host| engine.run(host, listeners, || (args.ready)()));
             Python::attach(|py| {
                 threads.stop(py);
+                apps.shut_down(py, &worker);
                 finish(py);
             });
             watch.stop();
@@ -74,7 +78,8 @@ fn run(given: Given<'_>, loaded: &Loaded) -> Result<(), Error> {
     }
 }
 
-fn internal(py: Python<'_>) -> impl Fn(PyErr) -> Error {
+/// What to say of an exception where nobody else could.
+pub fn internal(py: Python<'_>) -> impl Fn(PyErr) -> Error {
     move |error| Error::Io {
         what: format!("prepare Python in the worker:\n{}", log::traceback(py, &error)),
         source: std::io::ErrorKind::Other.into(),
@@ -82,7 +87,20 @@ fn internal(py: Python<'_>) -> impl Fn(PyErr) -> Error {
 }
 
 /// Makes this thread the loop's, for Python too, and runs what the application wants to be run before it serves.
-fn prepare(py: Python<'_>, engine: &Rc<Engine>, loaded: &Loaded) -> PyResult<Rc<Worker>> {
+fn prepare(
+    py: Python<'_>,
+    engine: &Rc<Engine>,
+    args: &RunArgs,
+    loaded: &Loaded,
+) -> Result<(Rc<Worker>, Apps), Error> {
+    let worker = install(py, engine, loaded).map_err(internal(py))?;
+    let apps = Apps::start_up(py, &worker, loaded, begin::native_address(args, &loaded.settings))?;
+    worker.aio.serve(py).map_err(internal(py))?;
+    task::set_loop(engine.remote());
+    Ok((worker, apps))
+}
+
+fn install(py: Python<'_>, engine: &Rc<Engine>, loaded: &Loaded) -> PyResult<Rc<Worker>> {
     let hub = match loaded.settings.app.suspend {
         Suspend::Greenlet => Some(greenlet::current(py)?.unbind()),
         Suspend::Thread => None,
@@ -90,11 +108,9 @@ fn prepare(py: Python<'_>, engine: &Rc<Engine>, loaded: &Loaded) -> PyResult<Rc<
     let aio = Aio::new(py, loaded.event_loop.clone_ref(py))?;
     let template = Arc::new(template(py, &loaded.settings)?);
     let reach = Reach::Here(Rc::clone(engine));
-    let worker = Worker::install(py, reach, loaded.app.clone_ref(py), template, aio, hub)?;
+    let worker = Worker::install(py, reach, loaded.wsgi(py), template, aio, hub)?;
     worker.aio.adopt(py)?;
     uwsgi::run_postfork(py)?;
-    worker.aio.serve(py)?;
-    task::set_loop(engine.remote());
     Ok(worker)
 }
 
@@ -104,10 +120,16 @@ fn watch(py: Python<'_>, begun: Begun, loaded: &Loaded) -> Result<Watch, Error> 
     begun.watch(&loaded.settings, watching)
 }
 
-fn listeners(args: &RunArgs, doors: &[RawFd], settings: &Settings) -> Result<Vec<Listener>, Error> {
-    let listeners = begin::listeners(args, settings)?;
-    if let Some(path) = listeners.first().and_then(Listener::path) {
+/// Those that the engine accepts connections from; Tornado does so itself.
+fn listeners(given: Given<'_>, loaded: &Loaded) -> Result<Vec<Listener>, Error> {
+    let Given { args, doors, settings, .. } = given;
+    let socket = begin::socket(args)?;
+    if let Some(path) = socket.path() {
         uwsgi::rpc::set_place(args.worker_id, &path);
+    }
+    let mut listeners = vec![socket];
+    if !matches!(loaded.native, Some(Application::Tornado(_))) {
+        listeners.extend(begin::native_listener(args, settings)?);
     }
     foreign::keep_off(listeners.iter().map(AsRawFd::as_raw_fd).chain(doors.iter().copied()));
     Ok(listeners)

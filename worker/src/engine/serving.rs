@@ -106,11 +106,14 @@ impl Engine {
     }
 
     /// Ends the response here, although the request may run on (uWSGI `disconnect`): what was sent is flushed, an
-    /// HTTP/1.1 connection is closed, and nothing that the application sends later can reach anybody.
+    /// HTTP/1.1 connection is closed unless `outcome` keeps it, and nothing that the application sends later can reach anybody.
     pub fn disconnect(&self, core: CoreId, outcome: Outcome) {
         if let Some(place) = self.place_of(core) {
             self.end_response(core, place, outcome);
-            self.serving.borrow_mut()[core.index as usize] = None;
+            let serving = self.serving.borrow_mut()[core.index as usize].take();
+            if let Some(serving) = serving.filter(|_| place != Place::NOWHERE) {
+                self.slot().count_latency(serving.arrived.elapsed());
+            }
         }
     }
 

@@ -6,10 +6,10 @@ use super::input::Input;
 use super::start::Spare;
 use crate::host::Worker;
 use crate::{disconnect, greenlet, log, timeout, websocket};
-use appliance_worker::Outcome;
 use appliance_worker::answer::{Answer, Cause, Opening};
 use appliance_worker::engine::OVERDUE;
 use appliance_worker::http::declared::Invalid;
+use appliance_worker::{CoreId, Outcome, Request};
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList, PyString, PyTuple};
@@ -28,7 +28,9 @@ pub fn serve(py: Python<'_>, worker: &Worker, call: &Rc<Call>) {
     }
     let (outcome, failed) = match served {
         Ok(Ok(())) => {
-            check_length(call);
+            if let Some(answer) = &*call.answer.borrow() {
+                check_length(&call.request, answer);
+            }
             (call.outcome(), false)
         }
         Ok(Err(trouble)) => give_up(py, worker, call, trouble),
@@ -189,10 +191,8 @@ fn kind(object: &Bound<'_, PyAny>) -> String {
 }
 
 /// Reports a body that ended normally, but not where its application had announced.
-fn check_length(call: &Call) {
-    let answer = call.answer.borrow();
-    let Some(answer) = &*answer else { return };
-    let target = String::from_utf8_lossy(call.request.received.head.target()).into_owned();
+pub fn check_length(request: &Request, answer: &Answer) {
+    let target = String::from_utf8_lossy(request.received.head.target()).into_owned();
     if answer.missing() > 0 {
         tracing::warn!(
             target,
@@ -217,7 +217,7 @@ fn give_up(py: Python<'_>, worker: &Worker, call: &Rc<Call>, trouble: Trouble) -
         if let Trouble::Raised(error) = &trouble
             && !timeout::is_said_by(py, error)
         {
-            report(py, call, error);
+            report(py, call.core, &call.request, error);
         }
         return (fail(py, worker, call, Cause::TimedOut), true);
     }
@@ -226,7 +226,7 @@ fn give_up(py: Python<'_>, worker: &Worker, call: &Rc<Call>, trouble: Trouble) -
             (refuse(py, worker, call, &error), false)
         }
         Some(error) => {
-            report(py, call, &error);
+            report(py, call.core, &call.request, &error);
             (fail(py, worker, call, Cause::Exception), true)
         }
         None => {
@@ -251,11 +251,11 @@ fn raised(py: Python<'_>, worker: &Worker, call: &Call, trouble: Trouble) -> Opt
 }
 
 /// Logs an exception for which the application has to answer, and in which request or errand it was raised.
-pub fn report(py: Python<'_>, call: &Call, error: &PyErr) {
-    let head = &call.request.received.head;
+pub fn report(py: Python<'_>, core: CoreId, request: &Request, error: &PyErr) {
+    let head = &request.received.head;
     let (method, target) = (head.method(), String::from_utf8_lossy(head.target()));
     let id = head.request_id().map_or_else(|| "-".into(), String::from_utf8_lossy);
-    let who = format!("{method} {target} (core {}, request {id})", call.core.index);
+    let who = format!("{method} {target} (core {}, request {id})", core.index);
     // Greenlet's own, when the last reference is gone; applications raise what they have derived from it.
     if greenlet::exit(py).is_some_and(|exit| error.get_type(py).is(&exit)) {
         tracing::error!("{who} was ended: it waited, and nothing could resume it any more");
