@@ -26,6 +26,7 @@ mod link;
 mod loop_;
 mod malformed;
 mod native;
+mod native_apps;
 mod processes;
 mod proxy;
 mod python_package;

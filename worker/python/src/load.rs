@@ -31,7 +31,7 @@ pub struct Loaded {
     /// The asyncio loop that was current while the application was imported.
     pub event_loop: Py<PyAny>,
     /// The native application beside it, if there is one.
-    pub native: Option<native::Loaded>,
+    pub native: Option<native::Apps>,
 }
 
 static LOADED: OnceLock<Loaded> = OnceLock::new();
@@ -70,7 +70,7 @@ impl Failure {
 /// Starts Python and imports the application. On success a line for humans, such as `CPython 3.11.7, greenlet 3.1.1`.
 pub fn load(facts: Facts) -> Result<String, Failure> {
     MASTER.store(facts.master_pid, Relaxed);
-    let native = native::serve::load_beside(&facts.settings).map_err(Failure::usage)?;
+    let native = native::Apps::load(&facts.settings).map_err(Failure::usage)?;
     interpreter::start();
     Python::attach(|py| {
         let internal = |error: PyErr| Failure::failed(log::traceback(py, &error));

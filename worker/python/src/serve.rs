@@ -34,7 +34,7 @@ fn run(args: &RunArgs, doors: &[RawFd], loaded: &Loaded) -> Result<(), Error> {
     let settings = &loaded.settings;
     let begun = begin(args, doors, settings, settings.app.suspend == Suspend::Thread)?;
     let engine = Rc::clone(&begun.engine);
-    let native = loaded.native.map(|app| Native::install(Rc::clone(&engine), app, settings)).transpose();
+    let native = loaded.native.map(|apps| Native::install(Rc::clone(&engine), apps, settings)).transpose();
     let native = native.map_err(Error::io("prepare for native applications"))?;
     match settings.app.suspend {
         Suspend::Greenlet => Python::attach(|py| {
