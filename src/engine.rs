@@ -8,7 +8,7 @@ use appliance_config::Settings;
 use appliance_config::units::size_text;
 use appliance_worker::abi::{self, ForkFn, ForkPhase, LoadArgs, LoadFn, RunArgs, RunFn};
 use appliance_worker::begin::Given;
-use appliance_worker::native::{Loaded, serve};
+use appliance_worker::native::{Apps, serve};
 use libloading::os::unix::{Library, RTLD_GLOBAL, RTLD_LOCAL, RTLD_NOW};
 use nix::unistd::Pid;
 use std::ffi::{OsStr, c_void};
@@ -33,8 +33,8 @@ pub enum Engine {
     },
     /// This binary itself, with a native application.
     Native {
-        /// The application.
-        app: Loaded,
+        /// The application, and one beside it if there is one.
+        apps: Apps,
         /// The effective configuration.
         settings: Box<Settings>,
         /// The folder of the caches; empty if there are none.
@@ -85,10 +85,12 @@ pub fn start(
 /// A native application needs no other engine than what this binary is made of.
 fn start_native(settings: &Settings, cache_dir: Option<&Path>) -> Result<(Engine, String), Error> {
     enter_folder(settings)?;
-    let app = serve::load(settings).map_err(|text| Error::Engine { code: abi::EXIT_USAGE, text })?;
+    let usage = |text| Error::Engine { code: abi::EXIT_USAGE, text };
+    let apps = Apps::load(settings).map_err(usage)?;
+    let apps = apps.ok_or_else(|| usage("app.module names no native application".to_owned()))?;
     let line = format!("native, stacks of {}", size_text(settings.workers.stack as u64));
     let (settings, cache_dir) = (Box::new(settings.clone()), cache_dir.unwrap_or(Path::new("")).to_owned());
-    Ok((Engine::Native { app, settings, cache_dir }, line))
+    Ok((Engine::Native { apps, settings, cache_dir }, line))
 }
 
 fn enter_folder(settings: &Settings) -> Result<(), Error> {
@@ -253,8 +255,8 @@ impl Engine {
         match self {
             // SAFETY: `args` is valid until the call returns; the descriptors are the library's from here.
             Engine::Python { run, .. } => unsafe { run(&raw const args) },
-            Engine::Native { app, settings, cache_dir } => {
-                serve::serve(Given { args: &args, doors: &doors, cache_dir, settings }, *app)
+            Engine::Native { apps, settings, cache_dir } => {
+                serve::serve(Given { args: &args, doors: &doors, cache_dir, settings }, *apps)
             }
         }
     }

@@ -29,6 +29,7 @@ mod locks;
 mod loop_;
 mod malformed;
 mod native;
+mod native_apps;
 mod processes;
 mod proxy;
 mod python_package;

@@ -43,7 +43,7 @@ fn run(given: Given<'_>, loaded: &Loaded) -> Result<(), Error> {
     uwsgi::locks::install(&begun.locks);
     metrics::install_board(engine.board());
     Home::install(&engine);
-    let native = loaded.compiled.map(|app| Native::install(Rc::clone(&engine), app, settings)).transpose();
+    let native = loaded.compiled.map(|apps| Native::install(Rc::clone(&engine), apps, settings)).transpose();
     let native = native.map_err(Error::io("prepare for native applications"))?;
     match settings.app.suspend {
         Suspend::Greenlet => Python::attach(|py| {
