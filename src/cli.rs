@@ -73,6 +73,12 @@ pub enum Command {
     Stacks(Asking),
     /// Check the configuration without starting anything (exit code 0 or 64)
     Check(Source),
+    /// Write the Python package into a folder, to `pip install` it where no server runs: for tests and type checkers
+    PythonPackage {
+        /// The folder; it is made if it is not there
+        #[arg(value_name = "DIR")]
+        folder: PathBuf,
+    },
     /// Look at the configuration
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -253,6 +259,7 @@ mod tests {
             | Command::Stacks(Asking { source, .. })
             | Command::Check(source)
             | Command::Config(ConfigCommand::Show(source)) => source,
+            Command::PythonPackage { .. } => return Err("it is about no configuration".to_owned()),
         };
         let is_dir = |path: &Path| path == Path::new("/home/site");
         let is_file = |path: &Path| path == Path::new("/home/app.py") || path == Path::new("/home/my.toml");

@@ -1,15 +1,19 @@
-//! The engine library (`libappliance_python.so`), behind four functions. A template loads the interpreter's shared
-//! library and then this one, starts the application in it, and forks workers that run in it. Nothing else calls
-//! foreign code.
+//! What hosts the application. For Python it is the engine library (`libappliance_python.so`), behind four functions: a
+//! template loads the interpreter's shared library and then this one, starts the application in it, and forks workers that run
+//! in it. A native application is hosted by this binary itself. Nothing else calls foreign code.
 #![expect(unsafe_code, reason = "loads shared libraries and calls C functions")]
 use crate::error::Error;
 use crate::interpreter::{self, Python};
 use appliance_config::Settings;
+use appliance_config::units::size_text;
 use appliance_worker::abi::{self, ForkFn, ForkPhase, LoadArgs, LoadFn, RunArgs, RunFn};
+use appliance_worker::begin::Given;
+use appliance_worker::native::{Loaded, serve};
 use libloading::os::unix::{Library, RTLD_GLOBAL, RTLD_LOCAL, RTLD_NOW};
 use nix::unistd::Pid;
 use std::ffi::{OsStr, c_void};
 use std::os::fd::{IntoRawFd, OwnedFd, RawFd};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 /// File name of the engine library.
@@ -17,11 +21,25 @@ pub const LIBRARY: &str = "libappliance_python.so";
 /// Where a package puts it.
 const PACKAGED: &str = "/usr/lib/appliance";
 
-/// The loaded library with its application.
+/// What hosts the application, which is loaded.
 #[derive(Debug)]
-pub struct Engine {
-    fork: ForkFn,
-    run: RunFn,
+pub enum Engine {
+    /// The engine library, with Python.
+    Python {
+        /// Tells it of a fork.
+        fork: ForkFn,
+        /// Lives a worker's life.
+        run: RunFn,
+    },
+    /// This binary itself, with a native application.
+    Native {
+        /// The application.
+        app: Loaded,
+        /// The effective configuration.
+        settings: Box<Settings>,
+        /// The folder of the caches; empty if there are none.
+        cache_dir: PathBuf,
+    },
 }
 
 /// What one worker is given.
@@ -35,6 +53,10 @@ pub struct Seat {
     pub socket: OwnedFd,
     /// The board's memory.
     pub board: OwnedFd,
+    /// The locks' memory.
+    pub locks: OwnedFd,
+    /// The bell of the locks.
+    pub lock_bell: OwnedFd,
     /// Its end of the line on which the master asks.
     pub questions: OwnedFd,
     /// Where it speaks the uwsgi protocol, in the order that the configuration tells.
@@ -43,28 +65,59 @@ pub struct Seat {
     pub ready: extern "C" fn(),
 }
 
-/// Becomes the interpreter that `settings` name and loads the application. Answers the engine and its line for
-/// humans. Once per process, while it has one thread.
-pub fn start(settings: &Settings, master: Pid, generation: u32) -> Result<(Engine, String), Error> {
+/// Loads the application that `settings` name, and becomes its interpreter if it needs one. Answers the engine and its line
+/// for humans. Once per process, while it has one thread.
+pub fn start(
+    settings: &Settings,
+    master: Pid,
+    generation: u32,
+    cache_dir: Option<&Path>,
+) -> Result<(Engine, String), Error> {
+    set_environment(&settings.app.env);
+    if settings.app.native().is_some() {
+        start_native(settings, cache_dir)
+    } else {
+        start_python(settings, master, generation, cache_dir)
+    }
+}
+
+/// A native application needs no other engine than what this binary is made of.
+fn start_native(settings: &Settings, cache_dir: Option<&Path>) -> Result<(Engine, String), Error> {
+    enter_folder(settings)?;
+    let app = serve::load(settings).map_err(|text| Error::Engine { code: abi::EXIT_USAGE, text })?;
+    let line = format!("native, stacks of {}", size_text(settings.workers.stack as u64));
+    let (settings, cache_dir) = (Box::new(settings.clone()), cache_dir.unwrap_or(Path::new("")).to_owned());
+    Ok((Engine::Native { app, settings, cache_dir }, line))
+}
+
+fn enter_folder(settings: &Settings) -> Result<(), Error> {
+    let folder = &settings.app.chdir;
+    std::env::set_current_dir(folder).map_err(Error::system(format!("app.chdir {}", folder.display())))
+}
+
+fn start_python(
+    settings: &Settings,
+    master: Pid,
+    generation: u32,
+    cache_dir: Option<&Path>,
+) -> Result<(Engine, String), Error> {
     let app = &settings.app;
-    set_environment(&app.env);
     let python = interpreter::find(app)?;
     let plugin = find_library(
         std::env::var_os("APPLIANCE_ENGINE").as_deref(),
         std::env::current_exe().ok().as_deref(),
     )?;
     enter(&python, app.venv.as_deref());
-    std::env::set_current_dir(&app.chdir)
-        .map_err(Error::system(format!("app.chdir {}", app.chdir.display())))?;
+    enter_folder(settings)?;
     open(&python.library, RTLD_NOW | RTLD_GLOBAL)?;
     let library = open(&plugin, RTLD_NOW | RTLD_LOCAL)?;
     require_version(library, &plugin)?;
     let load: LoadFn = symbol(library, &plugin, abi::LOAD_SYMBOL)?;
-    let engine = Engine {
+    let engine = Engine::Python {
         fork: symbol(library, &plugin, abi::FORK_SYMBOL)?,
         run: symbol(library, &plugin, abi::RUN_SYMBOL)?,
     };
-    let line = load_application(load, settings, master, generation)?;
+    let line = load_application(load, settings, master, generation, cache_dir)?;
     Ok((engine, line))
 }
 
@@ -139,6 +192,7 @@ fn load_application(
     settings: &Settings,
     master: Pid,
     generation: u32,
+    cache_dir: Option<&Path>,
 ) -> Result<String, Error> {
     extern "C" fn report(context: *mut c_void, text: *const u8, len: usize) {
         // SAFETY: `context` is the `String` below, which outlives the call of `load`; the library promises `len`
@@ -149,11 +203,14 @@ fn load_application(
     }
     let mut said = String::new();
     let json = serde_json::to_string(settings).map_err(|error| Error::Usage(format!("settings: {error}")))?;
+    let cache_dir = cache_dir.map_or(&b""[..], |path| path.as_os_str().as_bytes());
     let args = LoadArgs {
         settings: json.as_ptr(),
         settings_len: json.len(),
         master_pid: master.as_raw(),
         generation,
+        cache_dir: cache_dir.as_ptr(),
+        cache_dir_len: cache_dir.len(),
         report,
         context: std::ptr::from_mut(&mut said).cast(),
     };
@@ -167,8 +224,10 @@ fn load_application(
 impl Engine {
     /// Tells the language runtime of a fork; see [`ForkPhase`].
     pub fn on_fork(&self, phase: ForkPhase) {
-        // SAFETY: the library is loaded for the life of the process, and the caller forks as the phases say.
-        unsafe { (self.fork)(phase) };
+        if let Engine::Python { fork, .. } = self {
+            // SAFETY: the library is loaded for the life of the process, and the caller forks as the phases say.
+            unsafe { fork(phase) };
+        }
     }
 
     /// Lives one worker's life; called in the forked child. Answers its exit code.
@@ -179,13 +238,20 @@ impl Engine {
             life: seat.life,
             socket: seat.socket.into_raw_fd(),
             board: seat.board.into_raw_fd(),
+            locks: seat.locks.into_raw_fd(),
+            lock_bell: seat.lock_bell.into_raw_fd(),
             questions: seat.questions.into_raw_fd(),
             doors: doors.as_ptr(),
             doors_len: doors.len(),
             ready: seat.ready,
         };
-        // SAFETY: `args` is valid until the call returns; the descriptors are the library's from here.
-        unsafe { (self.run)(&raw const args) }
+        match self {
+            // SAFETY: `args` is valid until the call returns; the descriptors are the library's from here.
+            Engine::Python { run, .. } => unsafe { run(&raw const args) },
+            Engine::Native { app, settings, cache_dir } => {
+                serve::serve(Given { args: &args, doors: &doors, cache_dir, settings }, *app)
+            }
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 //! Read on in `master.rs`, then `fleet.rs`, then `template.rs`.
 mod activation;
 mod bridge;
+mod cache_dir;
 mod channel;
 mod child;
 mod cli;
@@ -20,6 +21,7 @@ mod mode;
 mod notice;
 mod notify;
 mod privileges;
+mod python_package;
 mod run_dir;
 mod signals;
 mod sockets;
@@ -82,6 +84,7 @@ fn run(cli: Cli) -> Result<i32, Error> {
         Command::Requests(asking) => ask(asking, Question::Requests)?,
         Command::Stacks(asking) => ask(asking, Question::Stacks)?,
         Command::Check(source) => notice::say_checked(load(&request(source)?)?.file.as_deref()),
+        Command::PythonPackage { folder } => python_package::write(&folder)?,
         Command::Config(ConfigCommand::Show(source)) => notice::print(&load(&request(source)?)?.show()),
     }
     Ok(abi::EXIT_DONE)

@@ -2,6 +2,7 @@
 //! performs what `fleet.rs` answers. Single-threaded for ever; runs no application code, serves no request, decides
 //! nothing itself.
 use crate::activation;
+use crate::cache_dir::CacheDir;
 use crate::channel::{self, Orders, Reporter, Reports};
 use crate::child::Backoff;
 use crate::control::Control;
@@ -22,7 +23,9 @@ use crate::touch::Touch;
 use crate::upcoming::Upcoming;
 use appliance_config::{Loaded, Request, Settings};
 use appliance_worker::abi;
+use appliance_worker::bell::Bell;
 use appliance_worker::board::{Board, State};
+use appliance_worker::locks::Table;
 use appliance_worker::panel::Panel;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, kill};
@@ -35,6 +38,7 @@ use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+mod locks;
 mod look;
 mod places;
 mod questions;
@@ -71,11 +75,15 @@ struct Master {
     doors: Doors,
     workers: Vec<Listener>,
     control: Option<Control>,
+    /// Made when the first cache is configured.
+    cache_dir: Option<CacheDir>,
     run_dir: RunDir,
     board: Board,
     /// How often the application has asked for a reload, and for a stop, at the last look.
     asked: [u32; 2],
     panel: Panel,
+    locks: Table,
+    lock_bell: Bell,
     notify: Notify,
     modes: Modes,
     lines: Lines,
@@ -116,6 +124,8 @@ impl Master {
         let board = Board::create(settings.workers.count).map_err(Error::system("make the board"))?;
         let panel = Panel::create().map_err(Error::system("make the panel"))?;
         panel.set_workers(settings.workers.count);
+        let locks = Table::create().map_err(Error::system("make the locks"))?;
+        let lock_bell = Bell::new().map_err(Error::system("make the bell of the locks"))?;
         let (reports, reporter) = channel::reports().map_err(Error::system("open the reports"))?;
         let (lifeline, tie) = spawn::lifeline(owner).map_err(Error::system("open the lifeline"))?;
         let mut touch = Touch::default();
@@ -133,10 +143,13 @@ impl Master {
             doors,
             workers,
             control,
+            cache_dir: None,
             run_dir,
             board,
             asked: [0; 2],
             panel,
+            locks,
+            lock_bell,
             notify,
             modes: Modes::default(),
             lines: Lines::new(),
@@ -158,10 +171,14 @@ impl Master {
         self.facts.say_hello();
         let mut events = VecDeque::from([Event::Tick]);
         loop {
+            let is_somebody_gone = events.iter().any(|event| matches!(event, Event::Exited { .. }));
             while let Some(event) = events.pop_front() {
                 if let Some(code) = self.handle(event) {
                     return Ok(code);
                 }
+            }
+            if is_somebody_gone {
+                self.free_locks();
             }
             self.show_mode();
             self.tell_manager();
@@ -302,6 +319,10 @@ impl Master {
                 let now = Instant::now();
                 if matches!(notice, Notice::Leaving { .. } | Notice::Stopping) {
                     self.modes.leave(now);
+                }
+                if matches!(notice, Notice::Stopping) {
+                    // A WebSocket has no end of its own: the proxy, which goes first, would wait for it.
+                    self.board.set_leaving();
                 }
                 self.notify.on_notice(&notice, now);
                 self.facts.say(&notice, self.busy());

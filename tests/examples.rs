@@ -63,7 +63,8 @@ fn flask_and_django_answer() {
 #[test]
 fn tornado_answers_beside_wsgi() {
     let base = free_ports(3);
-    let appliance = start("tornado", |setup| setup.set("native.base_port", base).set("app.env.BASE_PORT", base));
+    let appliance =
+        start("tornado", |setup| setup.set("native.base_port", base).set("app.env.BASE_PORT", base));
     let facts = appliance.get("/").json();
     assert_eq!(
         facts["page"],

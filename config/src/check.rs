@@ -24,6 +24,11 @@ pub fn check(written: &Written, cpus: u32, problems: &mut Vec<Error>) -> Setting
         native: native(&mut read),
         timeouts: timeouts(&mut read),
         limits: limits(&mut read),
+        websocket: WebSocket {
+            max_message: read.size("websocket.max_message"),
+            ping_interval: read.duration("websocket.ping_interval"),
+            ping_timeout: read.duration("websocket.ping_timeout"),
+        },
         proxy: Proxy {
             threads: read.whole("proxy.threads"),
             trusted: read.texts("proxy.trusted", units::network),
@@ -63,6 +68,7 @@ fn workers(read: &mut Reader, cpus: u32) -> Workers {
         max_requests: read.whole("workers.max_requests"),
         max_memory: read.optional_size("workers.max_memory"),
         max_lifetime: read.duration("workers.max_lifetime"),
+        locks: read.whole("workers.locks"),
         touch_reload: read
             .texts("workers.touch_reload", |path| Some(written.absolute("workers.touch_reload", path))),
         on_crash_loop,

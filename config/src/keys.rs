@@ -162,6 +162,8 @@ keys! {
     "workers.max_memory": None, size("1MiB", "1024GiB"), LIVE, "uWSGI `reload-on-rss`";
     /// A worker that is older is replaced; `0`: never.
     "workers.max_lifetime": Some("0"), Form::Duration { zero: true }, LIVE, "uWSGI `max-worker-lifetime`";
+    /// Locks that all workers share, beside lock 0: their numbers go up to this one.
+    "workers.locks": Some("8"), whole("a number of locks", 0, 1000), ROLLING, "uWSGI `locks`";
     /// Files and folders whose modification time is watched: a change reloads.
     "workers.touch_reload": Some("[]"), Form::Texts { what: "a path", write: r#"a list of paths, such as ["reload.me"]"# }, LIVE, "uWSGI `touch-reload`";
     /// What follows when workers crash again and again: `"stay"` up and answer 503, or `"exit"` for whoever restarts containers.
@@ -231,6 +233,13 @@ keys! {
     "limits.backlog": Some("1024"), whole("a backlog", 1, 65_535), &[Live, Rolling], "uWSGI `listen`, nginx `backlog`";
     /// Longest value or result that is taken from another server, or given to one.
     "limits.remote": Some(r#""16MiB""#), size("1KiB", "1GiB"), ROLLING, "";
+
+    /// Bytes of one message, in however many fragments (else it is closed with 1009).
+    "websocket.max_message": Some(r#""1MiB""#), size("125B", "1GiB"), ROLLING, "uWSGI `websockets-max-size`";
+    /// A client that has been silent for so long is pinged; `0`: never.
+    "websocket.ping_interval": Some(r#""30s""#), Form::Duration { zero: true }, ROLLING, "uWSGI `websockets-ping-freq`";
+    /// A client that stays silent for so long after a ping is given up.
+    "websocket.ping_timeout": Some(r#""20s""#), TIME, ROLLING, "uWSGI `websockets-pong-tolerance`";
 
     /// Threads of the proxy, each with a loop of its own.
     "proxy.threads": Some("1"), whole("a number of threads", 1, 256), PROXY, "nginx `worker_processes`";

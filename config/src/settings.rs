@@ -22,6 +22,8 @@ pub struct Settings {
     pub timeouts: Timeouts,
     /// How large things may be.
     pub limits: Limits,
+    /// WebSockets.
+    pub websocket: WebSocket,
     /// The front proxy.
     pub proxy: Proxy,
     /// The caches; the first one is meant where none is named.
@@ -106,6 +108,8 @@ pub struct Workers {
     pub max_memory: Option<u64>,
     /// Age at which a worker is replaced (uWSGI `--max-worker-lifetime`); zero: never.
     pub max_lifetime: Duration,
+    /// The highest number of a lock.
+    pub locks: u32,
     /// Absolute paths; a change of one's modification time reloads (uWSGI `--touch-reload`).
     pub touch_reload: Vec<PathBuf>,
     /// What follows when workers crash again and again.
@@ -221,6 +225,17 @@ pub struct Limits {
     pub backlog: u32,
     /// Longest value or result that is taken from another server, or given to one.
     pub remote: usize,
+}
+
+/// `[websocket]`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct WebSocket {
+    /// Bytes of one message (else it is closed with 1009).
+    pub max_message: usize,
+    /// A client that has been silent for so long is pinged (0 = never).
+    pub ping_interval: Duration,
+    /// A client that stays silent for so long after a ping is given up.
+    pub ping_timeout: Duration,
 }
 
 /// How slowly a request body may arrive before it is given up (408): a client that keeps sending single bytes makes progress,

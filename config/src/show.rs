@@ -183,6 +183,7 @@ fn of_workers(settings: &Settings, name: &str) -> Option<Value> {
         "max_requests" => whole(workers.max_requests),
         "max_memory" => size(workers.max_memory?),
         "max_lifetime" => time(workers.max_lifetime),
+        "locks" => whole(workers.locks.into()),
         "touch_reload" => {
             Value::List(workers.touch_reload.iter().map(|path| Value::text(path.display())).collect())
         }
@@ -253,6 +254,9 @@ fn other(settings: &Settings, path: &str) -> Option<Value> {
         "native.folder" => Value::text(settings.native.folder.as_ref()?.display()),
         "native.base_port" => whole(settings.native.base_port?.into()),
         "native.address" => Value::text(settings.native.address),
+        "websocket.max_message" => size(settings.websocket.max_message as u64),
+        "websocket.ping_interval" => time(settings.websocket.ping_interval),
+        "websocket.ping_timeout" => time(settings.websocket.ping_timeout),
         "proxy.threads" => whole(settings.proxy.threads.into()),
         "proxy.trusted" => Value::List(settings.proxy.trusted.iter().map(Value::text).collect()),
         "rpc.listen" => Value::List(settings.rpc.listen.iter().map(Value::text).collect()),

@@ -250,20 +250,8 @@ mod tests {
     use super::*;
 
     fn limits() -> Limits {
-        Limits {
-            request_line: 100,
-            header_bytes: 500,
-            headers: 5,
-            body: 1000,
-            body_rate: 1,
-            body_buffer: 0,
-            write_buffer: 0,
-            stream_window: 0,
-            waiting: 0,
-            queue: 0,
-            connections: 0,
-            backlog: 0,
-        }
+        let rest = crate::tests::harness::settings().limits;
+        Limits { request_line: 100, header_bytes: 500, headers: 5, body: 1000, body_rate: 1, ..rest }
     }
 
     /// The verdict on `text`, which must not depend on how it is cut.

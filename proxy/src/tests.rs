@@ -1,6 +1,6 @@
 //! The proxy as a whole, against fake workers: what a client and a worker see of each other.
 mod corpus;
-mod harness;
+pub(crate) mod harness;
 mod hostile;
 mod leavers;
 mod link;

@@ -5,6 +5,7 @@ use crate::engine::Engine;
 use crate::http::declared::{self, Declared, Invalid};
 use crate::http::encode;
 use crate::http::plan::{Answer as Facts, Body, Length, Plan};
+use crate::websocket::handshake;
 use crate::{CoreId, Request};
 use appliance_link::head::{self as link, MOST_RESPONSE, ResponseFacts};
 use appliance_link::private;
@@ -102,6 +103,18 @@ impl Opening {
             }
         }
         Ok(Opening { wire, is_for_proxy, out, status: code, declared: Declared::default() })
+    }
+
+    /// Begins the answer that makes the connection of `request` a WebSocket. [`Opening::finish`] gives the head for
+    /// [`Engine::open_websocket`].
+    pub fn switching(request: &Request, key: &[u8], protocol: Option<&str>) -> Opening {
+        let mut out = Vec::with_capacity(512);
+        encode::status_line(&mut out, b"101 Switching Protocols");
+        for (name, value) in handshake::fields(key, protocol) {
+            encode::header(&mut out, name, &value);
+        }
+        let is_for_proxy = request.peer.trusted && request.received.head.header(PEER_HEADER).is_some();
+        Opening { wire: Wire::Http, is_for_proxy, out, status: 101, declared: Declared::default() }
     }
 
     /// Adds one of the application's headers.

@@ -153,13 +153,14 @@ pub enum Wish {
     Stop,
 }
 
-/// What stands before the slots. The number of workers is written by the master, wishes are counted by whoever has one.
+/// What stands before the slots. The number of workers and the end are written by the master, wishes are counted by whoever has one.
 #[repr(C, align(64))]
 #[derive(Debug)]
 struct Header {
     workers: AtomicU32,
     reloads: AtomicU32,
     stops: AtomicU32,
+    leaving: AtomicU32,
 }
 
 /// The whole of the shared memory.
@@ -200,6 +201,16 @@ impl Board {
     /// Changes the number of worker ids in use. Master only.
     pub fn set_workers(&self, workers: u32) {
         self.0.header.workers.store(workers.min(CAPACITY), Relaxed);
+    }
+
+    /// Whether the appliance is about to end: what has no end of its own ends now.
+    pub fn is_leaving(&self) -> bool {
+        self.0.header.leaving.load(Relaxed) != 0
+    }
+
+    /// The appliance is about to end. Master only.
+    pub fn set_leaving(&self) {
+        self.0.header.leaving.store(1, Relaxed);
     }
 
     /// Asks the master for something; it looks once a second.

@@ -6,10 +6,13 @@
 //!           head complete        body there (or body_buffer full)        answered, keep-alive
 //!   Head ─────────────────► Body ─────────────────────────────► Busy ─────────────────────► Head
 //!     │ refused, timed out    │ refused, cut, timed out           │ answered, no keep-alive
-//!     └───────────────────────┴─────────────► Closing ◄───────────┘ flush, shut down, discard, gone
+//!     └───────────────────────┴─────────────► Closing ◄───────────┤ flush, shut down, discard, gone
+//!                                                ▲                │ 101
+//!                                                └──── Socket ◄───┘
 //! ```
 use crate::http::body::Decoder;
 use crate::http::{Framing, Head, Refusal, Scan, encode};
+use crate::websocket::code;
 use std::io::ErrorKind;
 use std::time::{Duration, Instant};
 
@@ -18,8 +21,10 @@ mod buffers;
 mod exchange;
 mod receiving;
 mod terms;
+mod upgraded;
 use arrival::Arrival;
 pub use terms::{BodyRead, Context, FileSent, Outcome, Rules, Sent, Step, Stream};
+use upgraded::Upgraded;
 
 /// How long a closed connection goes on discarding input, so that the kernel does not reset it before the peer has read
 /// our last words (nginx `lingering_timeout`).
@@ -32,9 +37,16 @@ const READ_AHEAD: usize = 16 * 1024;
 #[derive(Debug)]
 enum Phase {
     Head,
-    Body { head: Head, body: Vec<u8> },
+    Body {
+        head: Head,
+        body: Vec<u8>,
+    },
     Busy,
-    Closing { shut: bool },
+    /// It is a WebSocket now, and never anything else again.
+    Socket(Box<Upgraded>),
+    Closing {
+        shut: bool,
+    },
 }
 
 /// See the module.
@@ -111,7 +123,7 @@ impl<S: Stream> Conn<S> {
 
     /// When [`Conn::on_deadline`] is to be called, if nothing happens before.
     pub fn deadline(&self) -> Option<Instant> {
-        self.deadline.into_iter().chain(self.body_by).min()
+        self.deadline.into_iter().chain(self.body_by).chain(self.socket_deadline()).min()
     }
 
     /// Whether no request is being received or served, and the last answer has left.
@@ -121,7 +133,11 @@ impl<S: Stream> Conn<S> {
 
     /// Whether the peer is still there for the answer.
     pub fn is_connected(&self) -> bool {
-        !self.is_left && !self.has_left() && !matches!(self.phase, Phase::Closing { .. })
+        let is_open = match &self.phase {
+            Phase::Socket(upgraded) => upgraded.socket.is_open(),
+            phase => !matches!(phase, Phase::Closing { .. }),
+        };
+        is_open && !self.is_left && !self.has_left()
     }
 
     /// Bytes handed to the kernel so far; the count starts again.
@@ -138,6 +154,9 @@ impl<S: Stream> Conn<S> {
 
     /// The stream has room for output.
     pub fn on_writable(&mut self, cx: &mut Context<'_>) -> Step {
+        if matches!(self.phase, Phase::Socket(_)) {
+            return self.socket_step(cx);
+        }
         let before = self.unsent();
         if before == 0 {
             // Whoever sends a file waits for room without anything of it in our buffer.
@@ -157,7 +176,7 @@ impl<S: Stream> Conn<S> {
             Phase::Busy if progress && self.deadline.is_some() => {
                 self.deadline = (left > 0 || self.wants_room).then(|| cx.now + cx.rules.write);
             }
-            Phase::Busy => {}
+            Phase::Busy | Phase::Socket(_) => {}
             Phase::Head | Phase::Body { .. } if self.gone => return Step::Drop,
             // The last answer is still leaving: only when it has left is the connection idle.
             Phase::Head if progress && !self.in_head => {
@@ -174,17 +193,18 @@ impl<S: Stream> Conn<S> {
     }
 
     /// Both directions of the stream are gone.
-    pub fn on_gone(&mut self) -> Step {
+    pub fn on_gone(&mut self, cx: &mut Context<'_>) -> Step {
         self.gone = true;
         self.ended = true;
         match self.phase {
             Phase::Busy => self.busy_step(),
+            Phase::Socket(_) => self.socket_step(cx),
             _ => Step::Drop,
         }
     }
 
     /// The deadline has passed.
-    pub fn on_deadline(&mut self, cx: &Context<'_>) -> Step {
+    pub fn on_deadline(&mut self, cx: &mut Context<'_>) -> Step {
         let has_passed = |by: &mut Instant| *by <= cx.now;
         let is_late = self.deadline.take_if(has_passed).is_some();
         let is_body_late = self.body_by.take_if(has_passed).is_some();
@@ -201,6 +221,10 @@ impl<S: Stream> Conn<S> {
                 self.gone |= is_late;
                 self.busy_step()
             }
+            Phase::Socket(_) => {
+                self.gone |= is_late;
+                self.on_socket_deadline(cx)
+            }
             Phase::Closing { .. } => Step::Drop,
         }
     }
@@ -211,6 +235,7 @@ impl<S: Stream> Conn<S> {
             let room = match &self.phase {
                 Phase::Head | Phase::Body { .. } => usize::MAX,
                 Phase::Busy => READ_AHEAD.saturating_sub(self.unused()),
+                Phase::Socket(_) => return self.socket_step(cx),
                 Phase::Closing { .. } => return self.close_step(cx),
             };
             let mut progress = self.read(cx.scratch, room);
@@ -253,11 +278,14 @@ impl<S: Stream> Conn<S> {
     }
 
     /// The response is complete, as far as it will ever be. With `keep` the next request may follow on this connection.
-    pub fn finish(&mut self, keep: bool, cx: &Context<'_>) -> Step {
+    pub fn finish(&mut self, keep: bool, cx: &mut Context<'_>) -> Step {
         (self.wants_body, self.wants_room, self.too_slow, self.is_left) = (false, false, false, false);
         self.body_by = None;
         if self.gone {
             return Step::Drop;
+        }
+        if matches!(self.phase, Phase::Socket(_)) {
+            return self.leave_socket(cx);
         }
         if keep && self.skip_body(cx.rules) {
             self.phase = Phase::Head;
@@ -290,20 +318,33 @@ impl<S: Stream> Conn<S> {
     }
 
     /// The request that was about to run is refused instead; `head_only` if it is a `HEAD`.
-    pub fn reject(&mut self, status: u16, reason: &'static str, head_only: bool, cx: &Context<'_>) -> Step {
+    pub fn reject(
+        &mut self,
+        status: u16,
+        reason: &'static str,
+        head_only: bool,
+        cx: &mut Context<'_>,
+    ) -> Step {
+        if matches!(self.phase, Phase::Socket(_)) {
+            self.abort(cx);
+            return self.leave_socket(cx);
+        }
         self.output.extend_from_slice(&encode::simple(status, reason, cx.date, false, head_only));
         self.close(cx)
     }
 
-    /// Drops the connection without a word: the peer must see that something is missing.
-    pub fn abort(&mut self) {
+    /// Drops the connection without a word: the peer must see that something is missing. Only a WebSocket has a word for it.
+    pub fn abort(&mut self, cx: &Context<'_>) {
+        if let Phase::Socket(upgraded) = &mut self.phase {
+            return upgraded.socket.close(code::INTERNAL_ERROR, "", cx.now);
+        }
         self.stream.reset();
         self.gone = true;
         self.output.clear();
         self.sent = 0;
     }
 
-    fn refuse(&mut self, refusal: Refusal, cx: &Context<'_>) -> Step {
+    fn refuse(&mut self, refusal: Refusal, cx: &mut Context<'_>) -> Step {
         let head_only = matches!(&self.phase, Phase::Body { head, .. } if head.method() == "HEAD");
         self.reject(refusal.status, refusal.reason, head_only, cx)
     }

@@ -2,12 +2,14 @@
 //!
 //! Read in this order: [`engine`] (one turn of the loop), [`cores`] (who may run), [`app`] (the seam to what is hosted),
 //! [`conn`] (the life of a connection), [`http`] (the protocol without I/O), [`links`] (the same for the many requests that
-//! the proxy sends over one connection). The binary uses [`board`], [`abi`] and
+//! the proxy sends over one connection), [`websocket`] (what a connection may become). The binary uses [`board`], [`abi`] and
 //! [`logging`]; the language hosts use the rest. Nothing in this crate knows Python.
 
 pub mod abi;
 pub mod answer;
 pub mod app;
+pub mod begin;
+pub mod bell;
 pub mod board;
 pub mod cache;
 pub mod conn;
@@ -17,14 +19,17 @@ pub mod desk;
 pub mod engine;
 pub mod errand;
 pub mod error;
+pub mod foreign;
 pub mod hints;
 pub mod http;
 pub mod inbox;
 pub mod line;
 pub mod links;
 pub mod listen;
+pub mod locks;
 pub mod logging;
 pub mod metrics;
+pub mod native;
 pub mod panel;
 pub mod pool;
 pub mod reactor;
@@ -36,6 +41,7 @@ pub mod timers;
 pub mod waits;
 pub mod watch;
 pub mod wear;
+pub mod websocket;
 pub mod wire;
 
 pub use app::{Door, Host, Next, Request};

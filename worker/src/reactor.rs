@@ -32,6 +32,8 @@ pub enum Source {
     Door(u32),
     /// A connection of the uwsgi protocol: slot and generation.
     Wire(u32, u32),
+    /// The bell of the locks was rung.
+    Locks,
 }
 
 const KIND_SHIFT: u32 = 60;
@@ -50,6 +52,7 @@ impl Source {
             Source::Inbox => (6, 0, 0),
             Source::Door(index) => (7, 0, index),
             Source::Wire(slot, generation) => (8, generation, slot),
+            Source::Locks => (9, 0, 0),
         };
         Token(kind << KIND_SHIFT | (generation as usize & GENERATION_MASK) << GENERATION_SHIFT | low as usize)
     }
@@ -66,6 +69,7 @@ impl Source {
             6 => Source::Inbox,
             7 => Source::Door(low),
             8 => Source::Wire(low, generation),
+            9 => Source::Locks,
             _ => return None,
         })
     }

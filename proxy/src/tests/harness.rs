@@ -347,7 +347,7 @@ pub(super) fn read_request(mut head: Vec<u8>, stream: &mut UnixStream) -> Option
 }
 
 /// What the configuration says by itself; but short of nothing, and impatient in nothing.
-pub(super) fn settings() -> Settings {
+pub(crate) fn settings() -> Settings {
     let flags = [("app.module", "m"), ("log.format", "json")];
     let request = appliance_config::Request {
         dir: "/".into(),

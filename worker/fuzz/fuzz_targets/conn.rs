@@ -127,6 +127,11 @@ impl<'a> World<'a> {
             body: Pace { grace: Duration::from_secs(60), rate: 100 },
             write: Duration::from_secs(60),
             keepalive: Duration::from_secs(75),
+            websocket: appliance_worker::websocket::Limits {
+                max_message: 1000,
+                ping_interval: Some(Duration::from_secs(30)),
+                ping_timeout: Duration::from_secs(20),
+            },
         };
         let now = Instant::now();
         let conn = Conn::new(Wire::default(), &rules, now);

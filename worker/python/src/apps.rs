@@ -8,7 +8,6 @@ use crate::load::Loaded;
 use crate::log;
 use crate::serve::internal;
 use crate::tornado::Server;
-use appliance_worker::abi::RunArgs;
 use appliance_worker::{Error, Host};
 use pyo3::prelude::*;
 use std::net::SocketAddr;
@@ -58,12 +57,4 @@ impl Apps {
             Err(error) => log::exception(py, &error, "the loop cannot be brought to rest"),
         }
     }
-}
-
-/// The worker's own listener, if it has one.
-pub fn native_address(args: &RunArgs, loaded: &Loaded) -> Option<SocketAddr> {
-    let native = &loaded.settings.native;
-    // The configuration was checked: base port + number of workers is a port.
-    let port = native.base_port?.saturating_add(u16::try_from(args.worker_id).unwrap_or(u16::MAX));
-    Some(SocketAddr::new(native.address, port))
 }

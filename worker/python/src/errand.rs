@@ -3,6 +3,7 @@
 //! `wsgi::run` in place of the application; ends exactly once, whatever happens.
 use crate::host::Worker;
 use crate::timeout;
+use crate::uwsgi;
 use crate::wsgi::call::Call;
 use crate::wsgi::run;
 use appliance_worker::{Errand, Outcome};
@@ -32,10 +33,7 @@ pub fn serve(py: Python<'_>, worker: &Worker, call: &Call, errand: Errand) {
 fn perform(py: Python<'_>, errand: Errand) -> PyResult<()> {
     match errand {
         Errand::Signal(_) => Ok(()),
-        Errand::Rpc { name, reply, .. } => {
-            reply.send(Err(format!("there is no procedure \"{name}\" in this worker")));
-            Ok(())
-        }
+        Errand::Rpc { name, args, reply } => uwsgi::rpc::serve(py, &name, &args, reply),
         Errand::Host { kind, work, .. } => match work.downcast::<Work>() {
             Ok(work) => work(py),
             Err(_) => Err(PyRuntimeError::new_err(format!("nothing here knows how to do an errand {kind}"))),

@@ -4,7 +4,9 @@ use crate::{aio, greenlet, interpreter, locals, log, uwsgi};
 use appliance_config::Settings;
 use appliance_config::settings::Suspend;
 use appliance_worker::abi::{EXIT_FAILED, EXIT_USAGE};
+use appliance_worker::native as compiled;
 use pyo3::prelude::*;
+use std::path::PathBuf;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicI32, Ordering::Relaxed};
 
@@ -22,18 +24,24 @@ pub struct Facts {
     pub master_pid: i32,
     /// Number of the reload.
     pub generation: u32,
+    /// Where the caches lie.
+    pub cache_dir: PathBuf,
 }
 
 /// The application, loaded; what every worker starts from.
 pub struct Loaded {
     /// Effective settings.
     pub settings: Settings,
+    /// Where the caches lie.
+    pub cache_dir: PathBuf,
     /// The application behind the proxy.
     pub app: Application,
     /// That of the workers' own listeners; `None`: the same, or no Python.
     pub native: Option<Application>,
     /// The asyncio loop that was current while the application was imported.
     pub event_loop: Py<PyAny>,
+    /// The application in machine code beside them, if there is one.
+    pub compiled: Option<compiled::Loaded>,
 }
 
 static LOADED: OnceLock<Loaded> = OnceLock::new();
@@ -82,6 +90,7 @@ impl Failure {
 /// Starts Python and imports the application. On success a line for humans, such as `CPython 3.11.7, greenlet 3.1.1`.
 pub fn load(facts: Facts) -> Result<String, Failure> {
     MASTER.store(facts.master_pid, Relaxed);
+    let compiled = compiled::serve::load_beside(&facts.settings).map_err(Failure::usage)?;
     interpreter::start();
     Python::attach(|py| {
         let internal = |error: PyErr| Failure::failed(log::traceback(py, &error));
@@ -103,7 +112,14 @@ pub fn load(facts: Facts) -> Result<String, Failure> {
         let (app, native) = import_apps(py, &facts.settings)?;
         freeze(py).map_err(internal)?;
         let line = describe(py, &facts.settings, &app, native.as_ref()).map_err(internal)?;
-        let loaded = Loaded { settings: facts.settings, app, native, event_loop };
+        let loaded = Loaded {
+            settings: facts.settings,
+            cache_dir: facts.cache_dir,
+            app,
+            native,
+            event_loop,
+            compiled,
+        };
         LOADED
             .set(loaded)
             .map_err(|_| Failure::failed("the engine library was loaded twice in one process"))?;

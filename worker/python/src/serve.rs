@@ -1,7 +1,8 @@
 //! In a worker: from the fork to the end of its life.
 use crate::aio::Aio;
 use crate::application::Application;
-use crate::apps::{Apps, native_address};
+use crate::apps::Apps;
+use crate::home::Home;
 use crate::host::Worker;
 use crate::load::Loaded;
 use crate::reach::Reach;
@@ -12,19 +13,18 @@ use crate::wsgi::files::FileWrapper;
 use crate::{greenlet, log, task, uwsgi};
 use appliance_config::Settings;
 use appliance_config::settings::Suspend;
-use appliance_worker::abi::{EXIT_BOOT, EXIT_DONE, EXIT_FAILED, RunArgs};
-use appliance_worker::board::Board;
-use appliance_worker::line::Line;
+use appliance_worker::abi::{EXIT_FAILED, RunArgs};
+use appliance_worker::begin::{self, Begun, Given, begin};
+use appliance_worker::foreign;
 use appliance_worker::listen::Listener;
-use appliance_worker::watch::{Post, Watch};
-use appliance_worker::{Boot, Engine, Error, reactor, wear, wire};
+use appliance_worker::native::{Native, beside};
+use appliance_worker::watch::Watch;
+use appliance_worker::{Engine, Error};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
-use std::os::fd::OwnedFd;
-use std::os::fd::RawFd;
+use std::os::fd::{AsRawFd, RawFd};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
 
 /// Serves until told to stop; the exit code of the process.
 pub fn serve(args: &RunArgs, doors: &[RawFd]) -> i32 {
@@ -32,48 +32,25 @@ pub fn serve(args: &RunArgs, doors: &[RawFd]) -> i32 {
         tracing::error!("a worker was started before the application was loaded");
         return EXIT_FAILED;
     };
-    let worker = args.worker_id;
-    match run(args, doors, loaded) {
-        Ok(()) => EXIT_DONE,
-        Err(error @ (Error::Native { .. } | Error::Application(_))) => {
-            tracing::error!(worker, "{error}");
-            EXIT_BOOT
-        }
-        Err(error) => {
-            tracing::error!(worker, "{error}");
-            EXIT_FAILED
-        }
-    }
+    let given = Given { args, doors, cache_dir: &loaded.cache_dir, settings: &loaded.settings };
+    begin::exit_code(args.worker_id, run(given, loaded))
 }
 
-fn run(args: &RunArgs, doors: &[RawFd], loaded: &Loaded) -> Result<(), Error> {
-    let settings = &loaded.settings;
-    let board = reactor::adopt(args.board).and_then(Board::open);
-    let questions = reactor::adopt(args.questions).map_err(Error::io("take the line to the master"))?;
-    let line = questions.try_clone().map_err(Error::io("copy the line to the master"))?;
-    let engine = Engine::new(Boot {
-        worker_id: args.worker_id,
-        life: args.life,
-        cores: settings.workers.cores,
-        waiting: settings.limits.waiting,
-        cancel_on_disconnect: settings.app.cancel_on_disconnect,
-        limit: Some(settings.timeouts.request).filter(|limit| !limit.is_zero()),
-        has_threads: settings.app.suspend == Suspend::Thread,
-        wear: wear::limit(settings.workers.max_requests, args.worker_id, args.life),
-        rules: settings.into(),
-        wire: settings.into(),
-        board: Arc::new(board.map_err(Error::io("map the board"))?),
-        line: Arc::new(Line::new(line)),
-    })?;
-    engine.open_doors(
-        wire::door::adopt(doors, settings).map_err(Error::io("take the doors of the uwsgi protocol"))?,
-        None,
-    );
+fn run(given: Given<'_>, loaded: &Loaded) -> Result<(), Error> {
+    let Given { args, settings, .. } = given;
+    let begun = begin(given, settings.app.suspend == Suspend::Thread)?;
+    let engine = Rc::clone(&begun.engine);
+    uwsgi::locks::install(&begun.locks);
+    Home::install(&engine);
+    let native = loaded.compiled.map(|app| Native::install(Rc::clone(&engine), app, settings)).transpose();
+    let native = native.map_err(Error::io("prepare for native applications"))?;
     match settings.app.suspend {
         Suspend::Greenlet => Python::attach(|py| {
             let (worker, apps) = prepare(py, &engine, args, loaded)?;
-            let watch = watch(py, &engine, questions, loaded)?;
-            let served = engine.run(&apps.host(&*worker), listeners(args, loaded)?, || (args.ready)());
+            let watch = watch(py, begun, loaded)?;
+            let listeners = listeners(given, loaded)?;
+            let host = apps.host(&*worker);
+            let served = beside::with(&host, native, |host| engine.run(host, listeners, || (args.ready)()));
             apps.shut_down(py, &worker);
             finish(py);
             // It may be asking for stacks, for which a thread needs the interpreter.
@@ -85,9 +62,11 @@ fn run(args: &RunArgs, doors: &[RawFd], loaded: &Loaded) -> Result<(), Error> {
             let (worker, apps, threads, watch) = Python::attach(|py| {
                 let (worker, apps) = prepare(py, &engine, args, loaded)?;
                 let threads = Threads::start(py, &engine, &worker, settings).map_err(internal(py))?;
-                Ok((worker, apps, threads, watch(py, &engine, questions, loaded)?))
+                Ok((worker, apps, threads, watch(py, begun, loaded)?))
             })?;
-            let served = engine.run(&apps.host(&threads), listeners(args, loaded)?, || (args.ready)());
+            let listeners = listeners(given, loaded)?;
+            let host = apps.host(&threads);
+            let served = beside::with(&host, native, |host| engine.run(host, listeners, || (args.ready)()));
             Python::attach(|py| {
                 threads.stop(py);
                 apps.shut_down(py, &worker);
@@ -115,7 +94,7 @@ fn prepare(
     loaded: &Loaded,
 ) -> Result<(Rc<Worker>, Apps), Error> {
     let worker = install(py, engine, loaded).map_err(internal(py))?;
-    let apps = Apps::start_up(py, &worker, loaded, native_address(args, loaded))?;
+    let apps = Apps::start_up(py, &worker, loaded, begin::native_address(args, &loaded.settings))?;
     worker.aio.serve(py).map_err(internal(py))?;
     task::set_loop(engine.remote());
     Ok((worker, apps))
@@ -136,30 +115,23 @@ fn install(py: Python<'_>, engine: &Rc<Engine>, loaded: &Loaded) -> PyResult<Rc<
 }
 
 /// Starts the thread that watches the loop.
-fn watch(py: Python<'_>, engine: &Engine, questions: OwnedFd, loaded: &Loaded) -> Result<Watch, Error> {
-    let settings = &loaded.settings;
-    let watching = Watching::install(py, engine.roll(), &loaded.event_loop).map_err(internal(py))?;
-    let some = |time: Duration| Some(time).filter(|time| !time.is_zero());
-    let post = Post {
-        worker: engine.worker_id(),
-        roll: Arc::clone(engine.roll()),
-        remote: engine.remote(),
-        questions,
-        stall: some(settings.timeouts.stall),
-        limit: some(settings.timeouts.request),
-    };
-    Watch::start(post, watching).map_err(Error::io("start the watch thread"))
+fn watch(py: Python<'_>, begun: Begun, loaded: &Loaded) -> Result<Watch, Error> {
+    let watching = Watching::install(py, begun.engine.roll(), &loaded.event_loop).map_err(internal(py))?;
+    begun.watch(&loaded.settings, watching)
 }
 
 /// Those that the engine accepts connections from; Tornado does so itself.
-fn listeners(args: &RunArgs, loaded: &Loaded) -> Result<Vec<Listener>, Error> {
-    let socket = reactor::adopt(args.socket).and_then(Listener::worker);
-    let mut listeners = vec![socket.map_err(Error::io("listen on the worker's socket"))?];
-    let is_tornado = matches!(loaded.native, Some(Application::Tornado(_)));
-    if let Some(address) = native_address(args, loaded).filter(|_| !is_tornado) {
-        let native = Listener::native(address, loaded.settings.limits.backlog);
-        listeners.push(native.map_err(|source| Error::Native { address, source })?);
+fn listeners(given: Given<'_>, loaded: &Loaded) -> Result<Vec<Listener>, Error> {
+    let Given { args, doors, settings, .. } = given;
+    let socket = begin::socket(args)?;
+    if let Some(path) = socket.path() {
+        uwsgi::rpc::set_place(args.worker_id, &path);
     }
+    let mut listeners = vec![socket];
+    if !matches!(loaded.native, Some(Application::Tornado(_))) {
+        listeners.extend(begin::native_listener(args, settings)?);
+    }
+    foreign::keep_off(listeners.iter().map(AsRawFd::as_raw_fd).chain(doors.iter().copied()));
     Ok(listeners)
 }
 

@@ -7,6 +7,7 @@
 //! it would then end the process.
 use crate::stacks::{self, Text};
 use crate::{interpreter, timeout};
+use appliance_worker::native;
 use appliance_worker::report::StackReport;
 use appliance_worker::roll::Roll;
 use appliance_worker::watch::Watched;
@@ -181,11 +182,17 @@ impl Watched for Watching {
     fn stacks(&mut self) -> Vec<StackReport> {
         let marks = self.roll.marks();
         let running = self.roll.running().unwrap_or_default();
-        if let Some(found) = self.collected() {
-            // Whatever began or ended meanwhile is not known to be the one whose stack was seen.
-            let running = self.roll.running().filter(|now| *now == running).unwrap_or_default();
-            return found.into_iter().map(|found| found.report(&marks, &running)).collect();
-        }
-        Text::parse(&self.dumped()).into_iter().map(|text| text.report(&marks, &running)).collect()
+        let mut reports: Vec<StackReport> = match self.collected() {
+            Some(found) => {
+                // Whatever began or ended meanwhile is not known to be the one whose stack was seen.
+                let running = self.roll.running().filter(|now| *now == running).unwrap_or_default();
+                found.into_iter().map(|found| found.report(&marks, &running)).collect()
+            }
+            None => {
+                Text::parse(&self.dumped()).into_iter().map(|text| text.report(&marks, &running)).collect()
+            }
+        };
+        reports.extend(native::stack_reports(&self.roll));
+        reports
     }
 }

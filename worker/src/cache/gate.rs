@@ -45,9 +45,13 @@ impl Gate {
 
     /// Waits for one's turn, but not long.
     pub fn enter(&self) -> Result<Turn<'_>, Refusal> {
+        self.enter_within(if self.was_in_vain.load(Relaxed) { IMPATIENCE } else { PATIENCE })
+    }
+
+    /// The same for so long.
+    pub fn enter_within(&self, patience: Duration) -> Result<Turn<'_>, Refusal> {
         // Whoever holds the mutex waits at most as long as we would, and never for anything of ours.
         let thread = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
-        let patience = if self.was_in_vain.load(Relaxed) { IMPATIENCE } else { PATIENCE };
         let taken = self.take(patience)?;
         self.was_in_vain.store(!taken, Relaxed);
         if taken { Ok(Turn { gate: self, _thread: thread }) } else { Err(Refusal::Busy) }

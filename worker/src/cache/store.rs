@@ -12,8 +12,11 @@ use std::fs::DirBuilder;
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
+/// How long the opening of a store may wait for the others: each makes or finds its tables.
+const BOOT: Duration = Duration::from_secs(5);
 /// Transactions that one item may need to find room: as many items as a long one can drive out.
 const ROUNDS: usize = 1_000;
 /// An item counts as used again when so many others were used since: one in so many of the most.
@@ -83,6 +86,8 @@ pub struct Cache {
     settings: Settings,
     env: Env,
     gate: Gate,
+    /// When something about it was last logged, in seconds of the stores' clock.
+    logged: AtomicU64,
 }
 
 impl Cache {
@@ -93,11 +98,12 @@ impl Cache {
         let opened = || {
             DirBuilder::new().recursive(true).mode(0o700).create(&folder).map_err(super::env::store)?;
             let gate = Gate::open(&folder.join("gate")).map_err(super::env::store)?;
-            let turn = gate.enter()?;
+            let turn = gate.enter_within(BOOT)?;
             let env = Env::open(&folder, settings.size, settings.item_size)?;
             env.forget_the_dead();
             drop(turn);
-            Ok(Cache { settings: settings.clone(), env, gate })
+            let logged = AtomicU64::new(0);
+            Ok(Cache { settings: settings.clone(), env, gate, logged })
         };
         opened().map_err(|why: Refusal| Error::Io { what: what(), source: io::Error::other(why) })
     }
@@ -253,6 +259,22 @@ impl Cache {
     /// The stamp of the last change: as long as it stays the same, so does the cache.
     pub fn last_change(&self) -> Result<u64, Refusal> {
         self.view(|txn| counts(&self.env, txn).map(|counts| counts.stamp))
+    }
+
+    /// Says in the log what an operator should know of, for callers whose own answer has no room for it. Not more often than
+    /// every ten seconds: a full cache refuses much.
+    pub fn log(&self, refusal: &Refusal) {
+        const PAUSE: u64 = 10;
+        let now = super::now() / 1_000 + PAUSE;
+        let is_due = now.saturating_sub(self.logged.load(Relaxed)) >= PAUSE;
+        let name = self.name();
+        match refusal {
+            Refusal::Full | Refusal::Busy | Refusal::Forked | Refusal::Store(_) if is_due => {
+                self.logged.store(now, Relaxed);
+                tracing::warn!("cache {name}: {refusal}");
+            }
+            _ => tracing::debug!("cache {name}: {refusal}"),
+        }
     }
 
     fn check(&self, key: &[u8], length: usize) -> Result<(), Refusal> {

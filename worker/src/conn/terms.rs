@@ -1,6 +1,7 @@
 //! The words between the engine and a connection: what each gives the other, and what holds for both.
 use crate::app::Received;
 use crate::http::Limits;
+use crate::websocket;
 use appliance_config::settings::Pace;
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -38,6 +39,8 @@ pub struct Rules {
     pub write: Duration,
     /// Between requests.
     pub keepalive: Duration,
+    /// Of WebSockets.
+    pub websocket: websocket::Limits,
 }
 
 /// What the engine lends a connection for one call.
@@ -145,6 +148,7 @@ impl From<&appliance_config::Settings> for Rules {
             body: settings.body_pace(),
             write: timeouts.write,
             keepalive: timeouts.keepalive,
+            websocket: settings.into(),
         }
     }
 }

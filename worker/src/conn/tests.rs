@@ -13,12 +13,12 @@ mod splits;
 
 /// What the peer has sent piece by piece, what it has received, and how much it takes at once.
 #[derive(Debug, Default)]
-struct Wire {
-    incoming: VecDeque<Vec<u8>>,
-    ended: bool,
-    received: Vec<u8>,
-    room: usize,
-    shut: bool,
+pub(super) struct Wire {
+    pub(super) incoming: VecDeque<Vec<u8>>,
+    pub(super) ended: bool,
+    pub(super) received: Vec<u8>,
+    pub(super) room: usize,
+    pub(super) shut: bool,
 }
 
 impl Read for Wire {
@@ -72,8 +72,8 @@ impl Stream for Wire {
 mod files;
 
 /// A connection with everything it needs, at a time that the test sets.
-struct Bench {
-    conn: Conn<Wire>,
+pub(super) struct Bench {
+    pub(super) conn: Conn<Wire>,
     rules: Rules,
     scratch: Vec<u8>,
     now: Instant,
@@ -81,7 +81,7 @@ struct Bench {
 }
 
 impl Bench {
-    fn new() -> Bench {
+    pub(super) fn new() -> Bench {
         let rules = Rules {
             head: Limits { request_line: 200, header_bytes: 1000, headers: 10, body: 10_000 },
             body_buffer: 16,
@@ -91,13 +91,18 @@ impl Bench {
             body: Pace { grace: Duration::from_secs(60), rate: 100 },
             write: Duration::from_secs(60),
             keepalive: Duration::from_secs(75),
+            websocket: crate::websocket::Limits {
+                max_message: 1000,
+                ping_interval: Some(Duration::from_secs(30)),
+                ping_timeout: Duration::from_secs(20),
+            },
         };
         let now = Instant::now();
         let wire = Wire { room: usize::MAX, ..Wire::default() };
         Bench { conn: Conn::new(wire, &rules, now), rules, scratch: vec![0; 64], now, may_link: false }
     }
 
-    fn tell<T>(&mut self, tell: impl FnOnce(&mut Conn<Wire>, &mut Context<'_>) -> T) -> T {
+    pub(super) fn tell<T>(&mut self, tell: impl FnOnce(&mut Conn<Wire>, &mut Context<'_>) -> T) -> T {
         let date = b"Sun, 06 Nov 1994 08:49:37 GMT";
         let (rules, now) = (&self.rules, self.now);
         tell(
@@ -106,17 +111,17 @@ impl Bench {
         )
     }
 
-    fn receive(&mut self, bytes: &[u8]) -> Step {
+    pub(super) fn receive(&mut self, bytes: &[u8]) -> Step {
         self.conn.stream().incoming.push_back(bytes.to_vec());
         self.tell(|conn, cx| conn.on_readable(false, cx))
     }
 
-    fn end(&mut self) -> Step {
+    pub(super) fn end(&mut self) -> Step {
         self.conn.stream().ended = true;
         self.tell(|conn, cx| conn.on_readable(true, cx))
     }
 
-    fn finish(&mut self, keep: bool) -> Step {
+    pub(super) fn finish(&mut self, keep: bool) -> Step {
         self.tell(|conn, cx| conn.finish(keep, cx))
     }
 
@@ -131,21 +136,21 @@ impl Bench {
         self.tell(|conn, cx| conn.on_deadline(cx))
     }
 
-    fn sent(&mut self) -> String {
+    pub(super) fn sent(&mut self) -> String {
         String::from_utf8(std::mem::take(&mut self.conn.stream().received)).unwrap()
     }
 }
 
 const GET: &[u8] = b"GET /a HTTP/1.1\r\nHost: x\r\n\r\n";
 
-fn request(step: Step) -> Received {
+pub(super) fn request(step: Step) -> Received {
     match step {
         Step::Run(received) => *received,
         other => panic!("no request, but {other:?}"),
     }
 }
 
-fn is_wait(step: Step) -> bool {
+pub(super) fn is_wait(step: Step) -> bool {
     matches!(step, Step::Wait)
 }
 
@@ -303,7 +308,7 @@ fn a_peer_that_leaves_is_reported_once_for_each_request() {
     assert!(bench.conn.is_connected());
     assert!(matches!(bench.end(), Step::Left));
     assert!(!bench.conn.is_connected());
-    assert!(is_wait(bench.tell(|conn, _| conn.on_gone())));
+    assert!(is_wait(bench.tell(|conn, cx| conn.on_gone(cx))));
     assert!(matches!(bench.finish(true), Step::Drop));
 
     let mut bench = Bench::new();

@@ -73,7 +73,11 @@ impl Engine {
                 tracing::warn!(worker = self.boot.worker_id, %error, "cannot watch a connection; it is dropped");
                 return;
             }
-            vacant.insert(Entry { way: Way::Http(Http { conn, core: None }), peer, generation });
+            vacant.insert(Entry {
+                way: Way::Http(Http { conn, core: None, others: Vec::new() }),
+                peer,
+                generation,
+            });
             self.slot().connections.store(conns.len() as u32, Relaxed);
             id
         };
@@ -93,7 +97,7 @@ impl Engine {
             self.with_conn(host, id, |conn, cx| conn.on_readable(hung_up, cx));
         }
         if event.gone {
-            self.with_conn(host, id, |conn, _| conn.on_gone());
+            self.with_conn(host, id, |conn, cx| conn.on_gone(cx));
         }
     }
 
@@ -146,8 +150,14 @@ impl Engine {
             Step::Run(received) => return Some(received),
             Step::More => self.pending.borrow_mut().push(id),
             Step::Wake => {
-                if let Some(core) = self.tell(id, |http, _| http.core).flatten() {
-                    self.wake(core);
+                let woken = self.tell(id, |http, cx| {
+                    let needs_turn = http.conn.needs_turn(cx.rules.write_buffer);
+                    (http.core, std::mem::take(&mut http.others), needs_turn)
+                });
+                let (core, others, needs_turn) = woken.unwrap_or_default();
+                core.into_iter().chain(others).for_each(|core| self.wake(core));
+                if needs_turn {
+                    self.pending.borrow_mut().push(id);
                 }
             }
             Step::Left => match self.tell(id, |http, _| (http.core, http.conn.is_gone())) {

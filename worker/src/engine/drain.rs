@@ -35,6 +35,7 @@ impl Engine {
         }
         self.close_doors();
         self.send_links_away();
+        self.close_websockets();
         self.timers.borrow_mut().add(self.now.get() + IDLE_GRACE, Due::CloseIdle);
     }
 

@@ -26,6 +26,9 @@ impl Engine {
             .filter(|(_, entry)| is_late(entry))
             .map(|(slot, entry)| ConnId { slot: slot as u32, generation: entry.generation })
             .collect();
+        if self.is_going_away() {
+            self.close_websockets();
+        }
         for id in late {
             // It is one or the other.
             self.on_link(id, Link::on_gone);

@@ -98,7 +98,7 @@ impl Engine {
         let step = match (stream, has_begun) {
             (WHOLE, true) => self.tell(conn, |http, cx| {
                 http.core = None;
-                http.conn.abort();
+                http.conn.abort(cx);
                 http.conn.finish(false, cx)
             }),
             (WHOLE, false) => self.tell(conn, |http, cx| {

@@ -18,9 +18,11 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Instant;
 
 impl Engine {
+    /// Where the answer of a request goes; nowhere for one that has ended its response, and for an errand.
     pub(super) fn place_of(&self, core: CoreId) -> Option<Place> {
         let alive = self.cores.borrow().is_live(core);
-        self.serving.borrow()[core.index as usize].filter(|_| alive).map(|serving| serving.place)
+        let place = self.serving.borrow()[core.index as usize].filter(|_| alive).map(|serving| serving.place);
+        place.filter(|&place| place != Place::NOWHERE)
     }
 
     /// Sends the head of an answer, or gives it back: on an HTTP/1.1 connection it is to leave in front of the beginning
@@ -118,7 +120,7 @@ impl Engine {
     /// Ends the response without flushing it: the client must see that it is not complete, and the proxy why.
     pub fn abort(&self, core: CoreId, cause: Cause) {
         match self.place_of(core) {
-            Some(Place { conn, stream: WHOLE }) => self.tell(conn, |http, _| http.conn.abort()),
+            Some(Place { conn, stream: WHOLE }) => self.tell(conn, |http, cx| http.conn.abort(cx)),
             Some(Place { conn, stream }) => self.on_link(conn, |link| link.abort(stream, core, cause)),
             None => None,
         };
@@ -131,6 +133,7 @@ impl Engine {
             true => self.serving.borrow_mut()[core.index as usize].take(),
             false => return,
         };
+        self.free_locks_of(core);
         self.cores.borrow_mut().release(core);
         self.deadlines.borrow_mut().forget(core);
         self.roll.leave(core);
@@ -147,9 +150,22 @@ impl Engine {
             self.end_response(core, serving.place, outcome);
         }
         self.publish_cores();
-        if self.boot.wear == Some(slot.requests.load(Relaxed)) {
+        if !is_errand && self.boot.wear == Some(slot.requests.load(Relaxed)) {
             // A master that is behind sees it on the board, a little later.
             let _ = self.boot.line.tell(&News::Worn);
+        }
+    }
+
+    /// A request that ends keeps no lock, or others would wait for ever.
+    fn free_locks_of(&self, core: CoreId) {
+        let locks = self.boot.locks.release_all_of(core);
+        if locks > 0 {
+            let (who, _) = self.roll.describe(core, self.now.get());
+            tracing::warn!(
+                worker = self.boot.worker_id,
+                locks,
+                "{who} has ended with locks; they are free again"
+            );
         }
     }
 

@@ -7,7 +7,7 @@ use crate::listen::Socket;
 use crate::reactor::{Event, Source};
 use crate::wire::conn::{Conn, Rights, Step};
 use crate::wire::door::{Door, Knock};
-use crate::wire::{Caches, Terms};
+use crate::wire::{self, Terms};
 use slab::Slab;
 use std::io::ErrorKind;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -39,7 +39,6 @@ struct Wire {
 pub(super) struct Wires {
     terms: Terms,
     doors: Vec<Door>,
-    caches: Option<Arc<dyn Caches>>,
     conns: Slab<Wire>,
     generation: u32,
     calls: usize,
@@ -52,7 +51,6 @@ impl Wires {
         Wires {
             terms,
             doors: Vec::new(),
-            caches: None,
             conns: Slab::new(),
             generation: 0,
             calls: 0,
@@ -76,11 +74,9 @@ impl Wires {
 }
 
 impl Engine {
-    /// Has these doors answered, from when the worker serves; `caches` are behind them.
-    pub fn open_doors(&self, doors: Vec<Door>, caches: Option<Arc<dyn Caches>>) {
-        let mut wires = self.wires.borrow_mut();
-        wires.doors = doors;
-        wires.caches = caches;
+    /// Has these doors answered, from when the worker serves.
+    pub fn open_doors(&self, doors: Vec<Door>) {
+        self.wires.borrow_mut().doors = doors;
     }
 
     pub(super) fn watch_doors(&self) -> std::io::Result<()> {
@@ -194,12 +190,11 @@ impl Engine {
                 Step::Wait => return,
                 Step::Call(name, args) => return self.call(id, name, args),
                 Step::Cache(name, asked, value) => {
-                    let caches = self.wires.borrow().caches.clone();
-                    let answer = caches.map(|caches| caches.answer(&name, &asked, &value).bytes());
+                    let answer = wire::answer(&name, &asked, &value).bytes();
                     let deadline = self.wire_deadline();
                     let mut wires = self.wires.borrow_mut();
                     let Some(wire) = wires.get(id) else { return };
-                    step = wire.conn.answer(answer.unwrap_or_default(), deadline);
+                    step = wire.conn.answer(answer, deadline);
                 }
                 Step::Drop(why) => {
                     if let Some(why) = why {

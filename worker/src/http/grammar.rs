@@ -24,7 +24,7 @@ pub(super) fn is_token_byte(b: u8) -> bool {
 }
 
 /// Whether `name` is a method or a header name.
-pub(super) fn is_token(name: &[u8]) -> bool {
+pub(crate) fn is_token(name: &[u8]) -> bool {
     !name.is_empty() && name.iter().all(|&b| is_token_byte(b))
 }
 
@@ -39,7 +39,7 @@ pub(super) fn is_value(value: &[u8]) -> bool {
 }
 
 /// The elements of a comma-separated list, without the white space around them (RFC 9110 section 5.6.1).
-pub(super) fn list(value: &[u8]) -> impl Iterator<Item = &[u8]> {
+pub(crate) fn list(value: &[u8]) -> impl Iterator<Item = &[u8]> {
     value.split(|&b| b == b',').map(<[u8]>::trim_ascii)
 }
 

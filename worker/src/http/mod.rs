@@ -19,7 +19,7 @@ pub mod head;
 pub mod plan;
 
 mod fields;
-mod grammar;
+pub(crate) mod grammar;
 mod refusal;
 mod scan;
 mod target;

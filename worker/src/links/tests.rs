@@ -90,6 +90,11 @@ impl Bench {
             body: Pace { grace: Duration::ZERO, rate: 1 },
             write: Duration::ZERO,
             keepalive: Duration::ZERO,
+            websocket: crate::websocket::Limits {
+                max_message: 1000,
+                ping_interval: Some(Duration::from_secs(30)),
+                ping_timeout: Duration::from_secs(20),
+            },
         };
         let wire = Wire {
             incoming: Vec::new(),

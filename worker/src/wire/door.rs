@@ -115,6 +115,7 @@ mod tests {
         let network = Network { address: "10.0.0.0".parse().unwrap(), prefix: 8 };
         let plan = Plan {
             address: Endpoint::Tcp("0.0.0.0:3031".parse().unwrap()),
+            key: "rpc.listen".into(),
             rpc: Some(Access { allow: Vec::new() }),
             caches: vec![
                 ("near".into(), Access { allow: vec![] }),

@@ -121,8 +121,11 @@ pub fn items(mut body: &[u8]) -> Result<Vec<&[u8]>, Malformed> {
     Ok(items)
 }
 
+/// A name and its value.
+pub type Pair<'a> = (&'a [u8], &'a [u8]);
+
 /// The names and values of a dictionary, in their order.
-pub fn vars(mut body: &[u8]) -> Result<Vec<(&[u8], &[u8])>, Malformed> {
+pub fn vars(mut body: &[u8]) -> Result<Vec<Pair<'_>>, Malformed> {
     let mut vars = Vec::new();
     while !body.is_empty() {
         if vars.len() == MAX_VARS {

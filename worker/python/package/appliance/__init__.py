@@ -19,12 +19,16 @@ TYPE_CHECKING = False
 
 __all__ = ["ClientDisconnected", "RequestTimeout", "__version__", "early_hints", "on_core", "sleep", "wait"]
 
-if not TYPE_CHECKING:
+if TYPE_CHECKING:
+    from appliance.locks import lock as lock
+else:
     # A type checker wants to see `import appliance.cache`, and then tells a wrong name.
     def __getattr__(name):
         """A subsystem that nobody has imported yet, such as `appliance.cache`."""
         import importlib
 
+        if name == "lock":
+            return importlib.import_module(f"{__name__}.locks").lock
         path = f"{__name__}.{name}"
         try:
             if not name.startswith("_"):

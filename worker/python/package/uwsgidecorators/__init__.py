@@ -41,6 +41,18 @@ class postfork:
         return self._function(*args, **kwargs)
 
 
+def lock(function):
+    """Only one call of the function runs at a time, in all workers together; others wait, and only their requests (lock 0)."""
+    @functools.wraps(function)
+    def call(*args, **kwargs):
+        uwsgi.lock()
+        try:
+            return function(*args, **kwargs)
+        finally:
+            uwsgi.unlock()
+    return call
+
+
 def harakiri(seconds):
     """A call of the function must end within so many seconds: `@harakiri(30)`. Otherwise its request is ended, and no other."""
     def limited(function):
@@ -53,3 +65,11 @@ def harakiri(seconds):
                 uwsgi.set_user_harakiri(0)
         return call
     return limited
+
+
+def rpc(name):
+    """The function can be called by others under this name: `@rpc("name")`."""
+    def register(function):
+        uwsgi.register_rpc(name, function)
+        return function
+    return register

@@ -15,6 +15,7 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
 mod end;
+mod switch;
 
 /// A request that has a core, as Python hosting sees it.
 pub struct Call {

@@ -5,9 +5,10 @@ use super::files::{self, FileWrapper};
 use super::input::Input;
 use super::start::Spare;
 use crate::host::Worker;
-use crate::{disconnect, greenlet, log, timeout};
+use crate::{disconnect, greenlet, log, timeout, websocket};
 use appliance_worker::answer::{Answer, Cause, Opening};
 use appliance_worker::engine::OVERDUE;
+use appliance_worker::http::declared::Invalid;
 use appliance_worker::{CoreId, Outcome, Request};
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
@@ -221,6 +222,9 @@ fn give_up(py: Python<'_>, worker: &Worker, call: &Rc<Call>, trouble: Trouble) -
         return (fail(py, worker, call, Cause::TimedOut), true);
     }
     match raised(py, worker, call, trouble) {
+        Some(error) if websocket::is_no_handshake(py, &error) && !call.has_answer() => {
+            (refuse(py, worker, call, &error), false)
+        }
         Some(error) => {
             report(py, call.core, &call.request, &error);
             (fail(py, worker, call, Cause::Exception), true)
@@ -233,12 +237,14 @@ fn give_up(py: Python<'_>, worker: &Worker, call: &Rc<Call>, trouble: Trouble) -
     }
 }
 
-/// The exception that the application has to answer for; `None`: the request has ended because its client has left.
+/// The exception that the application has to answer for; `None`: the request has ended because its client has left, or its
+/// WebSocket was closed.
 fn raised(py: Python<'_>, worker: &Worker, call: &Call, trouble: Trouble) -> Option<PyErr> {
     match trouble {
         Trouble::Raised(error) => {
             let is_over = disconnect::is_said_by(py, &error) && call.was_left(worker);
-            (!is_over).then_some(error)
+            let is_closed = call.is_websocket() && websocket::is_closed(py, &error);
+            (!is_over && !is_closed).then_some(error)
         }
         Trouble::Gone => None,
     }
@@ -268,11 +274,37 @@ fn fail(py: Python<'_>, worker: &Worker, call: &Call, cause: Cause) -> Outcome {
         Cause::TimedOut => ("504 Gateway Timeout", OVERDUE),
         _ => ("500 Internal Server Error", "Internal Server Error"),
     };
+    answer_plainly(py, worker, call, status, sentence, |opening| {
+        opening.cause(cause);
+        Ok(())
+    })
+}
+
+/// A request that the application wanted to be a WebSocket, and that is none.
+fn refuse(py: Python<'_>, worker: &Worker, call: &Call, error: &PyErr) -> Outcome {
+    let refusal = call.offer().err();
+    let status = refusal.map_or("400 Bad Request", |refusal| refusal.line());
+    let headers = refusal.map_or(&[][..], |refusal| refusal.headers());
+    let sentence = error.value(py).str().map_or_else(|_| status.to_owned(), |text| text.to_string());
+    answer_plainly(py, worker, call, status, &sentence, |opening| {
+        headers.iter().try_for_each(|(name, value)| opening.header(name.as_bytes(), value.as_bytes()))
+    })
+}
+
+/// An answer of the server itself; `add` may put more into its head.
+fn answer_plainly(
+    py: Python<'_>,
+    worker: &Worker,
+    call: &Call,
+    status: &str,
+    sentence: &str,
+    add: impl FnOnce(&mut Opening) -> Result<(), Invalid>,
+) -> Outcome {
     let sentence = format!("{sentence}\n").into_bytes();
     let opened = Opening::new(&call.request, call.core, status.as_bytes()).and_then(|mut opening| {
-        opening.cause(cause);
         call.put_variables(&mut opening);
         opening.header(b"Content-Type", b"text/plain; charset=utf-8")?;
+        add(&mut opening)?;
         Ok(opening)
     });
     let Ok(opening) = opened else { return Outcome::Cut };

@@ -25,6 +25,7 @@ fn cache(change: impl FnOnce(&mut Settings)) -> Fixture {
         lru: false,
         expires: Duration::ZERO,
         persist: None,
+        shared: appliance_config::remote::Shared::default(),
     };
     change(&mut settings);
     let folder = Scratch::new();

@@ -69,7 +69,7 @@ impl Conversation {
                 self.follow(step);
             }
             Step::Drop => self.is_over = true,
-            Step::Link => panic!("a stranger made a link"),
+            Step::Link | Step::Wire => panic!("a stranger speaks another protocol"),
         }
     }
 

@@ -1,0 +1,115 @@
+//! The C interface between a worker and a native application: what a library exports, and the functions it may call. The
+//! header `appliance.h` is made of this file, so its comments speak to whoever writes C as well. Only plain types cross
+//! it; no panic and no exception does, in either direction.
+//!
+//! Every function acts on the request whose coroutine calls it. On any other thread it answers `-EPERM`. A function that
+//! waits lets the other requests run meanwhile; it answers `-ECANCELED` once the request has been ended (its client has
+//! left, it took too long, its answer is complete), and then the application returns as soon as it can.
+
+use std::ffi::{c_char, c_void};
+
+/// Version of this interface. It changes when anything in this file does that an older application would misunderstand;
+/// functions that are added at the end of [`ApplianceHost`] do not change it.
+pub const APPLIANCE_VERSION: u32 = 1;
+
+/// What [`ApplianceHost::ready`] waits for: something to read, or an end.
+pub const APPLIANCE_READ: u32 = 1;
+/// What [`ApplianceHost::ready`] waits for: room to write.
+pub const APPLIANCE_WRITE: u32 = 2;
+
+/// [`ApplianceHost::text`]: the method, such as `GET`.
+pub const APPLIANCE_METHOD: u32 = 0;
+/// [`ApplianceHost::text`]: the request target as it was sent, such as `/a%20b?c`.
+pub const APPLIANCE_TARGET: u32 = 1;
+/// [`ApplianceHost::text`]: the path, still percent-encoded.
+pub const APPLIANCE_PATH: u32 = 2;
+/// [`ApplianceHost::text`]: what stands after the first `?`; empty if there is none.
+pub const APPLIANCE_QUERY: u32 = 3;
+/// [`ApplianceHost::text`]: the client's address without a port; empty on a unix socket without a proxy.
+pub const APPLIANCE_CLIENT: u32 = 4;
+/// [`ApplianceHost::text`]: `http` or `https`, as the client sees it.
+pub const APPLIANCE_SCHEME: u32 = 5;
+/// [`ApplianceHost::text`]: by what the logs know the request (`X-Request-ID`); may be empty.
+pub const APPLIANCE_REQUEST_ID: u32 = 6;
+
+/// Bytes that belong to somebody else, not terminated. What describes a request is valid until the application returns.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct ApplianceText {
+    /// The first of them; may be null if there are none.
+    pub data: *const c_char,
+    /// How many.
+    pub length: usize,
+}
+
+/// A function that runs in a coroutine or on a thread of its own, with what was handed over for it.
+pub type ApplianceRun = Option<unsafe extern "C" fn(data: *mut c_void)>;
+
+/// The functions that a worker offers. Those that answer a number answer a negative `errno` when they fail.
+#[repr(C)]
+#[derive(Debug)]
+pub struct ApplianceHost {
+    /// [`APPLIANCE_VERSION`] of the worker.
+    pub version: u32,
+    /// Size of this structure in bytes: what lies beyond is not there.
+    pub size: u32,
+    /// One of the texts of the request.
+    pub text: unsafe extern "C" fn(what: u32) -> ApplianceText,
+    /// The value of the first header field of that name, in any case of letters; 0, or 1 if there is none.
+    pub header: unsafe extern "C" fn(name: ApplianceText, value: *mut ApplianceText) -> i32,
+    /// The header field at a place, from 0; 0, or 1 if there are no more.
+    pub header_at:
+        unsafe extern "C" fn(index: usize, name: *mut ApplianceText, value: *mut ApplianceText) -> i32,
+    /// Reads on in the body of the request: how many bytes, 0 at its end. Waits for them.
+    pub read: unsafe extern "C" fn(into: *mut c_char, size: usize) -> isize,
+    /// Sets the status of the answer, from 200 to 599; it is 200 if nobody does. Only before the first byte is sent.
+    pub set_status: unsafe extern "C" fn(status: u16) -> i32,
+    /// Adds a header field to the answer. Only before the first byte is sent.
+    pub add_header: unsafe extern "C" fn(name: ApplianceText, value: ApplianceText) -> i32,
+    /// Adds to the body of the answer. The first 16 KiB are kept until the application returns, so that a small answer leaves
+    /// in one piece and with its length. Waits while the client is slower.
+    pub write: unsafe extern "C" fn(data: ApplianceText) -> i32,
+    /// Sends what has been kept.
+    pub flush: unsafe extern "C" fn() -> i32,
+    /// Adds so many bytes of a regular file to the body, from `offset` on, without reading them where the kernel can do that.
+    /// The descriptor stays the caller's.
+    pub send_file: unsafe extern "C" fn(fd: i32, offset: u64, count: u64) -> i32,
+    /// Says why the request failed, for the log; the application then returns something other than 0.
+    pub fail: unsafe extern "C" fn(why: ApplianceText) -> i32,
+    /// Waits so many microseconds.
+    pub sleep: unsafe extern "C" fn(micros: u64) -> i32,
+    /// Waits until a descriptor is ready ([`APPLIANCE_READ`], [`APPLIANCE_WRITE`], or both), at most so many microseconds
+    /// (negative: for ever): 1, or 0 if that time has passed. It may be wrong about readiness, so the caller tries and
+    /// waits again.
+    pub ready: unsafe extern "C" fn(fd: i32, what: u32, micros: i64) -> i32,
+    /// Runs a function in a coroutine of the same request, at once, until it first waits: its number, at least 0. Those that
+    /// still run when the application returns are ended.
+    pub spawn: unsafe extern "C" fn(run: ApplianceRun, data: *mut c_void) -> i64,
+    /// Waits until that coroutine has returned.
+    pub join: unsafe extern "C" fn(number: i64) -> i32,
+    /// Runs a function on a thread of a pool, where it may block, and waits until it has returned. After `-ECANCELED` it may
+    /// still run, after any other failure it will not.
+    pub blocking: unsafe extern "C" fn(run: ApplianceRun, data: *mut c_void) -> i32,
+    /// Which worker this is, from 1.
+    pub worker_id: unsafe extern "C" fn() -> i32,
+    /// Writes a line to the log: 0 an error, 1 a warning, 2 news, 3 for whoever debugs.
+    pub log: unsafe extern "C" fn(level: u32, line: ApplianceText) -> i32,
+    /// What the worker publishes of itself, as JSON: into `into`, if there is room, and how long it is.
+    pub status: unsafe extern "C" fn(into: *mut c_char, size: usize) -> isize,
+}
+
+/// An application. What a library exports under the name `appliance_app` is a function of type [`ApplianceEntry`].
+#[repr(C)]
+#[derive(Debug)]
+pub struct ApplianceApp {
+    /// [`APPLIANCE_VERSION`] that it was built with.
+    pub version: u32,
+    /// Size of this structure in bytes.
+    pub size: u32,
+    /// Serves one request: 0, or anything else if it failed. Called in a coroutine, many times at once.
+    pub handle: Option<unsafe extern "C" fn() -> i32>,
+}
+
+/// Called once, in the process that loads the library, before it forks workers: gives the functions and takes the
+/// application. Both live as long as the process. Null: the application cannot work with such a host.
+pub type ApplianceEntry = unsafe extern "C" fn(host: *const ApplianceHost) -> *const ApplianceApp;

@@ -1,0 +1,105 @@
+//! Loading a native application: one of those that are built in, or a shared library. Called once in the process that forks
+//! the workers, before it does, so that a library that cannot be served is known before anything is replaced.
+#![expect(unsafe_code, reason = "loads shared libraries and calls what they export")]
+
+use super::{builtin, table};
+use appliance_app::abi::{APPLIANCE_VERSION, ApplianceApp, ApplianceEntry};
+use appliance_config::settings::NativeApp;
+use libloading::os::unix::{Library, RTLD_LOCAL, RTLD_NOW};
+use std::path::Path;
+
+/// What a library exports.
+const ENTRY: &str = "appliance_app";
+
+/// An application that can be served; the same for every worker.
+#[derive(Clone, Copy, Debug)]
+pub struct Loaded {
+    handle: unsafe extern "C" fn() -> i32,
+}
+
+impl Loaded {
+    /// Serves the request of the coroutine that calls this: 0, or anything else if it failed.
+    pub(super) fn handle(self) -> i32 {
+        // SAFETY: the library is loaded for the life of the process, and its version is ours.
+        unsafe { (self.handle)() }
+    }
+}
+
+/// Loads an application, or says in a sentence why it cannot be served.
+pub fn load(app: &NativeApp, settings: &appliance_config::Settings) -> Result<Loaded, String> {
+    match app {
+        NativeApp::BuiltIn(name) => {
+            let handle = builtin::find(name, settings)?;
+            // SAFETY: the functions live as long as the process.
+            unsafe { appliance_app::install(&raw const table::HOST) };
+            Ok(Loaded { handle })
+        }
+        NativeApp::Library(path) => load_library(path),
+    }
+}
+
+fn load_library(path: &Path) -> Result<Loaded, String> {
+    let place = path.display();
+    // SAFETY: runs the library's initialisers; it is the application that the user wants to be served.
+    let library = unsafe { Library::open(Some(path), RTLD_NOW | RTLD_LOCAL) };
+    let library = library.map_err(|error| format!("{place} cannot be loaded: {error}"))?;
+    // Nothing that it started could survive its unloading.
+    let library = Box::leak(Box::new(library));
+    // SAFETY: the type that the interface declares for this name.
+    let entry = unsafe { library.get::<ApplianceEntry>(ENTRY.as_bytes()) };
+    let entry = entry.map_err(|_| {
+        format!(
+            "{place} is no application: it does not export {ENTRY}; in Rust write appliance_app::export!(handler), in C \
+             APPLIANCE_APP(handler)"
+        )
+    })?;
+    // SAFETY: the functions live as long as the process; the version is read before anything else.
+    let app = unsafe { entry(&raw const table::HOST).as_ref() };
+    let app = app.ok_or_else(|| {
+        format!("{place} refuses to work with version {APPLIANCE_VERSION} of the interface")
+    })?;
+    check(app).map_err(|why| format!("{place} {why}"))
+}
+
+/// The version comes first and is the only field that every version has.
+fn check(app: &ApplianceApp) -> Result<Loaded, String> {
+    if app.version != APPLIANCE_VERSION {
+        return Err(format!(
+            "was built for version {} of the interface, and this is version {APPLIANCE_VERSION}: build it with the \
+             appliance.h or the appliance-app of this release",
+            app.version
+        ));
+    }
+    let is_whole = app.size as usize >= size_of::<ApplianceApp>();
+    let handle = app.handle.filter(|_| is_whole);
+    handle
+        .map(|handle| Loaded { handle })
+        .ok_or_else(|| "exports an application without a handler".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    extern "C" fn nothing() -> i32 {
+        0
+    }
+
+    #[test]
+    fn a_library_of_another_version_is_refused() {
+        let app = |version, size| ApplianceApp { version, size, handle: Some(nothing) };
+        let size = size_of::<ApplianceApp>() as u32;
+        assert!(check(&app(APPLIANCE_VERSION, size)).is_ok());
+        assert!(check(&app(APPLIANCE_VERSION + 1, size)).unwrap_err().contains("version 2"));
+        assert!(check(&app(APPLIANCE_VERSION, 8)).is_err());
+        assert!(check(&ApplianceApp { version: APPLIANCE_VERSION, size, handle: None }).is_err());
+    }
+
+    #[test]
+    fn what_is_no_application_is_said_so() {
+        let missing = load_library(Path::new("/nowhere/app.so")).unwrap_err();
+        assert!(missing.starts_with("/nowhere/app.so cannot be loaded"), "{missing}");
+        let libc = load_library(Path::new("libc.so.6")).unwrap_err();
+        assert!(libc.contains("does not export appliance_app"), "{libc}");
+    }
+}

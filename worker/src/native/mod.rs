@@ -1,0 +1,30 @@
+//! Native applications: handlers in blocking style (Rust, or any language with a C interface), each request in a coroutine of
+//! its own. They need no interpreter; corosensei is their suspend engine, as greenlet is Python's.
+//!
+//! Reading order: `host` (what the engine calls), `call` (one request: its coroutines and how it ends), `fiber` (the only
+//! switch), `waiting` and `reply` (how a request waits and answers), `table` (the functions that an application may call, the
+//! other side of the crate `appliance-app`), `library` (loading one), `builtin` (those that are there). `serve` is a worker
+//! that hosts nothing else, `beside` one that hosts Python too.
+//!
+//! No panic crosses the C interface in either direction, and no coroutine is unwound from outside: one that is to end is told
+//! so by whatever it waits in, and `appliance-app` makes an unwinding of that on its own side.
+
+pub mod beside;
+mod blocking;
+mod builtin;
+mod call;
+mod fiber;
+mod host;
+mod library;
+mod overflow;
+mod reply;
+pub mod serve;
+mod stacks;
+mod table;
+mod waiting;
+
+pub use appliance_app::App;
+pub use host::Native;
+pub use library::Loaded;
+pub use stacks::stack_reports;
+pub use waiting::Here;

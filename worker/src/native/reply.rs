@@ -1,0 +1,300 @@
+//! The answer of a native application on its way out. Status and header fields are collected, and the beginning of the body
+//! is kept, so that a small answer leaves in one piece and with its length; what is larger is sent as it comes, and its writer
+//! waits while the client is slower. Runs in the request's coroutine; no borrow is held where it may wait.
+use super::call::{Call, Ending, Trouble};
+use super::waiting::Here;
+use crate::answer::{Answer, Cause, Opening, TOGETHER};
+use crate::engine::OVERDUE;
+use crate::http::declared::{Declared, Invalid};
+use crate::http::encode;
+use crate::{FileSent, Outcome, Sent};
+use nix::errno::Errno;
+use std::fs::File;
+use std::io::ErrorKind;
+use std::os::unix::fs::FileExt;
+use std::sync::Arc;
+
+/// Bytes of a file that are sent before the loop has its turn.
+const TURN: u64 = 1024 * 1024;
+/// Bytes of a file that are read at once where the kernel cannot send it.
+const BLOCK: usize = 64 * 1024;
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(super) struct Reply {
+    /// 0: nobody has said.
+    status: u16,
+    fields: Vec<(Vec<u8>, Vec<u8>)>,
+    held: Vec<u8>,
+    answer: Option<Answer>,
+}
+
+impl Here {
+    /// Sets the status.
+    pub(super) fn set_status(&self, status: u16) -> Result<(), Errno> {
+        let mut reply = self.call.reply.borrow_mut();
+        if reply.answer.is_some() {
+            return Err(Errno::EALREADY);
+        }
+        if !(200..=599).contains(&status) {
+            return Err(Errno::EINVAL);
+        }
+        reply.status = status;
+        Ok(())
+    }
+
+    /// Adds a header field.
+    pub(super) fn add_header(&self, name: &[u8], value: &[u8]) -> Result<(), Errno> {
+        let mut reply = self.call.reply.borrow_mut();
+        if reply.answer.is_some() {
+            return Err(Errno::EALREADY);
+        }
+        // Alone it must be valid already; what contradicts the others shows when the head is written.
+        if let Err(error) = Declared::default().take(name, value) {
+            self.call.note_failure(&error.to_string());
+            return Err(Errno::EINVAL);
+        }
+        reply.fields.push((name.to_vec(), value.to_vec()));
+        Ok(())
+    }
+
+    /// Adds to the body.
+    pub(super) fn write(&self, data: &[u8]) -> Result<(), Errno> {
+        {
+            let mut reply = self.call.reply.borrow_mut();
+            if reply.answer.is_none() && reply.held.len() + data.len() <= TOGETHER {
+                reply.held.extend_from_slice(data);
+                return if self.call.ending().is_some() { Err(Errno::ECANCELED) } else { Ok(()) };
+            }
+        }
+        self.flush()?;
+        self.send_piece(Vec::new(), data)
+    }
+
+    /// Sends what was kept; the head leaves also if that is nothing.
+    pub(super) fn flush(&self) -> Result<(), Errno> {
+        if self.call.reply.borrow().answer.is_some() {
+            return Ok(());
+        }
+        let head = self.open(None)?;
+        let held = std::mem::take(&mut self.call.reply.borrow_mut().held);
+        self.send_piece(head, &held)
+    }
+
+    /// Adds bytes of a file to the body.
+    pub(super) fn send_file(&self, file: File, mut offset: u64, count: u64) -> Result<(), Errno> {
+        let file = Arc::new(file);
+        let end = offset.checked_add(count).ok_or(Errno::EINVAL)?;
+        let is_only = {
+            let reply = self.call.reply.borrow();
+            reply.answer.is_none() && reply.held.is_empty()
+        };
+        if is_only && count > TOGETHER as u64 {
+            let head = self.open(Some(count))?;
+            self.send_piece(head, b"")?;
+        }
+        let mut by_kernel = count > TOGETHER as u64;
+        while offset < end {
+            let part = (end - offset).min(TURN);
+            if by_kernel {
+                by_kernel = self.send_by_kernel(&file, &mut offset, part)?;
+            } else {
+                let mut block = vec![0; BLOCK.min((end - offset) as usize)];
+                let read = read_at(&file, &mut block, offset)?;
+                self.write(&block[..read])?;
+                offset += read as u64;
+            }
+            if self.is_full() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Sends the next `count` bytes of a file without reading them; false if that cannot be done.
+    fn send_by_kernel(&self, file: &Arc<File>, offset: &mut u64, count: u64) -> Result<bool, Errno> {
+        self.flush()?;
+        let (engine, core) = (&self.native.engine, self.call.core);
+        // Whether the kernel can is known only after the size of a chunk was sent, so then the rest of it is read.
+        let piece =
+            self.call.reply.borrow_mut().answer.as_mut().map(|answer| answer.piece_of(count as usize));
+        let Some(piece) = piece else { return Err(Errno::EBADF) };
+        let end = *offset + piece.content as u64;
+        self.send(&piece.before, false)?;
+        let mut by_kernel = true;
+        while *offset < end {
+            let wanted = (end - *offset) as usize;
+            if !by_kernel {
+                let mut block = vec![0; BLOCK.min(wanted)];
+                let read = read_at(file, &mut block, *offset)?;
+                *offset += read as u64;
+                self.send(&block[..read], piece.last && *offset == end)?;
+                continue;
+            }
+            match engine.send_file(core, Arc::clone(file), *offset, wanted) {
+                FileSent::Part(sent) => *offset += sent as u64,
+                FileSent::Wait => self.room()?,
+                FileSent::End => return Err(Errno::ENODATA),
+                FileSent::Unsupported => by_kernel = false,
+                FileSent::Gone => return Err(Errno::EPIPE),
+            }
+        }
+        self.send(piece.after, false)?;
+        Ok(by_kernel)
+    }
+
+    /// Whether nothing that is still given can be sent.
+    fn is_full(&self) -> bool {
+        self.call.reply.borrow().answer.as_ref().is_some_and(Answer::is_full)
+    }
+
+    /// Writes the head; what of it must leave with the first piece of the body. `whole`: how long the body is, if that is known.
+    fn open(&self, whole: Option<u64>) -> Result<Vec<u8>, Errno> {
+        let opened = {
+            let reply = self.call.reply.borrow();
+            let status = if reply.status == 0 { 200 } else { reply.status };
+            self.opening(status, &reply.fields)
+        };
+        let opening = opened.map_err(|error| {
+            self.call.note_failure(&error.to_string());
+            Errno::EINVAL
+        })?;
+        Ok(self.begin(opening, whole))
+    }
+
+    fn opening(&self, status: u16, fields: &[(Vec<u8>, Vec<u8>)]) -> Result<Opening, Invalid> {
+        let status = format!("{status} {}", encode::reason(status));
+        let mut opening = Opening::new(&self.call.request, self.call.core, status.as_bytes())?;
+        fields.iter().try_for_each(|(name, value)| opening.header(name, value))?;
+        Ok(opening)
+    }
+
+    fn begin(&self, opening: Opening, whole: Option<u64>) -> Vec<u8> {
+        let (engine, core) = (&self.native.engine, self.call.core);
+        let (answer, head) = opening.finish(&**engine, core, &self.call.request, whole);
+        let end = answer.has_no_body();
+        self.call.reply.borrow_mut().answer = Some(answer);
+        engine.send_head(core, head, end)
+    }
+
+    /// Sends a piece of the body behind what was written before it.
+    fn send_piece(&self, mut out: Vec<u8>, content: &[u8]) -> Result<(), Errno> {
+        // The borrow ends before anything can wait.
+        let piece = self.call.reply.borrow_mut().answer.as_mut().map(|answer| answer.piece(content));
+        let Some(piece) = piece else { return Ok(()) };
+        out.extend_from_slice(&piece.before);
+        if out.is_empty() {
+            return self.send(piece.content, piece.last);
+        }
+        if piece.content.len() <= TOGETHER {
+            out.extend_from_slice(piece.content);
+            out.extend_from_slice(piece.after);
+            return self.send(&out, false);
+        }
+        self.send(&out, false)?;
+        self.send(piece.content, false)?;
+        self.send(piece.after, false)
+    }
+
+    /// Sends bytes as they go on the wire.
+    fn send(&self, mut data: &[u8], last: bool) -> Result<(), Errno> {
+        while !data.is_empty() {
+            match self.native.engine.send(self.call.core, data, last) {
+                Sent::All => break,
+                Sent::Part(sent) => {
+                    data = &data[sent..];
+                    self.room()?;
+                }
+                Sent::Gone => return Err(Errno::EPIPE),
+            }
+        }
+        Ok(())
+    }
+
+    /// The application has returned `code`: ends the answer.
+    pub(super) fn complete(&self, code: i32) {
+        let trouble = self.call.trouble(code).or_else(|| {
+            self.end_answer().err().map(|error| match error {
+                Errno::EINVAL => Trouble::Failed(Cause::Exception),
+                _ => self.call.trouble(0).unwrap_or(Trouble::Gone),
+            })
+        });
+        let outcome = match trouble {
+            None => (outcome(&self.call), false),
+            // It failed, perhaps only because nobody takes its answer.
+            Some(_) if !self.native.engine.is_connected(self.call.core) => (Outcome::Cut, false),
+            Some(Trouble::Gone) => (Outcome::Cut, false),
+            Some(Trouble::Failed(cause)) => {
+                self.report(cause);
+                (self.answer_failure(cause), true)
+            }
+        };
+        self.call.outcome.set(outcome);
+    }
+
+    /// Sends what was kept as the whole body, or what follows the last piece of one that was not.
+    fn end_answer(&self) -> Result<(), Errno> {
+        let end = self.call.reply.borrow().answer.as_ref().map(Answer::end);
+        if let Some(end) = end {
+            return self.send(end, false);
+        }
+        let held = std::mem::take(&mut self.call.reply.borrow_mut().held);
+        let head = self.open(Some(held.len() as u64))?;
+        self.send_piece(head, &held)
+    }
+
+    fn report(&self, cause: Cause) {
+        if cause == Cause::TimedOut {
+            // It was said when it was told to end.
+            return;
+        }
+        let why = self.call.failure.borrow_mut().take();
+        let why = why.unwrap_or_else(|| "it did not say why".to_owned());
+        tracing::error!("the native application failed: {}: {why}", self.call.describe());
+    }
+
+    /// A 500 or 504 if nothing was sent, else a cut that the client can see.
+    fn answer_failure(&self, cause: Cause) -> Outcome {
+        let (engine, core) = (&self.native.engine, self.call.core);
+        if self.call.reply.borrow().answer.is_some() {
+            engine.abort(core, cause);
+            return Outcome::Cut;
+        }
+        let (status, sentence) = match cause {
+            Cause::TimedOut => (504, OVERDUE),
+            _ => (500, "Internal Server Error"),
+        };
+        let fields = [(b"Content-Type".to_vec(), b"text/plain; charset=utf-8".to_vec())];
+        let Ok(mut opening) = self.opening(status, &fields) else { return Outcome::Cut };
+        opening.cause(cause);
+        let body = format!("{sentence}\n");
+        let head = self.begin(opening, Some(body.len() as u64));
+        match self.send_piece(head, body.as_bytes()) {
+            Ok(()) => outcome(&self.call),
+            Err(_) => Outcome::Cut,
+        }
+    }
+}
+
+/// How the answer ends if nothing is added to it.
+fn outcome(call: &Call) -> Outcome {
+    let reply = call.reply.borrow();
+    match &reply.answer {
+        _ if call.ending() == Some(Ending::Left) => Outcome::Cut,
+        Some(answer) if answer.missing() > 0 => Outcome::Cut,
+        Some(answer) if answer.keep_alive() => Outcome::Keep,
+        Some(_) => Outcome::Close,
+        None => Outcome::Cut,
+    }
+}
+
+fn read_at(file: &File, into: &mut [u8], offset: u64) -> Result<usize, Errno> {
+    loop {
+        match file.read_at(into, offset) {
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Ok(0) => return Err(Errno::ENODATA),
+            Ok(count) => return Ok(count),
+            Err(error) => return Err(error.raw_os_error().map_or(Errno::EIO, Errno::from_raw)),
+        }
+    }
+}

@@ -1,0 +1,57 @@
+//! The stream that tungstenite believes to read from and write to: two buffers in memory. What has not arrived yet would
+//! block; what is written always fits, because [`super::Socket`]'s owner asks before how much waits to leave.
+use std::io::{self, ErrorKind, Read, Write};
+
+/// See the module.
+#[derive(Debug, Default)]
+pub struct Pipe {
+    /// Received, and not read yet from `used` on.
+    input: Vec<u8>,
+    used: usize,
+    /// The peer sends no more.
+    pub ended: bool,
+    /// To be sent.
+    pub output: Vec<u8>,
+}
+
+impl Pipe {
+    /// The peer has sent this.
+    pub fn feed(&mut self, bytes: &[u8]) {
+        if self.used == self.input.len() {
+            self.input.clear();
+            self.used = 0;
+        }
+        self.input.extend_from_slice(bytes);
+    }
+
+    /// Gives memory back that is not needed now.
+    pub fn trim(&mut self) {
+        if self.used == self.input.len() {
+            (self.input, self.used) = (Vec::new(), 0);
+        }
+    }
+}
+
+impl Read for Pipe {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let rest = &self.input[self.used..];
+        if rest.is_empty() {
+            return if self.ended { Ok(0) } else { Err(ErrorKind::WouldBlock.into()) };
+        }
+        let count = rest.len().min(into.len());
+        into[..count].copy_from_slice(&rest[..count]);
+        self.used += count;
+        Ok(count)
+    }
+}
+
+impl Write for Pipe {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.output.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}

@@ -1,0 +1,279 @@
+//! One WebSocket, the server's side, from the handshake to its end: what the peer has sent as messages, what the application
+//! sends as bytes, keep-alive, and the closing handshake. Knows no connection, no clock and no core; `conn` feeds it and sends
+//! what it gives.
+//!
+//! ```text
+//!   Open ── our close frame ──► Closing ── the peer's ──► Over        (or the time for it is over)
+//!     │ the peer's, answered at once; a violation, told with a code; the end of the stream
+//!     └────────────────────────────────────────────────► Over
+//! ```
+use super::pipe::Pipe;
+use super::{Bytes, Closed, Incoming, Limits, MOST_PING, MOST_REASON, Message, code};
+use std::collections::VecDeque;
+use std::io::ErrorKind;
+use std::time::{Duration, Instant};
+use tungstenite::error::ProtocolError;
+use tungstenite::protocol::frame::CloseFrame;
+use tungstenite::protocol::{Role, WebSocketConfig};
+use tungstenite::{Error, Message as Frame, WebSocket};
+
+/// Bytes of messages that are held for an application which does not ask for them; then the peer has to wait.
+const READ_AHEAD: usize = 64 * 1024;
+/// What a message counts for beside its bytes, so that empty ones are not free.
+const MESSAGE_COST: usize = 64;
+/// tungstenite's own buffer for what it reads; a larger frame gets a larger one.
+const READ_BUFFER: usize = 4 * 1024;
+/// How long the peer may take to answer our close frame (the `websockets` library's `close_timeout`).
+const CLOSE_WAIT: Duration = Duration::from_secs(10);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Open,
+    /// Our close frame was sent; the peer's must come until then.
+    Closing {
+        by: Instant,
+    },
+    Over,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Socket {
+    protocol: WebSocket<Pipe>,
+    limits: Limits,
+    state: State,
+    inbox: VecDeque<Message>,
+    /// What the inbox holds, see [`READ_AHEAD`].
+    held: usize,
+    /// How it was closed, for the application.
+    closed: Option<Closed>,
+    /// Nobody asks for messages any more.
+    abandoned: bool,
+    /// When the peer was last heard.
+    heard: Instant,
+    /// When it was pinged since then.
+    pinged: Option<Instant>,
+}
+
+impl Socket {
+    /// One that has just been opened.
+    pub fn new(limits: Limits, now: Instant) -> Socket {
+        let config = WebSocketConfig::default()
+            .read_buffer_size(READ_BUFFER)
+            .write_buffer_size(0)
+            .max_message_size(Some(limits.max_message))
+            .max_frame_size(Some(limits.max_message));
+        Socket {
+            protocol: WebSocket::from_raw_socket(Pipe::default(), Role::Server, Some(config)),
+            limits,
+            state: State::Open,
+            inbox: VecDeque::new(),
+            held: 0,
+            closed: None,
+            abandoned: false,
+            heard: now,
+            pinged: None,
+        }
+    }
+
+    /// The peer has sent this.
+    pub fn feed(&mut self, bytes: &[u8], now: Instant) {
+        if self.state == State::Over || bytes.is_empty() {
+            return;
+        }
+        (self.heard, self.pinged) = (now, None);
+        self.protocol.get_mut().feed(bytes);
+        self.pump(now);
+    }
+
+    /// The peer sends no more.
+    pub fn feed_end(&mut self, now: Instant) {
+        if self.state != State::Over {
+            self.protocol.get_mut().ended = true;
+            self.pump(now);
+        }
+    }
+
+    /// Whether the peer's bytes are wanted: not while the application has enough to do with those before.
+    pub fn wants_input(&self) -> bool {
+        self.held < READ_AHEAD
+    }
+
+    /// Moves what is to be sent to the end of `out`.
+    pub fn drain_output(&mut self, out: &mut Vec<u8>) {
+        let output = &mut self.protocol.get_mut().output;
+        if out.is_empty() {
+            std::mem::swap(out, output);
+        } else {
+            out.append(output);
+        }
+    }
+
+    /// The next message; [`Incoming::Closed`] behind the last one.
+    pub fn receive(&mut self) -> Incoming {
+        if let Some(message) = self.inbox.pop_front() {
+            self.held -= message.len() + MESSAGE_COST;
+            return Incoming::Message(message);
+        }
+        self.closed.clone().map_or(Incoming::Wait, Incoming::Closed)
+    }
+
+    /// Whether [`Socket::receive`] would not have to wait.
+    pub fn has_news(&self) -> bool {
+        !self.inbox.is_empty() || self.closed.is_some()
+    }
+
+    /// Sends a message.
+    pub fn send(&mut self, message: Message) -> Result<(), Closed> {
+        self.write(match message {
+            Message::Text(text) => Frame::Text(text),
+            Message::Binary(bytes) => Frame::Binary(bytes),
+        })
+    }
+
+    /// Sends a ping with a payload of at most [`MOST_PING`] bytes; what is longer is cut.
+    pub fn ping(&mut self, payload: &[u8]) -> Result<(), Closed> {
+        let payload = &payload[..payload.len().min(MOST_PING)];
+        self.write(Frame::Ping(Bytes::copy_from_slice(payload)))
+    }
+
+    fn write(&mut self, frame: Frame) -> Result<(), Closed> {
+        if let Some(closed) = &self.closed {
+            return Err(closed.clone());
+        }
+        self.protocol.send(frame).map_err(|_| Closed::gone())
+    }
+
+    /// Closes, if that has not happened: nothing can be sent after this. A reason that is too long is cut.
+    pub fn close(&mut self, code: u16, reason: &str, now: Instant) {
+        if self.state != State::Open {
+            return;
+        }
+        let reason = cut(reason, MOST_REASON);
+        self.closed.get_or_insert_with(|| Closed { code, reason: reason.to_owned() });
+        self.state = State::Closing { by: now + CLOSE_WAIT };
+        self.say_close(code, reason);
+    }
+
+    /// The application does not ask for messages any more: closes with `code`, and forgets what it has not asked for.
+    pub fn abandon(&mut self, code: u16, now: Instant) {
+        self.close(code, "", now);
+        self.abandoned = true;
+        self.inbox.clear();
+        self.held = 0;
+    }
+
+    /// Whether nobody asks for messages any more.
+    pub fn is_abandoned(&self) -> bool {
+        self.abandoned
+    }
+
+    /// Whether messages can still be sent.
+    pub fn is_open(&self) -> bool {
+        self.state == State::Open
+    }
+
+    /// Whether nothing more will be sent or received; what was sent before may still have to leave.
+    pub fn is_over(&self) -> bool {
+        self.state == State::Over
+    }
+
+    /// When [`Socket::on_deadline`] is to be called.
+    pub fn deadline(&self) -> Option<Instant> {
+        match (self.state, self.pinged) {
+            (State::Over, _) => None,
+            (State::Closing { by }, _) => Some(by),
+            // Whoever is not listened to cannot be blamed for its silence.
+            (State::Open, _) if !self.wants_input() => None,
+            (State::Open, Some(pinged)) => Some(pinged + self.limits.ping_timeout),
+            (State::Open, None) => self.limits.ping_interval.map(|interval| self.heard + interval),
+        }
+    }
+
+    /// The deadline has passed: the peer is pinged, or it has been silent for too long.
+    pub fn on_deadline(&mut self, now: Instant) {
+        if self.deadline().is_none_or(|deadline| deadline > now) {
+            return;
+        }
+        match self.state {
+            State::Over => {}
+            State::Closing { .. } => self.state = State::Over,
+            State::Open if self.pinged.is_none() => {
+                self.pinged = Some(now);
+                // It is open, so it can be written to.
+                let _ = self.ping(b"");
+            }
+            State::Open => self.fail(code::INTERNAL_ERROR, "no answer to a ping"),
+        }
+    }
+
+    /// Reads all that has come.
+    fn pump(&mut self, now: Instant) {
+        while self.state != State::Over {
+            match self.protocol.read() {
+                Ok(Frame::Text(text)) => self.keep(Message::Text(text)),
+                Ok(Frame::Binary(bytes)) => self.keep(Message::Binary(bytes)),
+                Ok(Frame::Close(frame)) => self.on_close(frame, now),
+                // tungstenite answers pings, and the peer has been heard.
+                Ok(Frame::Ping(_) | Frame::Pong(_) | Frame::Frame(_)) => {}
+                Err(Error::Io(error)) if error.kind() == ErrorKind::WouldBlock => break,
+                Err(error) => self.on_error(&error),
+            }
+        }
+        self.protocol.get_mut().trim();
+    }
+
+    fn keep(&mut self, message: Message) {
+        if self.closed.is_none() {
+            self.held += message.len() + MESSAGE_COST;
+            self.inbox.push_back(message);
+        }
+    }
+
+    /// The peer has closed, first or in answer to us; tungstenite answers it with the next read.
+    fn on_close(&mut self, frame: Option<CloseFrame>, now: Instant) {
+        let (code, reason) = match &frame {
+            Some(frame) => (frame.code.into(), frame.reason.as_str()),
+            None => (code::NO_CODE, ""),
+        };
+        self.closed.get_or_insert_with(|| Closed { code, reason: reason.to_owned() });
+        if self.state == State::Open {
+            self.state = State::Closing { by: now + CLOSE_WAIT };
+        }
+    }
+
+    fn on_error(&mut self, error: &Error) {
+        match error {
+            Error::ConnectionClosed | Error::AlreadyClosed => self.state = State::Over,
+            Error::Protocol(ProtocolError::ResetWithoutClosingHandshake) | Error::Io(_) => {
+                self.closed.get_or_insert_with(Closed::gone);
+                self.state = State::Over;
+            }
+            Error::Utf8(_) => self.fail(code::INVALID_DATA, "text that is not UTF-8"),
+            Error::Capacity(_) => self.fail(code::TOO_BIG, "the message is larger than it may be"),
+            other => self.fail(code::PROTOCOL_ERROR, &other.to_string()),
+        }
+    }
+
+    /// Tells the peer what it has done wrong; nothing it says afterwards counts.
+    fn fail(&mut self, code: u16, reason: &str) {
+        tracing::debug!(code, reason, "a WebSocket is closed because of its client");
+        self.closed.get_or_insert_with(|| Closed { code, reason: reason.to_owned() });
+        self.say_close(code, reason);
+        self.state = State::Over;
+    }
+
+    fn say_close(&mut self, code: u16, reason: &str) {
+        // It can only fail when a close frame was sent before; then the peer has been told already.
+        let _ = self.protocol.close(Some(CloseFrame { code: code.into(), reason: reason.into() }));
+    }
+}
+
+/// The beginning of a text, of at most so many bytes.
+fn cut(text: &str, most: usize) -> &str {
+    let end = (0..=most.min(text.len())).rev().find(|end| text.is_char_boundary(*end));
+    &text[..end.unwrap_or_default()]
+}
+
+#[cfg(test)]
+mod tests;
