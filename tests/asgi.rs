@@ -9,6 +9,7 @@ mod frameworks;
 mod lifespan;
 mod tornado;
 mod uvicorn;
+mod websockets;
 
 fn bare() -> Setup {
     Setup::app("asgi_bare:app")
