@@ -1,7 +1,7 @@
 //! ASGI applications: through the proxy and on the native listener, on either suspend engine. The messages one by one with
 //! `apps/asgi_bare.py`, which notes what becomes of its requests; frameworks and uvicorn are in `asgi/`, WebSockets in theirs.
 use crate::bodies::{assert_same, pattern};
-use crate::harness::{Client, DOORS, Doors, Framing, Setup, command, free_ports, until};
+use crate::harness::{Client, DOORS, Doors, Framing, Setup, command, free_ports, until, venvs};
 use serde_json::{Value, json};
 use std::fs;
 
@@ -204,6 +204,18 @@ fn a_request_that_takes_too_long_is_ended_alone() {
         // The innermost frame is shown of those that wait.
         doors.appliance.log.wait_for("in page_waits");
         doors.appliance.log.wait_for("in spin");
+    }
+}
+
+#[test]
+fn every_python_serves_it() {
+    for venv in venvs() {
+        let doors = Doors::open(bare().venv(Some(venv.clone())).set("timeouts.request", "1s"));
+        let mut client = doors.client(DOORS[0]);
+        assert_eq!(client.get("/stream").text().lines().count(), 3, "{}", venv.display());
+        assert_eq!(client.post("/size", pattern(200_000)).json()["bytes"], 200_000);
+        assert_eq!(client.get("/tasks?7").json()[0], "http.request");
+        assert_eq!((client.get("/waits").status, client.get("/spins?task").status), (504, 504));
     }
 }
 
