@@ -5,7 +5,7 @@ use super::gate::Gate;
 use super::mirror::Mirror;
 use super::record::{NEVER, Record};
 use super::work::{Round, Work, counts, find};
-use super::{MAX_KEY, Refusal};
+use super::{MAX_KEY, Refusal, keeper};
 use crate::Error;
 use crate::wire::sync::News;
 use appliance_config::settings::Cache as Settings;
@@ -13,12 +13,13 @@ use heed::RoTxn;
 use std::fs::DirBuilder;
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
-/// How long the opening of a store may wait for the others: each makes or finds its tables.
-const BOOT: Duration = Duration::from_secs(5);
+/// How long the opening of a store may wait for the others: each makes or finds its tables, and
+/// the first one may have a file to load.
+const BOOT: Duration = Duration::from_secs(30);
 /// Transactions that one item may need to find room: as many items as a long one can drive out.
 const ROUNDS: usize = 1_000;
 /// An item counts as used again when so many others were used since: one in so many of the most.
@@ -86,6 +87,7 @@ pub struct Stats {
 #[derive(Debug)]
 pub struct Cache {
     settings: Settings,
+    folder: PathBuf,
     env: Env,
     gate: Gate,
     /// Who is told of changes.
@@ -108,7 +110,12 @@ impl Cache {
             drop(turn);
             let logged = AtomicU64::new(0);
             let mirror = Mirror::open(&settings.shared.nodes).map_err(super::env::store)?;
-            Ok(Cache { settings: settings.clone(), env, gate, mirror, logged })
+            let (settings, folder) = (settings.clone(), folder.clone());
+            let cache = Cache { settings, folder, env, gate, mirror, logged };
+            let turn = cache.gate.enter_within(BOOT)?;
+            keeper::load(&cache)?;
+            drop(turn);
+            Ok(cache)
         };
         opened().map_err(|why: Refusal| Error::Io { what: what(), source: io::Error::other(why) })
     }
@@ -242,6 +249,24 @@ impl Cache {
         found.map(Some).ok_or(Refusal::NotANumber)
     }
 
+    /// A file of this name beside its store.
+    pub(super) fn beside(&self, name: &str) -> PathBuf {
+        self.folder.join(name)
+    }
+
+    /// Stores items as they come, with the moment in which each expires, as far as there is room. The caller has its turn.
+    pub(super) fn fill(&self, items: Vec<(Vec<u8>, Vec<u8>, u64)>) -> Result<(), Refusal> {
+        let now = super::now();
+        let mut work = Work::begin(&self.env, &self.settings, now)?;
+        for (key, value, expires) in items {
+            let is_over = expires != NEVER && expires <= now;
+            if !is_over && self.check(&key, value.len()).is_ok() {
+                work.store(&key, &value, expires)?;
+            }
+        }
+        work.commit()
+    }
+
     /// Removes everything.
     pub fn clear(&self) -> Result<(), Refusal> {
         self.clear_quietly()?;
@@ -342,6 +367,7 @@ impl Cache {
         now: u64,
         work_on: impl FnOnce(&mut Work<'_>) -> Result<T, Refusal>,
     ) -> Result<T, Refusal> {
+        self.env.require_own()?;
         let _turn = self.gate.enter()?;
         let mut work = Work::begin(&self.env, &self.settings, now)?;
         let done = work_on(&mut work)?;
