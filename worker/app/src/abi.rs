@@ -138,7 +138,10 @@ mod tests {
     #[test]
     fn the_header_has_the_same_functions_in_the_same_order() {
         let structure = |text: &'static str, start: &str, end: &str| {
-            text.split_once(start).and_then(|(_, rest)| rest.split_once(end)).map(|(inside, _)| inside).unwrap()
+            text.split_once(start)
+                .and_then(|(_, rest)| rest.split_once(end))
+                .map(|(inside, _)| inside)
+                .unwrap()
         };
         let here = structure(HERE, "pub struct ApplianceHost {", "\n}");
         let here: Vec<&str> = between(here, "    pub ", ":").into_iter().skip(2).collect();
