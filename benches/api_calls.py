@@ -13,12 +13,18 @@ CALLS = {
     "cache_get": lambda uwsgi, n: uwsgi.cache_get(KEYS[n % 1000]),
     "cache_get of nothing": lambda uwsgi, n: uwsgi.cache_get(b"none"),
     "cache_inc": lambda uwsgi, n: uwsgi.cache_inc(b"counter"),
+    "rpc, local": lambda uwsgi, n: uwsgi.rpc(None, b"echo", VALUE),
 }
+
+
+def echo(value):
+    return value
 
 
 def measured(name, times):
     import uwsgi
 
+    uwsgi.register_rpc("echo", echo)
     call = CALLS[name]
     begun = time.thread_time()
     for n in range(times):

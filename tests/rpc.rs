@@ -145,10 +145,9 @@ fn a_procedure_that_suspends_holds_nobody() {
 fn uwsgi_calls_and_is_called() {
     let uwsgi = Uwsgi::start(&[]);
     let (appliance, address) = callable(caller());
-    for (here, there) in [
-        (&|text: &str| appliance.eval(text), uwsgi.address.to_string()),
-        (&|text: &str| uwsgi.eval(text), address) as (&dyn Fn(&str) -> String, String),
-    ] {
+    let sides: [(&dyn Fn(&str) -> String, String); 2] =
+        [(&|text| appliance.eval(text), uwsgi.address.to_string()), (&|text| uwsgi.eval(text), address)];
+    for (here, there) in sides {
         let call = |rest: &str| here(&format!("uwsgi.rpc('{there}', {rest})"));
         assert_eq!(call("b'hello', b'a', bytes(range(256))"), call("b'hello', b'a', bytes(range(256))"));
         assert_eq!(call("b'hello', b'a', b'b'"), "b'hello a,b'");

@@ -11,6 +11,7 @@ use crate::wire::ear::Ear;
 use crate::wire::{self, Terms};
 use slab::Slab;
 use std::io::ErrorKind;
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -167,6 +168,7 @@ impl Engine {
             return;
         }
         let Way::Http(http) = conns.remove(id.slot as usize).way else { return };
+        self.slot().connections.store(conns.len() as u32, Relaxed);
         drop(conns);
         let (mut socket, begun, _) = http.conn.into_parts();
         // It is registered under the name that it had.
