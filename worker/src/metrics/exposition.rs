@@ -36,11 +36,12 @@ impl Page {
             Kind::Histogram => "histogram",
             Kind::Gauge | Kind::Alias => "gauge",
         };
-        self.text.push_str("# HELP ");
-        self.text.push_str(name);
-        self.text.push(' ');
-        escape(&mut self.text, help, false);
-        self.put(format_args!("\n# TYPE {name} {kind}\n"));
+        if !help.is_empty() {
+            self.put(format_args!("# HELP {name} "));
+            escape(&mut self.text, help, false);
+            self.text.push('\n');
+        }
+        self.put(format_args!("# TYPE {name} {kind}\n"));
         true
     }
 
