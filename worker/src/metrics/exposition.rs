@@ -8,9 +8,6 @@ use std::collections::{BTreeMap, HashSet};
 use std::fmt::Write as _;
 use std::sync::atomic::Ordering::Relaxed;
 
-/// Media type of a page.
-pub const MEDIA_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
-
 /// A page that is being written, metric by metric.
 #[derive(Debug, Default)]
 pub struct Page {
