@@ -191,8 +191,8 @@ async def page_streams(scope, receive, send):
         while True:
             await send({"type": "http.response.body", "body": b"tick\n", "more_body": True})
             await asyncio.sleep(0.01)
-    except OSError as error:
-        notes.append(type(error).__name__)
+    except (OSError, asyncio.CancelledError):
+        notes.append("cancelled or told")
         raise
 
 

@@ -8,7 +8,8 @@ from starlette.background import BackgroundTask
 from starlette.middleware import Middleware
 from starlette.middleware.base import BaseHTTPMiddleware
 from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, RedirectResponse, StreamingResponse
-from starlette.routing import Route
+from starlette.routing import Route, WebSocketRoute
+from starlette.websockets import WebSocketDisconnect
 
 notes = []
 
@@ -79,6 +80,10 @@ async def taken(request):
     return JSONResponse(body)
 
 
+async def seen(request):
+    return JSONResponse(notes)
+
+
 async def fails(request):
     raise RuntimeError("in a view")
 
@@ -92,11 +97,57 @@ async def moved(request):
     return RedirectResponse("/")
 
 
+async def echo(socket):
+    """Sends back what comes, until the client leaves."""
+    protocols = socket.scope["subprotocols"]
+    await socket.accept(subprotocol=protocols[-1] if protocols else None, headers=[(b"x-from", b"starlette")])
+    try:
+        while True:
+            message = await socket.receive()
+            if message["type"] == "websocket.disconnect":
+                notes.append([message["code"], message["reason"]])
+                return
+            await socket.send({"type": "websocket.send", **{key: message[key] for key in ("text", "bytes") if key in message}})
+    except WebSocketDisconnect:
+        notes.append("disconnected")
+
+
+async def closes(socket):
+    await socket.accept()
+    await socket.send_text(f"{socket.url.scheme} {socket.client.host} {socket.query_params['x']}")
+    await socket.close(4001, "enough")
+
+
+async def refuses(socket):
+    await socket.close()
+
+
+async def denies(socket):
+    await socket.send_denial_response(PlainTextResponse("not you", 401))
+
+
+async def breaks(socket):
+    await socket.accept()
+    raise RuntimeError("in a socket")
+
+
+async def floods(socket):
+    await socket.accept()
+    try:
+        for number in range(10_000):
+            await socket.send_bytes(b"x" * 10_000)
+            notes[:] = [number]
+    except WebSocketDisconnect:
+        notes[:] = ["left"]
+
+
 app = Starlette(
     routes=[
         Route("/", index), Route("/blocking", blocking), Route("/upload", upload, methods=["POST"]), Route("/stream", stream),
-        Route("/events", events), Route("/background", background), Route("/file", file), Route("/notes", taken),
+        Route("/events", events), Route("/background", background), Route("/file", file), Route("/notes", taken), Route("/seen", seen),
         Route("/fails", fails), Route("/facts", facts, methods=["GET", "POST", "PUT"]), Route("/moved", moved),
+        WebSocketRoute("/echo", echo), WebSocketRoute("/closes", closes), WebSocketRoute("/refuses", refuses),
+        WebSocketRoute("/denies", denies), WebSocketRoute("/breaks", breaks), WebSocketRoute("/floods", floods),
     ],
     middleware=[Middleware(Stamp)] if os.environ.get("STAMP") else [],
     lifespan=lifespan,

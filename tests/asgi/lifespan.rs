@@ -18,9 +18,10 @@ fn the_state_of_the_lifespan_is_every_request_s() {
 #[test]
 fn a_worker_that_ends_says_so_to_its_application() {
     for engine in ["greenlet", "thread"] {
-        let mut appliance = bare().env("FAREWELL", "farewell").set("app.suspend", engine).workers(2).start();
+        let setup = bare().set("app.suspend", engine).workers(2);
+        let farewell = setup.dir().path().join("farewell");
+        let mut appliance = setup.env("FAREWELL", farewell.display()).start();
         appliance.wait_for_workers();
-        let farewell = appliance.dir().path().join("farewell");
         appliance.stop();
         let said = fs::read_to_string(farewell).unwrap();
         assert_eq!(said.lines().count(), 2, "{said}");

@@ -79,3 +79,29 @@ fn answers_are_the_same() {
         }
     }
 }
+
+#[test]
+fn websockets_say_the_same() {
+    const OFFER: &str = "Host: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+                         Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Protocol: a, b\r\n";
+    /// A text of two bytes, and a close frame with 1000; the masks are all zeros.
+    const FRAMES: &[u8] = b"\x81\x82\0\0\0\0hi\x88\x82\0\0\0\0\x03\xe8";
+    let app = "asgi_starlette:app";
+    let uvicorn = Uvicorn::start(app);
+    let base = free_ports(2);
+    let _appliance = Setup::app(app).set("native.base_port", base).start();
+    let native = ([127, 0, 0, 1], base + 1).into();
+    until("the worker listens", || Client::tcp(native).is_ok());
+    for target in ["/echo", "/closes?x=1", "/refuses", "/denies"] {
+        let ask = |address| {
+            let mut client = Client::tcp(address).unwrap();
+            client.send(format!("GET {target} HTTP/1.1\r\n{OFFER}\r\n"));
+            let answer = client.answer();
+            let is_open = answer.status == 101;
+            client.send(if is_open { FRAMES } else { b"" });
+            let frames = if is_open { client.rest() } else { Vec::new() };
+            (of_application(answer), frames)
+        };
+        assert_eq!(ask(native), ask(uvicorn.address), "{target}");
+    }
+}

@@ -38,7 +38,8 @@ class Server(HTTPServer):
 
     def _is_idle(self, connection):
         request = self._requests.get(connection)
-        return request is None or request._write_finished
+        # The next one is made before any of it has come.
+        return request is None or request._request_start_line is None or request._write_finished
 
 
 def listen(app, address, port, backlog):

@@ -48,6 +48,69 @@ class postfork:
         return self._function(*args, **kwargs)
 
 
+def _registered(function: Callable[..., object], target: str, signum: int) -> int:
+    """The number of the signal for which the function runs: the first that is free, unless one is said."""
+    number = signum or next((n for n in range(256) if not uwsgi.signal_registered(n)), None)
+    if number is None:
+        raise ValueError("all 256 signals have a function already")
+    uwsgi.register_signal(number, target, function)
+    return number
+
+
+class signal:
+    """Runs `function(number)` when a signal is raised: `@signal(17)`, `@signal(17, target="workers")`."""
+
+    def __init__(self, num: int, target: str = "") -> None:
+        self._number, self._target = num, target
+
+    def __call__(self, function: F) -> F:
+        uwsgi.register_signal(self._number, self._target, function)
+        return function
+
+
+class _Added:
+    """A signal that something raises by itself."""
+
+    _add: Callable[..., object]
+
+    def __init__(self, *what: Any, target: str = "", signum: int = 0) -> None:
+        self._what, self._target, self._number = what, target, signum
+
+    def __call__(self, function: F) -> F:
+        self._add(_registered(function, self._target, self._number), *self._what)
+        return function
+
+
+class timer(_Added):
+    """Runs `function(number)` every so many seconds: `@timer(30)`, once in all workers together."""
+
+    _add = staticmethod(uwsgi.add_timer)
+
+
+class rbtimer(_Added):
+    """The same, so often and no more: `@rbtimer(30, 5)`; without a number for ever."""
+
+    _add = staticmethod(uwsgi.add_rb_timer)
+
+
+class mstimer(_Added):
+    """The same in milliseconds."""
+
+    _add = staticmethod(uwsgi.add_ms_timer)
+
+
+class cron(_Added):
+    """Runs `function(number)` at certain minutes: `@cron(59, 3, -1, -1, -1)`; -1 is any, -5 every fifth."""
+
+    _add = staticmethod(uwsgi.add_cron)
+
+
+class filemon(_Added):
+    """Runs `function(number)` when a file changes: `@filemon("/etc/flags")`."""
+
+    _add = staticmethod(uwsgi.add_file_monitor)
+
+
 def lock(function: Callable[P, T]) -> Callable[P, T]:
     """Only one call of the function runs at a time, in all workers together; others wait, and only their requests (lock 0)."""
 

@@ -1,6 +1,7 @@
 //! A request that has a core and is a task: what it has received, what it waits for, and how far its answer is.
 use super::Asgi;
 use super::outgoing::{Flushed, Outgoing, To};
+use super::socket::Socket;
 use appliance_worker::{BodyRead, CoreId, Request};
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -40,6 +41,8 @@ pub struct Call {
     pub request: Request,
     /// Its answer.
     pub outgoing: RefCell<Outgoing>,
+    /// What it may become instead of being answered.
+    pub socket: Option<Socket>,
     task: RefCell<Option<Py<PyAny>>>,
     /// The application's coroutine, and how it is resumed.
     coroutine: RefCell<Option<(Py<PyAny>, Py<PyAny>)>>,
@@ -68,6 +71,7 @@ impl Call {
         let body = std::mem::take(&mut request.received.body);
         Call {
             core,
+            socket: Socket::of(&request.received.head),
             request,
             outgoing: RefCell::default(),
             task: RefCell::default(),

@@ -1,4 +1,4 @@
-//! `receive` and `send` as an application has them. Each is its own awaitable: what is there is given at once and without a
+//! `receive` and `send` as an application has them, for HTTP and for WebSockets. Each is its own awaitable: what is there is given at once and without a
 //! future, since nothing has to wait; otherwise a future of the loop is waited for, and then looked again. `send` has done its
 //! work when it returns; awaiting it means to wait until the connection has taken what was sent.
 use super::Asgi;
@@ -66,6 +66,12 @@ impl Receive {
 
     fn __next__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         let Some((asgi, call)) = find(self.core) else { return Err(given(disconnect(py)?)) };
+        if let Some(socket) = &call.socket {
+            return match socket.receive(py, &asgi, &call)? {
+                Some(message) => Err(given(message)),
+                None => call.waiter(py, &asgi),
+            };
+        }
         match call.receive(&asgi) {
             News::Body(body, more) => {
                 let message = PyDict::new(py);
@@ -100,14 +106,20 @@ impl Receive {
 #[pymethods]
 impl Send {
     fn __call__<'py>(slf: &Bound<'py, Self>, message: Bound<'py, PyAny>) -> PyResult<Bound<'py, Self>> {
-        let gone = || PyConnectionResetError::new_err("the client has left, or has its answer");
         let (asgi, call) = find(slf.get().core).ok_or_else(gone)?;
+        let kind = message.get_item(intern!(slf.py(), "type"))?;
+        let mut kind = kind.cast::<PyString>()?.to_str()?;
+        if let Some(socket) = &call.socket {
+            if socket.take(&asgi, &call, kind, &message)? {
+                return Ok(slf.clone());
+            }
+            kind = &kind["websocket.".len()..];
+        }
         if call.has_left() && !call.is_answered() {
             call.set_heard();
             return Err(gone());
         }
-        let kind = message.get_item(intern!(slf.py(), "type"))?;
-        take(&asgi, &call, kind.cast::<PyString>()?.to_str()?, &message)?;
+        take(&asgi, &call, kind, &message)?;
         Ok(slf.clone())
     }
 
@@ -121,12 +133,17 @@ impl Send {
 
     fn __next__<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
         let Some((asgi, call)) = find(self.core) else { return Ok(None) };
+        if let Some(socket) = &call.socket
+            && !socket.flush(&asgi, &call)?
+        {
+            return call.waiter(py, &asgi).map(Some);
+        }
         match call.flush(&asgi)? {
             Flushed::All => Ok(None),
             Flushed::Wait => call.waiter(py, &asgi).map(Some),
             Flushed::Gone => {
                 call.set_heard();
-                Err(PyConnectionResetError::new_err("the client has left"))
+                Err(gone())
             }
         }
     }
@@ -147,6 +164,11 @@ impl Send {
     }
 
     fn close(&self) {}
+}
+
+/// What `send` raises when nobody is there; for ASGI any `OSError` would do.
+pub fn gone() -> PyErr {
+    PyConnectionResetError::new_err("the client has left, or has its answer")
 }
 
 /// What ends an `await` with this value.
@@ -196,7 +218,11 @@ fn unexpected(call: &Call, kind: &str) -> PyErr {
     PyRuntimeError::new_err(format!("send(): the message {kind:?} came {reason}"))
 }
 
-fn get<'py>(message: &Bound<'py, PyAny>, key: &Bound<'py, PyString>) -> PyResult<Option<Bound<'py, PyAny>>> {
+/// An item of a message that may be absent.
+pub fn get<'py>(
+    message: &Bound<'py, PyAny>,
+    key: &Bound<'py, PyString>,
+) -> PyResult<Option<Bound<'py, PyAny>>> {
     match message.cast::<PyDict>() {
         Ok(message) => message.get_item(key),
         Err(_) => {
@@ -211,15 +237,21 @@ fn opening(asgi: &Asgi, call: &Call, message: &Bound<'_, PyAny>) -> PyResult<Ope
     let status: u16 = message.get_item(intern!(py, "status"))?.extract()?;
     let mut opening = Opening::new(&call.request, call.core, &asgi.reasons.line(status)).map_err(invalid)?;
     if let Some(headers) = get(message, intern!(py, "headers"))? {
-        for item in headers.try_iter()? {
-            let (name, value) = field(item?)?;
-            // How the body is framed is the server's business, says ASGI.
-            if !name.as_bytes().eq_ignore_ascii_case(b"transfer-encoding") {
-                opening.header(name.as_bytes(), value.as_bytes()).map_err(invalid)?;
-            }
-        }
+        put_headers(&mut opening, &headers)?;
     }
     Ok(opening)
+}
+
+/// Adds the headers of a message to an answer.
+pub fn put_headers(opening: &mut Opening, headers: &Bound<'_, PyAny>) -> PyResult<()> {
+    for item in headers.try_iter()? {
+        let (name, value) = field(item?)?;
+        // How the body is framed is the server's business, says ASGI.
+        if !name.as_bytes().eq_ignore_ascii_case(b"transfer-encoding") {
+            opening.header(name.as_bytes(), value.as_bytes()).map_err(invalid)?;
+        }
+    }
+    Ok(())
 }
 
 fn field<'py>(item: Bound<'py, PyAny>) -> PyResult<(Bound<'py, PyBytes>, Bound<'py, PyBytes>)> {
@@ -236,7 +268,8 @@ fn field<'py>(item: Bound<'py, PyAny>) -> PyResult<(Bound<'py, PyBytes>, Bound<'
     ))
 }
 
-fn invalid(error: Invalid) -> PyErr {
+/// What `send` raises for an answer that cannot be sent.
+pub fn invalid(error: Invalid) -> PyErr {
     PyValueError::new_err(error.to_string())
 }
 

@@ -2,10 +2,13 @@
 //! that the client can see.
 use super::Asgi;
 use super::call::Call;
+use super::socket::Socket;
 use crate::wsgi::run;
 use appliance_worker::Outcome;
 use appliance_worker::answer::{Cause, Opening};
 use appliance_worker::engine::OVERDUE;
+use appliance_worker::websocket::code;
+use pyo3::exceptions::PyOSError;
 use pyo3::prelude::*;
 
 /// The application has come to its end: makes its answer complete, or replaces it, and says in the log what was wrong.
@@ -16,7 +19,9 @@ pub fn settle(py: Python<'_>, asgi: &Asgi, call: &Call, result: PyResult<()>) {
         run::check_length(&call.request, answer);
     }
     let is_complete = call.outgoing.borrow().is_complete();
+    let is_open = call.socket.as_ref().is_some_and(Socket::has_begun);
     match result {
+        result if is_open => close(py, asgi, call, result),
         _ if call.was_timed_out() => {
             if !is_complete {
                 fail(asgi, call, Cause::TimedOut);
@@ -49,6 +54,22 @@ pub fn settle(py: Python<'_>, asgi: &Asgi, call: &Call, result: PyResult<()>) {
             fail(asgi, call, Cause::Exception);
         }
     }
+}
+
+/// Closes a WebSocket whose application has come to its end, unless it is closed already.
+fn close(py: Python<'_>, asgi: &Asgi, call: &Call, result: PyResult<()>) {
+    let code = match result {
+        Ok(()) => code::NORMAL,
+        Err(error) => {
+            // Whoever sends to a client that has closed is told so, and need not have expected it.
+            if asgi.engine.is_connected(call.core) || !error.is_instance_of::<PyOSError>(py) {
+                run::report(py, call.core, &call.request, &error);
+                call.set_failed();
+            }
+            code::INTERNAL_ERROR
+        }
+    };
+    asgi.engine.close_websocket(call.core, code, "");
 }
 
 fn is_cancelled(py: Python<'_>, error: &PyErr) -> bool {

@@ -8,6 +8,7 @@ use appliance_worker::{CoreId, Outcome};
 use pyo3::exceptions::{PyStopIteration, PyTypeError};
 use pyo3::intern;
 use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
 use pyo3::types::iterator::PySendResult;
 use pyo3::types::{PyIterator, PyTuple};
 use std::rc::Rc;
@@ -16,12 +17,14 @@ use std::rc::Rc;
 #[pyclass(frozen, module = "appliance", name = "request")]
 pub struct Life {
     core: CoreId,
+    /// The application's, to be seen from any thread.
+    coroutine: PyOnceLock<Py<PyAny>>,
 }
 
 impl Life {
     /// That of the request on this core.
     pub fn new(core: CoreId) -> Life {
-        Life { core }
+        Life { core, coroutine: PyOnceLock::new() }
     }
 
     fn find(&self) -> Option<(Rc<Asgi>, Rc<Call>)> {
@@ -32,8 +35,24 @@ impl Life {
 
     /// An attribute of the application's coroutine.
     fn of_coroutine<'py>(&self, py: Python<'py>, name: &str) -> Option<Bound<'py, PyAny>> {
-        let (_, call) = self.find()?;
-        call.coroutine(py)?.getattr(name).ok()
+        self.coroutine.get(py)?.bind(py).getattr(name).ok()
+    }
+
+    /// Resumes the application, or enters it.
+    fn resume<'py>(&self, py: Python<'py>, asgi: &Asgi, call: &Call) -> PyResult<PySendResult<'py>> {
+        let iterator = match call.iterator(py) {
+            Some(iterator) => iterator,
+            None => {
+                let coroutine = asgi.enter(py, call)?;
+                let iterator = coroutine.call_method0(intern!(py, "__await__"));
+                let iterator = iterator.map_err(|_| not_awaitable(&coroutine))?;
+                call.set_coroutine(coroutine.clone().unbind(), iterator.clone().unbind());
+                // Empty until now.
+                let _ = self.coroutine.set(py, coroutine.unbind());
+                iterator
+            }
+        };
+        iterator.cast::<PyIterator>()?.send(&py.None().into_bound(py))
     }
 
     fn step<'py>(
@@ -79,21 +98,6 @@ fn leave<'py>(py: Python<'py>, asgi: &Asgi, call: &Call) -> PyResult<Option<Boun
     Ok(None)
 }
 
-/// Resumes the application, or enters it.
-fn resume<'py>(py: Python<'py>, asgi: &Asgi, call: &Call) -> PyResult<PySendResult<'py>> {
-    let iterator = match call.iterator(py) {
-        Some(iterator) => iterator,
-        None => {
-            let coroutine = asgi.enter(py, call)?;
-            let iterator =
-                coroutine.call_method0(intern!(py, "__await__")).map_err(|_| not_awaitable(&coroutine))?;
-            call.set_coroutine(coroutine.unbind(), iterator.clone().unbind());
-            iterator
-        }
-    };
-    iterator.cast::<PyIterator>()?.send(&py.None().into_bound(py))
-}
-
 fn not_awaitable(found: &Bound<'_, PyAny>) -> PyErr {
     let kind = found.get_type().name().map_or_else(|_| "object".to_owned(), |name| name.to_string());
     PyTypeError::new_err(format!("the application must return an awaitable, not {kind} (ASGI 3)"))
@@ -125,7 +129,7 @@ impl Life {
     }
 
     fn __next__<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
-        self.step(py, |asgi, call| resume(py, asgi, call))
+        self.step(py, |asgi, call| self.resume(py, asgi, call))
     }
 
     fn send<'py>(&self, py: Python<'py>, _value: Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {

@@ -25,6 +25,7 @@ mod life;
 pub mod lifespan;
 mod outgoing;
 mod scope;
+mod socket;
 
 use call::Call;
 use channel::{Receive, Send};
@@ -185,7 +186,7 @@ impl Asgi {
         self.current
             .bind(py)
             .call_method1(intern!(py, "set"), (Bound::new(py, Token { core: call.core })?,))?;
-        let scope = self.shapes.scope(py, &call.request, served.lifespan.state(py)?)?;
+        let scope = self.shapes.scope(py, call, served.lifespan.state(py)?)?;
         let (receive, send) =
             (Bound::new(py, Receive::new(call.core))?, Bound::new(py, Send::new(call.core))?);
         served.app.bind(py).call1((scope, receive, send))
@@ -201,10 +202,11 @@ impl Asgi {
         self.worker.aio.stir();
     }
 
-    /// The client has left: whoever listens has been told, any other request is cancelled where it waits.
+    /// The client has left: whoever listens has been told, any other request is cancelled where it waits. A WebSocket's finds
+    /// out when it receives or sends, as it does of every other end.
     pub fn client_left(&self, py: Python<'_>, core: CoreId) {
         let Some(call) = self.call_on(core) else { return };
-        if !call.has_heard() && !call.is_answered() {
+        if call.socket.is_none() && !call.has_heard() && !call.is_answered() {
             self.cancel(py, &call);
         }
     }

@@ -1,6 +1,7 @@
 //! The scope of a request (ASGI's HTTP & WebSocket message format): made from what was received and from what the proxy says
 //! of the client, as `environ` is; no header of a client can become such a fact. Dictionaries are made anew for each request,
 //! because applications and middleware write into them.
+use super::call::Call;
 use crate::raw::latin1;
 use crate::wsgi::environ::{self, NAME};
 use appliance_worker::Request;
@@ -79,9 +80,10 @@ impl Shapes {
     pub fn scope<'py>(
         &self,
         py: Python<'py>,
-        request: &Request,
+        call: &Call,
         state: Bound<'py, PyDict>,
     ) -> PyResult<Bound<'py, PyDict>> {
+        let request = &call.request;
         let (scope, head) = (PyDict::new(py), &request.received.head);
         let version = match head.version() {
             Version::Http10 => intern!(py, "1.0"),
@@ -90,20 +92,33 @@ impl Shapes {
         let sides = Sides::of(request);
         let raw_path = head.path();
         let path = String::from_utf8_lossy(&environ::percent_decoded(raw_path)).into_owned();
-        scope.set_item(intern!(py, "type"), intern!(py, "http"))?;
+        let is_secure = sides.scheme == b"https";
+        match &call.socket {
+            None => {
+                scope.set_item(intern!(py, "type"), intern!(py, "http"))?;
+                scope.set_item(intern!(py, "scheme"), latin1(py, sides.scheme))?;
+                scope.set_item(intern!(py, "method"), environ::method(py, head.method()))?;
+                scope.set_item(intern!(py, "extensions"), self.extensions.bind(py).copy()?)?;
+            }
+            Some(socket) => {
+                scope.set_item(intern!(py, "type"), intern!(py, "websocket"))?;
+                scope.set_item(intern!(py, "scheme"), if is_secure { "wss" } else { "ws" })?;
+                scope.set_item(intern!(py, "subprotocols"), &socket.offer.protocols)?;
+                let extensions = PyDict::new(py);
+                extensions.set_item(intern!(py, "websocket.http.response"), PyDict::new(py))?;
+                scope.set_item(intern!(py, "extensions"), extensions)?;
+            }
+        }
         scope.set_item(intern!(py, "asgi"), self.asgi.bind(py).copy()?)?;
         scope.set_item(intern!(py, "http_version"), version)?;
         scope.set_item(intern!(py, "server"), address(py, sides.server)?)?;
         scope.set_item(intern!(py, "client"), address(py, sides.client)?)?;
-        scope.set_item(intern!(py, "scheme"), latin1(py, sides.scheme))?;
-        scope.set_item(intern!(py, "method"), environ::method(py, head.method()))?;
         scope.set_item(intern!(py, "root_path"), intern!(py, ""))?;
         scope.set_item(intern!(py, "path"), path)?;
         scope.set_item(intern!(py, "raw_path"), PyBytes::new(py, raw_path))?;
         scope.set_item(intern!(py, "query_string"), PyBytes::new(py, head.query()))?;
         scope.set_item(intern!(py, "headers"), self.headers(py, request)?)?;
         scope.set_item(intern!(py, "state"), state)?;
-        scope.set_item(intern!(py, "extensions"), self.extensions.bind(py).copy()?)?;
         Ok(scope)
     }
 
