@@ -8,7 +8,7 @@ use appliance_config::Settings;
 use appliance_config::units::size_text;
 use appliance_worker::abi::{self, ForkFn, ForkPhase, LoadArgs, LoadFn, RunArgs, RunFn};
 use appliance_worker::begin::Given;
-use appliance_worker::native::{Loaded, serve};
+use appliance_worker::native::{Apps, serve};
 use libloading::os::unix::{Library, RTLD_GLOBAL, RTLD_LOCAL, RTLD_NOW};
 use nix::unistd::Pid;
 use std::ffi::{OsStr, c_void};
@@ -33,8 +33,8 @@ pub enum Engine {
     },
     /// This binary itself, with a native application.
     Native {
-        /// The application.
-        app: Loaded,
+        /// The application, and one beside it if there is one.
+        apps: Apps,
         /// The effective configuration.
         settings: Box<Settings>,
         /// The folder of the caches; empty if there are none.
@@ -72,22 +72,25 @@ pub fn start(
     master: Pid,
     generation: u32,
     cache_dir: Option<&Path>,
+    metrics: &OwnedFd,
 ) -> Result<(Engine, String), Error> {
     set_environment(&settings.app.env);
     if settings.app.native().is_some() {
         start_native(settings, cache_dir)
     } else {
-        start_python(settings, master, generation, cache_dir)
+        start_python(settings, master, generation, cache_dir, metrics)
     }
 }
 
 /// A native application needs no other engine than what this binary is made of.
 fn start_native(settings: &Settings, cache_dir: Option<&Path>) -> Result<(Engine, String), Error> {
     enter_folder(settings)?;
-    let app = serve::load(settings).map_err(|text| Error::Engine { code: abi::EXIT_USAGE, text })?;
+    let usage = |text| Error::Engine { code: abi::EXIT_USAGE, text };
+    let apps = Apps::load(settings).map_err(usage)?;
+    let apps = apps.ok_or_else(|| usage("app.module names no native application".to_owned()))?;
     let line = format!("native, stacks of {}", size_text(settings.workers.stack as u64));
     let (settings, cache_dir) = (Box::new(settings.clone()), cache_dir.unwrap_or(Path::new("")).to_owned());
-    Ok((Engine::Native { app, settings, cache_dir }, line))
+    Ok((Engine::Native { apps, settings, cache_dir }, line))
 }
 
 fn enter_folder(settings: &Settings) -> Result<(), Error> {
@@ -100,6 +103,7 @@ fn start_python(
     master: Pid,
     generation: u32,
     cache_dir: Option<&Path>,
+    metrics: &OwnedFd,
 ) -> Result<(Engine, String), Error> {
     let app = &settings.app;
     let python = interpreter::find(app)?;
@@ -118,6 +122,8 @@ fn start_python(
         run: symbol(library, &plugin, abi::RUN_SYMBOL)?,
     };
     let line = load_application(load, settings, master, generation, cache_dir)?;
+    let metrics = metrics.try_clone().map_err(Error::system("hand over the metrics"))?;
+    let line = load_application(load, settings, master, generation, metrics)?;
     Ok((engine, line))
 }
 
@@ -192,7 +198,7 @@ fn load_application(
     settings: &Settings,
     master: Pid,
     generation: u32,
-    cache_dir: Option<&Path>,
+    metrics: OwnedFd,
 ) -> Result<String, Error> {
     extern "C" fn report(context: *mut c_void, text: *const u8, len: usize) {
         // SAFETY: `context` is the `String` below, which outlives the call of `load`; the library promises `len`
@@ -211,10 +217,11 @@ fn load_application(
         generation,
         cache_dir: cache_dir.as_ptr(),
         cache_dir_len: cache_dir.len(),
+        metrics: metrics.into_raw_fd(),
         report,
         context: std::ptr::from_mut(&mut said).cast(),
     };
-    // SAFETY: every pointer in `args` is valid until the call returns.
+    // SAFETY: every pointer in `args` is valid until the call returns; the descriptor is the library's from here.
     match unsafe { load(&raw const args) } {
         abi::EXIT_DONE => Ok(said),
         code => Err(Error::Engine { code, text: said }),
@@ -248,8 +255,8 @@ impl Engine {
         match self {
             // SAFETY: `args` is valid until the call returns; the descriptors are the library's from here.
             Engine::Python { run, .. } => unsafe { run(&raw const args) },
-            Engine::Native { app, settings, cache_dir } => {
-                serve::serve(Given { args: &args, doors: &doors, cache_dir, settings }, *app)
+            Engine::Native { apps, settings, cache_dir } => {
+                serve::serve(Given { args: &args, doors: &doors, cache_dir, settings }, *apps)
             }
         }
     }

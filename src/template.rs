@@ -10,6 +10,7 @@ use crate::spawn::{self, Tie};
 use crate::worker;
 use appliance_config::Settings;
 use appliance_worker::abi::{self, ForkPhase};
+use appliance_worker::metrics::Metrics;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -38,6 +39,8 @@ pub struct Job<'a> {
     pub locks: OwnedFd,
     /// The bell of the locks.
     pub lock_bell: OwnedFd,
+    /// The metrics' memory.
+    pub metrics: OwnedFd,
     /// Where orders arrive.
     pub inbox: Inbox,
     /// Where reports go.
@@ -48,7 +51,9 @@ impl Job<'_> {
     /// Lives the template's life and answers its exit code.
     pub fn live(self, tie: Tie) -> i32 {
         let started = self.leave_master(tie).and_then(|tie| {
-            let (engine, line) = engine::start(self.settings, self.master, self.generation, self.cache_dir)?;
+            self.make_metrics()?;
+            let Job { settings, master, generation, cache_dir, ref metrics, .. } = self;
+            let (engine, line) = engine::start(settings, master, generation, cache_dir, metrics)?;
             Ok((tie, engine, line))
         });
         let (tie, engine, line) = match started {
@@ -77,9 +82,17 @@ impl Job<'_> {
             .map_err(Error::system("the template cannot start"))
     }
 
-    /// What the workers share; each gets a copy.
+    /// Makes the metrics of the configuration, before the application can ask for them.
+    fn make_metrics(&self) -> Result<(), Error> {
+        let memory = self.metrics.try_clone().and_then(Metrics::open);
+        let metrics = memory.map_err(Error::system("map the metrics"))?;
+        let made = metrics.configure(&self.settings.metrics);
+        made.map_err(|error| Error::Usage(format!("[[metric]]: {error}")))
+    }
+
+    /// What the workers share; each gets a copy, or has it from its template.
     fn shared(&self) -> impl Iterator<Item = &OwnedFd> {
-        [&self.board, &self.locks, &self.lock_bell].into_iter().chain(&self.doors)
+        [&self.board, &self.locks, &self.lock_bell, &self.metrics].into_iter().chain(&self.doors)
     }
 }
 

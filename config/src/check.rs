@@ -22,6 +22,7 @@ pub fn check(written: &Written, cpus: u32, problems: &mut Vec<Error>) -> Setting
         listen: listen(&mut read),
         workers: workers(&mut read, cpus),
         native: native(&mut read),
+        routes: read.each("route", route),
         timeouts: timeouts(&mut read),
         limits: limits(&mut read),
         websocket: WebSocket {
@@ -109,6 +110,13 @@ fn native(read: &mut Reader) -> Native {
         base_port: read.optional_whole("native.base_port"),
         address: read.text("native.address", |text| text.parse().ok()),
     }
+}
+
+/// One `[[route]]`.
+fn route(read: &mut Reader) -> Route {
+    // There is one place to go as yet.
+    read.word("route[].to");
+    Route { path: read.needed_text("route[].path", units::route) }
 }
 
 /// The path of a library becomes absolute; any other application stays as it is.

@@ -119,9 +119,13 @@ fn standstills(settings: &Settings) -> Option<Conflict> {
 fn native_apps(settings: &Settings) -> Vec<Conflict> {
     let native = &settings.native;
     let mut found = Vec::new();
-    if native.app.is_some() && native.base_port.is_none() {
-        let reason = "is served nowhere; write native.base_port".to_owned();
+    if native.app.is_some() && native.base_port.is_none() && settings.routes.is_empty() {
+        let reason = "is served nowhere; write native.base_port, or a [[route]]".to_owned();
         found.push(Conflict::new("native.app", "native.base_port", reason));
+    }
+    if !settings.routes.is_empty() && native.native().is_none() {
+        let reason = "leads to no native application; write native.app".to_owned();
+        found.push(Conflict::new("route[0].path", "native.app", reason));
     }
     let files = Some(NativeApp::BuiltIn("static".to_owned()));
     let uses = [("native.app", native.native()), ("app.module", settings.app.native())];

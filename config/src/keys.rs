@@ -178,6 +178,11 @@ keys! {
     /// Address of these listeners; a client of theirs by-passes the proxy and its checks.
     "native.address": Some(r#""127.0.0.1""#), text("an IP address", r#"an address without a port, such as "127.0.0.1" or "::1""#), ROLLING, "";
 
+    /// Requests whose path is this one, or lies below it, leave the application to another one in the same workers.
+    "route[].path": None, text("a path", r#"a path that begins with "/" and is not percent-encoded, such as "/fast""#), ROLLING, "uWSGI `route`, nginx `location`";
+    /// Where they go: `"native"` is the application of `native.app`.
+    "route[].to": Some(r#""native""#), Form::Word { what: "where a route may lead", words: &["native"] }, ROLLING, "";
+
     /// From the first byte of a request head to its last.
     "timeouts.header": Some(r#""10s""#), TIME, BOTH, "nginx `client_header_timeout`";
     /// Longest pause while a request body arrives.

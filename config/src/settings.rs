@@ -18,6 +18,8 @@ pub struct Settings {
     pub workers: Workers,
     /// The listener that each worker opens itself.
     pub native: Native,
+    /// Paths of the native application's, in the order written.
+    pub routes: Vec<Route>,
     /// How long things may take.
     pub timeouts: Timeouts,
     /// How large things may be.
@@ -161,6 +163,13 @@ pub struct Native {
     pub base_port: Option<u16>,
     /// Address to bind; loopback unless the user says otherwise.
     pub address: IpAddr,
+}
+
+/// `[[route]]`: requests that go to the native application of `[native]`, whatever the main application is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Route {
+    /// The path, and all below it; decoded, without a slash at its end.
+    pub path: String,
 }
 
 /// `[timeouts]`.

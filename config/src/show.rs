@@ -2,7 +2,7 @@
 use crate::form::Form;
 use crate::keys::{self, EACH, KEYS};
 use crate::load::Loaded;
-use crate::settings::{LogFormat, Metric, MetricKind, OnCrashLoop, Settings, Suspend};
+use crate::settings::{LogFormat, Metric, MetricKind, OnCrashLoop, Route, Settings, Suspend};
 use crate::units::{duration_text, size_text};
 use crate::written::{Value, Written, key_text};
 use std::time::Duration;
@@ -107,15 +107,24 @@ fn tables(text: &mut String, array: &str, settings: &Settings, written: &Written
 
 /// How many tables an array has.
 pub(crate) fn length(settings: &Settings, array: &str) -> usize {
-    if array == "metric" { settings.metrics.len() } else { 0 }
+    match array {
+        "metric" => settings.metrics.len(),
+        "route" => settings.routes.len(),
+        _ => 0,
+    }
 }
 
 /// The value of a key as it would be written; the inverse of `check.rs`. In an array of tables the path has a number:
 /// `metric[2].name`.
 pub(crate) fn value(settings: &Settings, path: &str) -> Option<Value> {
     let (table, name) = path.split_once('.')?;
-    if let Some((_, number)) = table.split_once('[') {
-        return metric(settings.metrics.get(number.trim_end_matches(']').parse::<usize>().ok()?)?, name);
+    if let Some((array, number)) = table.split_once('[') {
+        let number: usize = number.trim_end_matches(']').parse().ok()?;
+        return match array {
+            "metric" => metric(settings.metrics.get(number)?, name),
+            "route" => route(settings.routes.get(number)?, name),
+            _ => None,
+        };
     }
     match table {
         "app" => app(settings, name),
@@ -229,6 +238,14 @@ fn cache(settings: &Settings, path: &str) -> Option<Value> {
         "allow" => Value::List(cache.shared.access.allow.iter().map(Value::text).collect()),
         "nodes" => Value::List(cache.shared.nodes.iter().map(Value::text).collect()),
         "udp" => Value::text(cache.shared.udp?),
+        _ => return None,
+    })
+}
+
+fn route(route: &Route, name: &str) -> Option<Value> {
+    Some(match name {
+        "path" => Value::text(&route.path),
+        "to" => Value::text("native"),
         _ => return None,
     })
 }

@@ -127,6 +127,14 @@ pub fn native(text: &str) -> Option<NativeApp> {
     }
 }
 
+/// Reads the path of a route, which is compared with decoded paths; a slash at its end says nothing.
+pub fn route(text: &str) -> Option<String> {
+    let inner = text.strip_prefix('/')?.trim_end_matches('/');
+    let is_fine =
+        !inner.contains(['?', '#', '%', '\0']) && !inner.split('/').any(|name| [".", ".."].contains(&name));
+    is_fine.then(|| format!("/{inner}"))
+}
+
 /// Reads a log level, or levels for targets: `info,appliance_proxy=debug`.
 pub fn log_filter(text: &str) -> Option<String> {
     const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
@@ -281,6 +289,16 @@ mod tests {
             assert_eq!(native(text), None, "{text}");
         }
         assert_eq!(module("native:other"), None, "it is no module of Python either");
+    }
+
+    #[test]
+    fn routes_are_decoded_paths() {
+        for (text, path) in [("/", "/"), ("/fast", "/fast"), ("/a/b/", "/a/b")] {
+            assert_eq!(route(text).as_deref(), Some(path));
+        }
+        for text in ["", "fast", "/a?b", "/a%20b", "/a/../b", "/."] {
+            assert_eq!(route(text), None, "{text}");
+        }
     }
 
     #[test]

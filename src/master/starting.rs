@@ -23,6 +23,7 @@ impl Master {
         let ordered = orders.fork(worker, life, socket.as_fd(), there.as_fd());
         if ordered.is_ok() {
             self.lines.add((worker, life), here);
+            self.count_start(worker);
         }
         warn_if_refused(template, ordered);
         Ok(())
@@ -56,6 +57,7 @@ impl Master {
             board: self.board.fd().try_clone_to_owned()?,
             doors: doors.wire()?,
             locks: self.locks.fd().try_clone_to_owned()?,
+            metrics: self.metrics.fd().try_clone_to_owned()?,
             lock_bell: self.lock_bell.as_fd().try_clone_to_owned()?,
             inbox,
             reporter: self.reporter.try_clone()?,
@@ -78,6 +80,7 @@ impl Master {
             reporter: self.reporter.try_clone()?,
             board: self.board.fd().try_clone_to_owned()?,
             panel: self.panel.fd().try_clone_to_owned()?,
+            metrics: self.metrics.fd().try_clone_to_owned()?,
             sockets: (1..=CAPACITY).map(|id| self.run_dir.socket(id)).collect(),
         };
         let tie = self.tie.try_clone()?;

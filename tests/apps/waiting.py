@@ -119,7 +119,6 @@ def own_connection(query):
     uwsgi.start_response("200 OK", [])
     uwsgi.disconnect()
     after.append(facts + [raised(uwsgi.recv, fd), raised(uwsgi.send, fd, b"raw")])
-    return facts
 
 
 after = []
@@ -158,6 +157,9 @@ def refused(query):
 
 def application(environ, start_response):
     function = globals()[environ["PATH_INFO"].strip("/")]
-    body = repr(function(dict(parse_qsl(environ["QUERY_STRING"])))).encode()
+    result = function(dict(parse_qsl(environ["QUERY_STRING"])))
+    if function is own_connection:
+        return []
+    body = repr(result).encode()
     start_response("200 OK", [("Content-Length", str(len(body)))])
     return [body]

@@ -64,6 +64,7 @@ GROUPS = {
     "api_remote": Group(
         "api", config="api_remote", peer="api_peer", settings=(("cache.sync.nodes", '["127.0.0.1:{udp}"]'),)
     ),
+    "ws": Group("ws", cores=64),
     "wsgi": Group("wsgi"),
     "wsgi_threads": Group("wsgi", suspend="thread", checks="wsgi"),
     "loop": Group("loop", cores=8, config="loop"),
@@ -145,6 +146,7 @@ class Server:
         settings = {
             "app.chdir": str(HERE / "apps"),
             "app.venv": str(options.venv),
+            "admin.run_dir": str(folder / f"{name}-{door}"),
             "app.suspend": self.group.suspend,
             "app.env.KIT_BACKEND": f"http://127.0.0.1:{self.backend_port}/services",
             "app.env.KIT_NATIVE_BASE": str(self.native_base),

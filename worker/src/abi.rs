@@ -59,6 +59,8 @@ pub struct LoadArgs {
     pub cache_dir: *const u8,
     /// Length of `cache_dir` in bytes.
     pub cache_dir_len: usize,
+    /// The metrics' memfd, for the template and the workers that it forks; the library's to own.
+    pub metrics: i32,
     /// Called once before the return, with UTF-8 text: on success one line for humans such as
     /// `CPython 3.11.7, greenlet 3.1.1`; on failure the reason with the way out, and the traceback if there is one.
     pub report: extern "C" fn(context: *mut std::ffi::c_void, text: *const u8, len: usize),

@@ -6,6 +6,7 @@ use crate::cache::Caches;
 use crate::line::Line;
 use crate::listen::Listener;
 use crate::locks::{Holder, Locks};
+use crate::signals::Ledger;
 use crate::watch::{Post, Watch, Watched};
 use crate::{Boot, Engine, Error, reactor, wear, wire};
 use appliance_config::Settings;
@@ -26,6 +27,8 @@ pub struct Begun {
     pub locks: Arc<Locks>,
     /// Its end of the line on which the master asks.
     questions: OwnedFd,
+    /// The same line, for news.
+    line: Arc<Line>,
 }
 
 /// What a worker is given.
@@ -44,10 +47,11 @@ pub struct Given<'a> {
 /// Makes the engine. `has_threads`: requests run on threads of the host's.
 pub fn begin(given: Given<'_>, has_threads: bool) -> Result<Begun, Error> {
     let Given { args, doors, cache_dir, settings } = given;
-    Caches::open(cache_dir, &settings.caches)?.install();
+    Caches::open(cache_dir, &settings.caches)?.install()?;
     let board = reactor::adopt(args.board).and_then(Board::open);
     let questions = reactor::adopt(args.questions).map_err(Error::io("take the line to the master"))?;
     let line = questions.try_clone().map_err(Error::io("copy the line to the master"))?;
+    let line = Arc::new(Line::new(line));
     let locks = locks(args, settings).map_err(Error::io("map the locks"))?;
     let engine = Engine::new(Boot {
         worker_id: args.worker_id,
@@ -62,11 +66,12 @@ pub fn begin(given: Given<'_>, has_threads: bool) -> Result<Begun, Error> {
         wire: settings.into(),
         board: Arc::new(board.map_err(Error::io("map the board"))?),
         locks: Arc::clone(&locks),
-        line: Arc::new(Line::new(line)),
+        line: Arc::clone(&line),
     })?;
     let doors = wire::door::adopt(doors, settings);
-    engine.open_doors(doors.map_err(Error::io("take the doors of the uwsgi protocol"))?);
-    Ok(Begun { engine, locks, questions })
+    let (doors, ears) = doors.map_err(Error::io("take the doors of the uwsgi protocol"))?;
+    engine.open_doors(doors, ears);
+    Ok(Begun { engine, locks, questions, line })
 }
 
 fn locks(args: &RunArgs, settings: &Settings) -> io::Result<Arc<Locks>> {
@@ -76,12 +81,19 @@ fn locks(args: &RunArgs, settings: &Settings) -> io::Result<Arc<Locks>> {
 }
 
 impl Begun {
-    /// Starts the thread that watches the loop.
-    pub fn watch(self, settings: &Settings, host: impl Watched + 'static) -> Result<Watch, Error> {
+    /// Starts the thread that watches the loop. `ledger`: the signals of the application, of which the master hears now.
+    pub fn watch(
+        self,
+        settings: &Settings,
+        ledger: Arc<Ledger>,
+        host: impl Watched + 'static,
+    ) -> Result<Watch, Error> {
+        ledger.connect(self.line, self.engine.remote());
         let post = Post {
             worker: self.engine.worker_id(),
             roll: Arc::clone(self.engine.roll()),
             remote: self.engine.remote(),
+            ledger,
             questions: self.questions,
             stall: some(settings.timeouts.stall),
             limit: some(settings.timeouts.request),
@@ -123,6 +135,7 @@ pub fn native_address(args: &RunArgs, settings: &Settings) -> Option<SocketAddr>
 
 /// The exit code of a worker that has ended so; an error is logged.
 pub fn exit_code(worker: u32, ended: Result<(), Error>) -> i32 {
+    Caches::here().close();
     match ended {
         Ok(()) => EXIT_DONE,
         Err(error @ (Error::Native { .. } | Error::Application(_))) => {

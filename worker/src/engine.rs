@@ -116,6 +116,7 @@ enum Due {
     Overdue,
     Accept(u32),
     Door(u32),
+    Ear(u32),
     CloseIdle,
 }
 
@@ -334,6 +335,7 @@ impl Engine {
             Source::Signal => self.drain(host),
             Source::Inbox => self.look_into_inbox(),
             Source::Door(index) => self.answer_door(index),
+            Source::Ear(index) => self.listen(index),
             Source::Wire(slot, generation) => self.on_wire_event(slot, generation, event),
             Source::Locks => self.boot.locks.on_bell(),
         }
@@ -353,6 +355,7 @@ impl Engine {
                     self.accept(host, index);
                 }
                 Some(Due::Door(index)) => self.answer_door(index),
+                Some(Due::Ear(index)) => self.listen(index),
                 Some(Due::CloseIdle) => self.close_idle(),
             }
         }

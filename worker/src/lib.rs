@@ -36,6 +36,7 @@ pub mod reactor;
 pub mod report;
 pub mod roll;
 pub mod shared;
+pub mod signals;
 pub mod suspend;
 pub mod timers;
 pub mod waits;

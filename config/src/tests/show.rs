@@ -50,6 +50,9 @@ pythonpath = "lib"
 suspend = "thread"
 cancel_on_disconnect = false
 
+[[route]]
+path = "/fast"
+
 [[metric]]
 name = "shop.orders"
 type = "gauge"

@@ -1,6 +1,6 @@
 //! The C interface between a worker and a native application: what a library exports, and the functions it may call. The
-//! header `appliance.h` is made of this file, so its comments speak to whoever writes C as well. Only plain types cross
-//! it; no panic and no exception does, in either direction.
+//! header `packaging/include/appliance.h` says the same in C, and a test holds it against this file. Only plain types cross
+//! the interface; no panic and no exception does, in either direction.
 //!
 //! Every function acts on the request whose coroutine calls it. On any other thread it answers `-EPERM`. A function that
 //! waits lets the other requests run meanwhile; it answers `-ECANCELED` once the request has been ended (its client has
@@ -113,3 +113,38 @@ pub struct ApplianceApp {
 /// Called once, in the process that loads the library, before it forks workers: gives the functions and takes the
 /// application. Both live as long as the process. Null: the application cannot work with such a host.
 pub type ApplianceEntry = unsafe extern "C" fn(host: *const ApplianceHost) -> *const ApplianceApp;
+
+#[cfg(test)]
+mod tests {
+    const HEADER: &str = include_str!("../../../packaging/include/appliance.h");
+    const HERE: &str = include_str!("abi.rs");
+
+    /// What stands between two marks on a line, on each line that has both.
+    fn between<'a>(text: &'a str, start: &str, end: &str) -> Vec<&'a str> {
+        let found = |line: &'a str| line.split_once(start)?.1.split_once(end).map(|(name, _)| name);
+        text.lines().filter_map(found).collect()
+    }
+
+    #[test]
+    fn the_header_has_the_same_numbers() {
+        let here = HERE.lines().filter_map(|line| line.strip_prefix("pub const "));
+        let here: Vec<String> = here.map(|rest| rest.replace(": u32 =", "").replace(';', "")).collect();
+        let header = HEADER.lines().filter_map(|line| line.strip_prefix("#define APPLIANCE_"));
+        let header = header.filter(|rest| rest.contains(' ') && !rest.contains('('));
+        let header: Vec<String> = header.map(|rest| format!("APPLIANCE_{rest}")).collect();
+        assert_eq!(header, here);
+    }
+
+    #[test]
+    fn the_header_has_the_same_functions_in_the_same_order() {
+        let structure = |text: &'static str, start: &str, end: &str| {
+            text.split_once(start).and_then(|(_, rest)| rest.split_once(end)).map(|(inside, _)| inside).unwrap()
+        };
+        let here = structure(HERE, "pub struct ApplianceHost {", "\n}");
+        let here: Vec<&str> = between(here, "    pub ", ":").into_iter().skip(2).collect();
+        let end = HEADER.find("} ApplianceHost;").unwrap();
+        let header = between(&HEADER[..end], "(*", ")(");
+        let header: Vec<&str> = header.into_iter().filter(|name| *name != "ApplianceRun").collect();
+        assert_eq!(header, here);
+    }
+}

@@ -3,7 +3,7 @@
 //! `wsgi::run` in place of the application; ends exactly once, whatever happens.
 use crate::host::Worker;
 use crate::timeout;
-use crate::uwsgi;
+use crate::uwsgi::{rpc, signals};
 use crate::wsgi::call::Call;
 use crate::wsgi::run;
 use appliance_worker::{Errand, Outcome};
@@ -32,8 +32,12 @@ pub fn serve(py: Python<'_>, worker: &Worker, call: &Call, errand: Errand) {
 
 fn perform(py: Python<'_>, errand: Errand) -> PyResult<()> {
     match errand {
-        Errand::Signal(_) => Ok(()),
-        Errand::Rpc { name, args, reply } => uwsgi::rpc::serve(py, &name, &args, reply),
+        Errand::Signal(mut ticket) => {
+            ticket.begin();
+            // The ticket is held until the handler has ended.
+            signals::handle(py, ticket.number())
+        }
+        Errand::Rpc { name, args, reply } => rpc::serve(py, &name, &args, reply),
         Errand::Host { kind, work, .. } => match work.downcast::<Work>() {
             Ok(work) => work(py),
             Err(_) => Err(PyRuntimeError::new_err(format!("nothing here knows how to do an errand {kind}"))),

@@ -14,6 +14,7 @@ mod application;
 mod apps;
 mod asgi;
 mod beside;
+mod cache;
 mod disconnect;
 mod errand;
 mod greenlet;
@@ -23,6 +24,7 @@ mod interpreter;
 mod load;
 mod locals;
 mod log;
+mod metrics;
 mod modules;
 mod raw;
 mod reach;
@@ -73,6 +75,10 @@ pub unsafe extern "C" fn appliance_engine_load(args: *const LoadArgs) -> i32 {
         appliance_worker::logging::init(&settings.log);
         let cache_dir = Path::new(OsStr::from_bytes(cache_dir)).to_owned();
         let (master_pid, generation) = (args.master_pid, args.generation);
+        metrics::install(args.metrics).map_err(|error| load::Failure {
+            code: abi::EXIT_FAILED,
+            text: format!("cannot map the metrics: {error}"),
+        })?;
         load::load(load::Facts { settings, master_pid, generation, cache_dir })
     }));
     let (code, text) = match loaded {

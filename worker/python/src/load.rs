@@ -40,8 +40,8 @@ pub struct Loaded {
     pub native: Option<Application>,
     /// The asyncio loop that was current while the application was imported.
     pub event_loop: Py<PyAny>,
-    /// The application in machine code beside them, if there is one.
-    pub compiled: Option<compiled::Loaded>,
+    /// The applications in machine code beside them, if there are any.
+    pub compiled: Option<compiled::Apps>,
 }
 
 static LOADED: OnceLock<Loaded> = OnceLock::new();
@@ -90,7 +90,7 @@ impl Failure {
 /// Starts Python and imports the application. On success a line for humans, such as `CPython 3.11.7, greenlet 3.1.1`.
 pub fn load(facts: Facts) -> Result<String, Failure> {
     MASTER.store(facts.master_pid, Relaxed);
-    let compiled = compiled::serve::load_beside(&facts.settings).map_err(Failure::usage)?;
+    let compiled = compiled::Apps::load(&facts.settings).map_err(Failure::usage)?;
     interpreter::start();
     Python::attach(|py| {
         let internal = |error: PyErr| Failure::failed(log::traceback(py, &error));

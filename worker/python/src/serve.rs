@@ -10,7 +10,7 @@ use crate::threads::Threads;
 use crate::watch::Watching;
 use crate::wsgi::environ::Template;
 use crate::wsgi::files::FileWrapper;
-use crate::{greenlet, log, task, uwsgi};
+use crate::{greenlet, log, metrics, task, uwsgi};
 use appliance_config::Settings;
 use appliance_config::settings::Suspend;
 use appliance_worker::abi::{EXIT_FAILED, RunArgs};
@@ -41,8 +41,9 @@ fn run(given: Given<'_>, loaded: &Loaded) -> Result<(), Error> {
     let begun = begin(given, settings.app.suspend == Suspend::Thread)?;
     let engine = Rc::clone(&begun.engine);
     uwsgi::locks::install(&begun.locks);
+    metrics::install_board(engine.board());
     Home::install(&engine);
-    let native = loaded.compiled.map(|app| Native::install(Rc::clone(&engine), app, settings)).transpose();
+    let native = loaded.compiled.map(|apps| Native::install(Rc::clone(&engine), apps, settings)).transpose();
     let native = native.map_err(Error::io("prepare for native applications"))?;
     match settings.app.suspend {
         Suspend::Greenlet => Python::attach(|py| {
@@ -117,7 +118,7 @@ fn install(py: Python<'_>, engine: &Rc<Engine>, loaded: &Loaded) -> PyResult<Rc<
 /// Starts the thread that watches the loop.
 fn watch(py: Python<'_>, begun: Begun, loaded: &Loaded) -> Result<Watch, Error> {
     let watching = Watching::install(py, begun.engine.roll(), &loaded.event_loop).map_err(internal(py))?;
-    begun.watch(&loaded.settings, watching)
+    begun.watch(&loaded.settings, uwsgi::signals::ledger(), watching)
 }
 
 /// Those that the engine accepts connections from; Tornado does so itself.

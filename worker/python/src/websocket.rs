@@ -192,13 +192,15 @@ pub struct WebSocket {
 /// `appliance.websocket.accept(subprotocols=(), headers=())`: makes the connection of this request a WebSocket. The first of
 /// our subprotocols that the client speaks is chosen.
 #[pyfunction]
-#[pyo3(signature = (subprotocols = Vec::new(), headers = Vec::new()))]
-pub fn accept(
+#[pyo3(signature = (subprotocols = None, headers = None))]
+pub fn accept_websocket(
     py: Python<'_>,
-    subprotocols: Vec<String>,
-    headers: Vec<Bound<'_, PyAny>>,
+    subprotocols: Option<Bound<'_, PyAny>>,
+    headers: Option<Bound<'_, PyAny>>,
 ) -> PyResult<WebSocket> {
     let (worker, call) = wait::current(py, "appliance.websocket.accept()")?;
+    let (subprotocols, headers) = (items(subprotocols)?, items(headers)?);
+    let subprotocols: Vec<String> = subprotocols.iter().map(|one| one.extract()).collect::<PyResult<_>>()?;
     let choose = |offer: &websocket::handshake::Offer| {
         let chosen = offer.choose(subprotocols.iter().map(String::as_str)).map(str::to_owned);
         (offer.key.clone(), chosen)
@@ -207,13 +209,17 @@ pub fn accept(
     Ok(WebSocket { core: call.core, subprotocol, how: Mutex::default() })
 }
 
+fn items<'py>(given: Option<Bound<'py, PyAny>>) -> PyResult<Vec<Bound<'py, PyAny>>> {
+    given.map_or_else(|| Ok(Vec::new()), |given| given.try_iter()?.collect())
+}
+
 /// Puts what `appliance.websocket` is made of into `_appliance`.
 pub fn add(module: &Bound<'_, PyModule>) -> PyResult<()> {
     let py = module.py();
     module.add("WebSocket", py.get_type::<WebSocket>())?;
     module.add("ConnectionClosed", connection_closed(py)?)?;
     module.add("HandshakeError", handshake_error(py)?)?;
-    module.add("accept", wrap_pyfunction!(accept, module)?)
+    module.add_function(wrap_pyfunction!(accept_websocket, module)?)
 }
 
 impl WebSocket {

@@ -7,6 +7,7 @@ use crate::listen::Socket;
 use crate::reactor::{Event, Source};
 use crate::wire::conn::{Conn, Rights, Step};
 use crate::wire::door::{Door, Knock};
+use crate::wire::ear::Ear;
 use crate::wire::{self, Terms};
 use slab::Slab;
 use std::io::ErrorKind;
@@ -39,6 +40,7 @@ struct Wire {
 pub(super) struct Wires {
     terms: Terms,
     doors: Vec<Door>,
+    ears: Vec<Ear>,
     conns: Slab<Wire>,
     generation: u32,
     calls: usize,
@@ -51,6 +53,7 @@ impl Wires {
         Wires {
             terms,
             doors: Vec::new(),
+            ears: Vec::new(),
             conns: Slab::new(),
             generation: 0,
             calls: 0,
@@ -74,24 +77,47 @@ impl Wires {
 }
 
 impl Engine {
-    /// Has these doors answered, from when the worker serves.
-    pub fn open_doors(&self, doors: Vec<Door>) {
-        self.wires.borrow_mut().doors = doors;
+    /// Has these doors answered, and these ears listened to, from when the worker serves. The first worker alone listens.
+    pub fn open_doors(&self, doors: Vec<Door>, ears: Vec<Ear>) {
+        let mut wires = self.wires.borrow_mut();
+        wires.doors = doors;
+        if self.boot.worker_id == 1 {
+            wires.ears = ears;
+        }
     }
 
     pub(super) fn watch_doors(&self) -> std::io::Result<()> {
         let reactor = self.reactor.borrow();
         let mut wires = self.wires.borrow_mut();
-        (0..).zip(&mut wires.doors).try_for_each(|(index, door)| door.watch(&reactor, Source::Door(index)))
+        for (index, door) in (0..).zip(&mut wires.doors) {
+            door.watch(&reactor, Source::Door(index))?;
+        }
+        (0..).zip(&mut wires.ears).try_for_each(|(index, ear)| ear.watch(&reactor, Source::Ear(index)))
     }
 
-    /// Nobody is let in any more.
+    /// Nobody is let in any more, and nothing heard.
     pub(super) fn close_doors(&self) {
-        let doors = std::mem::take(&mut self.wires.borrow_mut().doors);
-        for mut door in doors {
-            if let Err(error) = door.unwatch(&self.reactor.borrow()) {
-                tracing::warn!(worker = self.boot.worker_id, %error, "cannot stop watching a listener");
-            }
+        let reactor = self.reactor.borrow();
+        let mut wires = self.wires.borrow_mut();
+        let (doors, ears) = (std::mem::take(&mut wires.doors), std::mem::take(&mut wires.ears));
+        let doors = doors.into_iter().map(|mut door| door.unwatch(&reactor));
+        for error in
+            doors.chain(ears.into_iter().map(|mut ear| ear.unwatch(&reactor))).filter_map(Result::err)
+        {
+            tracing::warn!(worker = self.boot.worker_id, %error, "cannot stop watching a listener");
+        }
+    }
+
+    /// Caches have told one of ours something.
+    pub(super) fn listen(&self, index: u32) {
+        let has_more = {
+            let wires = self.wires.borrow();
+            let Some(ear) = wires.ears.get(index as usize) else { return };
+            ear.listen(&mut self.scratch.borrow_mut())
+        };
+        if has_more {
+            // It is edge-triggered, and does not say so twice.
+            self.timers.borrow_mut().add(self.now.get() + Duration::from_micros(1), Due::Ear(index));
         }
     }
 
@@ -251,7 +277,23 @@ impl Engine {
         };
         for (id, replied) in results {
             self.wires.borrow_mut().calls -= 1;
-            self.finish_call(id, &replied);
+            self.finish_call(id, &self.fitting(replied));
+        }
+    }
+
+    /// A result that is too long is none.
+    fn fitting(&self, replied: Replied) -> Replied {
+        let most = self.wires.borrow().terms.most;
+        match replied {
+            Ok(result) if result.len() > most => {
+                let why = format!(
+                    "a procedure has a result of {} bytes, and limits.remote allows {most}",
+                    result.len()
+                );
+                tracing::warn!(worker = self.boot.worker_id, "{why}");
+                Err(why)
+            }
+            replied => replied,
         }
     }
 

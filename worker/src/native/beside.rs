@@ -1,7 +1,6 @@
-//! Two hosts in one worker: one for the application, and native requests beside it. Which of them a request goes to is decided
-//! when it starts; afterwards its core says so. Decides nothing else.
+//! Two hosts in one worker: one for the application, and native requests beside it. Which of them a request goes to is known
+//! when it starts (`routes`); afterwards its core says so.
 use super::host::Native;
-use crate::app::Door;
 use crate::{CoreId, Host, Next, Request};
 use std::os::fd::RawFd;
 use std::rc::Rc;
@@ -28,11 +27,6 @@ impl Beside<'_> {
     }
 }
 
-/// Whether a request is for the native application: it came to the worker's own listener.
-fn is_native(request: &Request) -> bool {
-    request.errand.is_none() && request.peer.door == Door::Native
-}
-
 impl Host for Beside<'_> {
     fn next(&self) -> Next {
         self.host.next()
@@ -51,7 +45,7 @@ impl Host for Beside<'_> {
     }
 
     fn start(&self, core: CoreId, request: Request) {
-        if is_native(&request) {
+        if self.native.is_for(&request) {
             self.native.start(core, request);
         } else {
             self.host.start(core, request);

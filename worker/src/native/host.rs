@@ -3,11 +3,13 @@
 use super::blocking::Blocking;
 use super::call::{Call, Ending};
 use super::fiber::{End, Fiber, Stacks, Step};
-use super::library::Loaded;
+use super::library::{Apps, Loaded};
 use super::overflow;
+use super::routes::is_beside;
 use super::waiting::Here;
 use crate::{CoreId, Engine, Host, Next, Outcome, Request};
 use appliance_config::Settings;
+use appliance_config::settings::Route;
 use std::cell::{OnceCell, RefCell};
 use std::io;
 use std::os::fd::RawFd;
@@ -26,7 +28,9 @@ const FIRST: usize = 0;
 #[derive(Debug)]
 pub struct Native {
     pub(super) engine: Rc<Engine>,
-    app: Loaded,
+    apps: Apps,
+    /// What leads to the one beside the main application.
+    routes: Vec<Route>,
     pub(super) blocking: Blocking,
     stacks: RefCell<Stacks>,
     calls: RefCell<Vec<Option<Rc<Call>>>>,
@@ -35,13 +39,14 @@ pub struct Native {
 }
 
 impl Native {
-    /// Makes this thread, the loop's, one that serves the application; once in a worker.
-    pub fn install(engine: Rc<Engine>, app: Loaded, settings: &Settings) -> io::Result<Rc<Native>> {
+    /// Makes this thread, the loop's, one that serves these applications; once in a worker.
+    pub fn install(engine: Rc<Engine>, apps: Apps, settings: &Settings) -> io::Result<Rc<Native>> {
         overflow::install()?;
         let cores = settings.workers.cores;
         let native = Rc::new(Native {
             engine,
-            app,
+            apps,
+            routes: settings.routes.clone(),
             blocking: Blocking::default(),
             stacks: RefCell::new(Stacks::new(settings.workers.stack, cores as usize)),
             calls: RefCell::new(vec![None; cores as usize]),
@@ -58,6 +63,16 @@ impl Native {
         let native = NATIVE.with(|cell| cell.get().cloned())?;
         let call = native.current.borrow().clone()?;
         Some(Here { native, call })
+    }
+
+    /// The application that a request is for, if it is one of ours.
+    fn app_for(&self, request: &Request) -> Option<Loaded> {
+        self.apps.beside.filter(|_| is_beside(request, &self.routes)).or(self.apps.main)
+    }
+
+    /// Whether a request is for one of our applications.
+    pub(super) fn is_for(&self, request: &Request) -> bool {
+        self.app_for(request).is_some()
     }
 
     /// Whether the request on this core is one of ours.
@@ -198,8 +213,8 @@ impl Host for Native {
         if let Some(place) = self.calls.borrow_mut().get_mut(core.index as usize) {
             *place = Some(Rc::clone(&call));
         }
-        let app = self.app;
-        match self.spawn(&call, move || complete(app.handle())) {
+        let app = self.app_for(&call.request);
+        match self.spawn(&call, move || complete(app.map_or(1, Loaded::handle))) {
             Ok(_) => self.leave(&call),
             Err(error) => {
                 tracing::error!(%error, "a native request has no stack: raise vm.max_map_count, or lower workers.cores");

@@ -4,12 +4,18 @@
 
 use super::{builtin, table};
 use appliance_app::abi::{APPLIANCE_VERSION, ApplianceApp, ApplianceEntry};
+use appliance_config::Settings;
 use appliance_config::settings::NativeApp;
 use libloading::os::unix::{Library, RTLD_LOCAL, RTLD_NOW};
 use std::path::Path;
 
 /// What a library exports.
 const ENTRY: &str = "appliance_app";
+
+/// Memory mappings of a process beside those of its stacks.
+const OTHER_MAPPINGS: u64 = 4096;
+/// Mappings of one stack: itself, and its guard page.
+const STACK_MAPPINGS: u64 = 2;
 
 /// An application that can be served; the same for every worker.
 #[derive(Clone, Copy, Debug)]
@@ -25,8 +31,43 @@ impl Loaded {
     }
 }
 
+/// The native applications of a worker.
+#[derive(Clone, Copy, Debug)]
+pub struct Apps {
+    /// That of `[app]`, if it is native.
+    pub main: Option<Loaded>,
+    /// That of `[native]`.
+    pub beside: Option<Loaded>,
+}
+
+impl Apps {
+    /// Loads the native applications that are configured, if any, before the first fork. A sentence says what is wrong.
+    pub fn load(settings: &Settings) -> Result<Option<Apps>, String> {
+        let load = |app: Option<NativeApp>| app.map(|app| load(&app, settings)).transpose();
+        let apps = Apps { main: load(settings.app.native())?, beside: load(settings.native.native())? };
+        if apps.main.is_none() && apps.beside.is_none() {
+            return Ok(None);
+        }
+        warn_of_mappings(settings);
+        Ok(Some(apps))
+    }
+}
+
+/// Says so if the kernel does not let a worker have a stack for each core.
+fn warn_of_mappings(settings: &Settings) {
+    let Ok(text) = std::fs::read_to_string("/proc/sys/vm/max_map_count") else { return };
+    let needed = u64::from(settings.workers.cores) * STACK_MAPPINGS + OTHER_MAPPINGS;
+    if let Some(most) = text.trim().parse::<u64>().ok().filter(|most| *most < needed) {
+        tracing::warn!(
+            "workers.cores = {} needs {needed} memory mappings for native requests, and vm.max_map_count is {most}: \
+             sysctl -w vm.max_map_count={needed}, or lower workers.cores",
+            settings.workers.cores
+        );
+    }
+}
+
 /// Loads an application, or says in a sentence why it cannot be served.
-pub fn load(app: &NativeApp, settings: &appliance_config::Settings) -> Result<Loaded, String> {
+fn load(app: &NativeApp, settings: &Settings) -> Result<Loaded, String> {
     match app {
         NativeApp::BuiltIn(name) => {
             let handle = builtin::find(name, settings)?;

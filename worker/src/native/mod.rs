@@ -18,6 +18,7 @@ mod host;
 mod library;
 mod overflow;
 mod reply;
+mod routes;
 pub mod serve;
 mod stacks;
 mod table;
@@ -25,6 +26,6 @@ mod waiting;
 
 pub use appliance_app::App;
 pub use host::Native;
-pub use library::Loaded;
+pub use library::Apps;
 pub use stacks::stack_reports;
 pub use waiting::Here;

@@ -8,6 +8,7 @@ pub mod asked;
 pub mod client;
 pub mod conn;
 pub mod door;
+pub mod ear;
 pub mod packet;
 pub mod remote;
 pub mod resolve;

@@ -25,6 +25,8 @@ fn perform(cache: &Cache, asked: &Asked, value: &[u8]) -> Result<Answered, Refus
             cache.clear()?;
             Answered::Yes
         }
+        // uWSGI stores no empty value.
+        Action::Set(0) | Action::Update(0) => Answered::No,
         Action::Set(_) => yes(cache.put(&asked.key, value, life, Mode::Add)?),
         Action::Update(_) => yes(cache.put(&asked.key, value, life, Mode::Set)?),
         Action::Count(how, operand) => {

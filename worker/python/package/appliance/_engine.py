@@ -8,6 +8,7 @@ TYPE_CHECKING = False
 
 if TYPE_CHECKING:
     from appliance._outside import *
+    from appliance._outside_locks import *
 else:
     try:
         from _appliance import *

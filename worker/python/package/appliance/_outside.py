@@ -10,8 +10,12 @@ import time
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, TypeVar
 
-from appliance import _outside_locks
+from appliance import _outside_cache, _outside_locks, _outside_metrics, _outside_signals, _outside_websocket
+from appliance._outside_cache import *
 from appliance._outside_locks import *
+from appliance._outside_metrics import *
+from appliance._outside_signals import *
+from appliance._outside_websocket import *
 
 __all__ = [
     "ClientDisconnected",
@@ -26,7 +30,8 @@ __all__ = [
     "version",
     "wait",
 ]
-__all__ += _outside_locks.__all__
+__all__ += _outside_cache.__all__ + _outside_locks.__all__ + _outside_metrics.__all__
+__all__ += _outside_signals.__all__ + _outside_websocket.__all__
 
 T = TypeVar("T")
 

@@ -50,7 +50,7 @@ class lock:
         """Whether anybody holds it, in any worker."""
         return lock_is_held(self._key)
 
-    async def acquire_async(self, timeout: float | None = None) -> bool:
+    async def aacquire(self, timeout: float | None = None) -> bool:
         """The same for tasks of asyncio and callbacks of Tornado. It belongs to nobody then: release it whatever happens."""
         if lock_acquire(self._key, 0):
             return True
@@ -78,7 +78,7 @@ class lock:
             raise self._late()
 
     async def __aenter__(self) -> None:
-        if not await self.acquire_async(self._timeout):
+        if not await self.aacquire(self._timeout):
             raise self._late()
 
     def __exit__(

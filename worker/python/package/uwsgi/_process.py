@@ -13,7 +13,7 @@ __all__ = [
     "extract", "has_threads", "hostname", "i_am_the_lord", "i_am_the_spooler", "in_farm", "is_a_reload", "listen_queue", "log",
     "logsize", "loop", "masterpid", "mem", "micros", "mule_get_msg", "mule_id", "mule_msg", "mypid", "numproc", "opt",
     "post_fork_hook", "ready", "reload", "set_warning_message", "setprocname", "started_on", "stop", "total_requests",
-    "version", "version_info", "worker_id", "workers",
+    "version", "version_info", "worker_id", "workers", "_guard",
 ]  # fmt: skip
 
 version = b"2.0.31"

@@ -1,10 +1,11 @@
 """Signals, timers, procedures and locks of this process: a signal calls its handler at once, and what would fire later is
 only written down, in `scheduled`."""
 
-import threading
 from collections.abc import Callable
 from typing import Any
 
+from appliance._outside import RpcError, register_rpc, rpc_call, rpc_list
+from appliance._outside_locks import lock_acquire, lock_is_held, lock_release
 from uwsgi._values import Data, as_bytes
 
 __all__ = [
@@ -17,8 +18,6 @@ __all__ = [
 scheduled: list[tuple[Any, ...]] = []
 
 _handlers: dict[int, Callable[[int], object]] = {}
-_procedures: dict[bytes, Callable[..., Any]] = {}
-_locks: dict[int, threading.Lock] = {}
 _received = -1
 
 
@@ -78,40 +77,29 @@ def add_file_monitor(number: int, path: str, /) -> None:
     scheduled.append(("file_monitor", number, path))
 
 
-def register_rpc(name: Data, function: Callable[..., Any], argc: int = 0, /) -> bool:
-    """A function that others may call."""
-    _procedures[as_bytes(name)] = function
-    return True
-
-
-def rpc_list() -> tuple[bytes, ...]:
-    """The names of all procedures."""
-    return tuple(_procedures)
-
-
-def call(name: Data, /, *args: Data) -> bytes | None:
+def call(name: Data, /, *args: bytes | str) -> bytes | None:
     """Calls a procedure of this process; None if there is no such, or if it gives nothing."""
-    function = _procedures.get(as_bytes(name))
-    result = function(*map(as_bytes, args)) if function else None
-    return as_bytes(result) or None if isinstance(result, (bytes, bytearray, str)) else None
+    try:
+        return rpc_call("", as_bytes(name).decode(), list(args)) or None
+    except RpcError:
+        return None
 
 
-def rpc(node: Data | None, name: Data, /, *args: Data) -> bytes | None:
+def rpc(node: Data | None, name: Data, /, *args: bytes | str) -> bytes | None:
     """The same elsewhere: nobody can be reached from here."""
     return None if node else call(name, *args)
 
 
 def lock(number: int = 0, /) -> None:
     """Waits for a lock, and takes it."""
-    _locks.setdefault(number, threading.Lock()).acquire()
+    lock_acquire(number)
 
 
 def unlock(number: int = 0, /) -> None:
     """Gives it back."""
-    if is_locked(number):
-        _locks[number].release()
+    lock_release(number)
 
 
 def is_locked(number: int = 0, /) -> bool:
     """Whether anybody has it."""
-    return number in _locks and _locks[number].locked()
+    return lock_is_held(number)

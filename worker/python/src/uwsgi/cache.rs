@@ -1,8 +1,10 @@
 //! The `cache_*` calls of uWSGI. Argument conversion, then one call into [`appliance_worker::cache`]; no Python runs during
 //! that, so the calls are safe from any thread and switch to nobody. Results are uWSGI's: a refusal is `None`, and those that
 //! somebody should know of are in the log.
+use super::remote_cache::There;
 use super::request::bytes;
 use appliance_worker::cache::{Cache, Caches, Math, Mode, Refusal};
+use appliance_worker::wire::asked::Action;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList};
@@ -43,6 +45,9 @@ pub fn cache_get<'py>(
     cache: Option<&str>,
 ) -> PyResult<Option<Bound<'py, PyBytes>>> {
     let key = bytes(&key)?;
+    if let Some(there) = There::of(cache) {
+        return Ok(there.get(py, &key)?.map(|value| PyBytes::new(py, &value)));
+    }
     let Some(cache) = self::cache(cache) else { return Ok(None) };
     let found = cache.look(&key, |value| PyBytes::new(py, value));
     Ok(found.unwrap_or_else(|refusal| {
@@ -54,7 +59,10 @@ pub fn cache_get<'py>(
 #[pyfunction]
 #[pyo3(signature = (key, cache = None, /))]
 pub fn cache_exists(key: Object<'_>, cache: Option<&str>) -> PyResult<Option<bool>> {
-    let key = bytes(&key)?;
+    let (py, key) = (key.py(), bytes(&key)?);
+    if let Some(there) = There::of(cache) {
+        return there.tell(py, &key, Action::Exists, 0, &[]);
+    }
     Ok(self::cache(cache).and_then(|cache| done(cache, cache.exists(&key))))
 }
 
@@ -65,7 +73,12 @@ fn put(
     cache: Option<&str>,
     mode: Mode,
 ) -> PyResult<Option<bool>> {
-    let (key, value) = (bytes(key)?, bytes(value)?);
+    let (py, key, value) = (key.py(), bytes(key)?, bytes(value)?);
+    if let Some(there) = There::of(cache) {
+        let size = value.len() as u64;
+        let action = if mode == Mode::Set { Action::Update(size) } else { Action::Set(size) };
+        return there.tell(py, &key, action, expires, &value);
+    }
     // uWSGI stores no empty value.
     let cache = self::cache(cache).filter(|_| !value.is_empty());
     Ok(cache.and_then(|cache| done(cache, cache.put(&key, &value, life(expires), mode))))
@@ -96,15 +109,20 @@ pub fn cache_update(
 #[pyfunction]
 #[pyo3(signature = (key, cache = None, /))]
 pub fn cache_del(key: Object<'_>, cache: Option<&str>) -> PyResult<Option<bool>> {
-    let key = bytes(&key)?;
+    let (py, key) = (key.py(), bytes(&key)?);
+    if let Some(there) = There::of(cache) {
+        return there.tell(py, &key, Action::Delete, 0, &[]);
+    }
     Ok(self::cache(cache).and_then(|cache| done(cache, cache.delete(&key))))
 }
 
 #[pyfunction]
 #[pyo3(signature = (cache = None, /))]
-pub fn cache_clear(cache: Option<&str>) -> Option<bool> {
-    let cache = self::cache(cache)?;
-    done(cache, cache.clear().map(|()| true))
+pub fn cache_clear(py: Python<'_>, cache: Option<&str>) -> PyResult<Option<bool>> {
+    if let Some(there) = There::of(cache) {
+        return there.tell(py, &[], Action::Clear, 0, &[]);
+    }
+    Ok(self::cache(cache).and_then(|cache| done(cache, cache.clear().map(|()| true))))
 }
 
 #[pyfunction]
@@ -118,7 +136,10 @@ pub fn cache_keys<'py>(py: Python<'py>, cache: Option<&str>) -> PyResult<Bound<'
 }
 
 fn calculate(key: &Object<'_>, math: Math, expires: i64, cache: Option<&str>) -> PyResult<Option<bool>> {
-    let key = bytes(key)?;
+    let (py, key) = (key.py(), bytes(key)?);
+    if let Some(there) = There::of(cache) {
+        return there.tell(py, &key, super::remote_cache::count(math), expires, &[]);
+    }
     let calculated = |cache: &Cache| cache.calculate(&key, math, life(expires)).map(|_| true);
     Ok(self::cache(cache).and_then(|cache| done(cache, calculated(cache))))
 }
@@ -151,6 +172,12 @@ pub fn cache_div(key: Object<'_>, n: i64, expires: i64, cache: Option<&str>) -> 
 #[pyfunction]
 #[pyo3(signature = (key, cache = None, /))]
 pub fn cache_num(key: Object<'_>, cache: Option<&str>) -> PyResult<i64> {
-    let key = bytes(&key)?;
+    let (py, key) = (key.py(), bytes(&key)?);
+    if let Some(there) = There::of(cache) {
+        return Ok(there
+            .get(py, &key)?
+            .and_then(|value| value.try_into().ok())
+            .map_or(0, i64::from_ne_bytes));
+    }
     Ok(self::cache(cache).and_then(|cache| cache.number(&key).ok().flatten()).unwrap_or(0))
 }

@@ -12,9 +12,12 @@ use pyo3::types::{PyBytes, PyDict};
 
 mod cache;
 pub mod locks;
+mod metrics;
 mod process;
+mod remote_cache;
 mod request;
 pub mod rpc;
+pub mod signals;
 mod sockets;
 mod waiting;
 mod websocket;
@@ -157,6 +160,24 @@ fn add_functions(module: &Bound<'_, PyModule>) -> PyResult<()> {
         sockets::is_connected,
     );
     add!(
+        signals::register_signal,
+        signals::signal,
+        signals::signal_registered,
+        signals::signal_wait,
+        signals::signal_received,
+        signals::add_timer,
+        signals::add_rb_timer,
+        signals::add_ms_timer,
+        signals::add_cron,
+        signals::add_file_monitor,
+        metrics::metric_get,
+        metrics::metric_set,
+        metrics::metric_inc,
+        metrics::metric_dec,
+        metrics::metric_mul,
+        metrics::metric_div,
+        metrics::metric_set_max,
+        metrics::metric_set_min,
         locks::lock,
         locks::unlock,
         locks::is_locked,

@@ -10,6 +10,9 @@ use std::sync::atomic::Ordering::Relaxed;
 
 /// `PR_SET_NAME` keeps so many bytes of a name.
 const MOST_NAME: usize = 15;
+/// Bytes of a page, and ticks of a second, in what `/proc` says (`USER_HZ`).
+const PAGE: u64 = 4096;
+const TICKS: u64 = 100;
 
 #[pyfunction]
 pub fn worker_id() -> u32 {
@@ -55,12 +58,18 @@ fn worker<'py>(py: Python<'py>, id: u32, slot: &board::Slot) -> PyResult<Bound<'
     app.set_item("exceptions", exceptions)?;
     let facts = PyDict::new(py);
     facts.set_item("id", id)?;
-    facts.set_item("pid", slot.pid.load(Relaxed))?;
+    let (pid, micros) = (slot.pid.load(Relaxed), slot.latency_us.load(Relaxed));
+    let finished: u64 = slot.latency.iter().map(|bucket| bucket.load(Relaxed)).fold(0, u64::wrapping_add);
+    facts.set_item("pid", pid)?;
     facts.set_item("requests", requests)?;
     facts.set_item("delta_requests", requests)?;
     facts.set_item("exceptions", exceptions)?;
     facts.set_item("status", PyBytes::new(py, status))?;
     facts.set_item("rss", u64::from(slot.rss_kib.load(Relaxed)) * 1024)?;
+    facts.set_item("vsz", virtual_memory(pid).unwrap_or(0))?;
+    facts.set_item("running_time", micros)?;
+    facts.set_item("avg_rt", micros.checked_div(finished).unwrap_or(0))?;
+    facts.set_item("last_spawn", started(pid).unwrap_or(0))?;
     facts.set_item("tx", slot.bytes_out.load(Relaxed))?;
     facts.set_item("respawn_count", slot.life.load(Relaxed))?;
     facts.set_item("cores", slot.cores.load(Relaxed))?;
@@ -68,6 +77,21 @@ fn worker<'py>(py: Python<'py>, id: u32, slot: &board::Slot) -> PyResult<Bound<'
     facts.set_item("waiting", slot.waiting.load(Relaxed))?;
     facts.set_item("apps", (app,))?;
     Ok(facts)
+}
+
+/// Virtual memory of a process in bytes; `None` if there is no such process, for the number comes from the board.
+fn virtual_memory(pid: u32) -> Option<u64> {
+    let statm = std::fs::read_to_string(format!("/proc/{pid}/statm")).ok()?;
+    Some(statm.split_whitespace().next()?.parse::<u64>().ok()?.saturating_mul(PAGE))
+}
+
+/// When a process began, in seconds since 1970: the kernel says it in ticks since it booted itself (proc(5), `starttime`).
+fn started(pid: u32) -> Option<u64> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let ticks: u64 = stat.rsplit_once(')')?.1.split_whitespace().nth(19)?.parse().ok()?;
+    let kernel = std::fs::read_to_string("/proc/stat").ok()?;
+    let booted: u64 = kernel.lines().find_map(|line| line.strip_prefix("btime "))?.trim().parse().ok()?;
+    Some(booted.saturating_add(ticks / TICKS))
 }
 
 /// Requests that wait for a core, of all workers. There is one queue, number 0.
