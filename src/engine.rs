@@ -121,9 +121,8 @@ fn start_python(
         fork: symbol(library, &plugin, abi::FORK_SYMBOL)?,
         run: symbol(library, &plugin, abi::RUN_SYMBOL)?,
     };
-    let line = load_application(load, settings, master, generation, cache_dir)?;
     let metrics = metrics.try_clone().map_err(Error::system("hand over the metrics"))?;
-    let line = load_application(load, settings, master, generation, metrics)?;
+    let line = load_application(load, settings, master, generation, cache_dir, metrics)?;
     Ok((engine, line))
 }
 
@@ -198,6 +197,7 @@ fn load_application(
     settings: &Settings,
     master: Pid,
     generation: u32,
+    cache_dir: Option<&Path>,
     metrics: OwnedFd,
 ) -> Result<String, Error> {
     extern "C" fn report(context: *mut c_void, text: *const u8, len: usize) {

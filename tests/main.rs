@@ -28,6 +28,7 @@ mod link;
 mod locks;
 mod loop_;
 mod malformed;
+mod metrics;
 mod native;
 mod native_apps;
 mod processes;

@@ -138,5 +138,6 @@ fn types_are_checked_strictly() {
     install(&dir, &default_venv());
     let mut mypy = Command::new(default_venv().join("bin/python"));
     mypy.args(["-m", "mypy", "--config-file", "package/pyproject.toml", "--cache-dir", "cache"]);
+    mypy.env("MYPYPATH", "installed");
     assert!(run(&mut mypy, &dir).starts_with("Success"));
 }

@@ -96,9 +96,8 @@ fn timers_fire_and_keep_firing_in_whoever_comes_after_a_reload_or_a_death() {
 fn a_signal_for_a_worker_that_is_not_there_waits_for_its_successor() {
     let appliance = start();
     let worker = appliance.process("worker 2");
-    worker.signal(Signal::SIGSTOP);
-    appliance.worker_client(1).get("/fire?19");
     worker.signal(Signal::SIGKILL);
+    until("it has gone", || !worker.is_alive());
     appliance.worker_client(1).get("/fire?19");
     appliance.successor(&worker);
     until_noted(&appliance, "second:19", 1);

@@ -113,4 +113,26 @@ appliance.sleep(0.001)
 appliance.early_hints([("Link", "</a.css>")])
 assert appliance.__version__
 raises(AttributeError, getattr, appliance, "nonsense")
+
+# Its modules and `uwsgi` see the same.
+appliance.cache.set("shared", "value", ttl=60)
+assert uwsgi.cache_get("shared") == b"value" and uwsgi.cache_inc("number", 3) and appliance.cache.incr("number") == 4
+assert uwsgi.cache_set("named", "x", 0, "other") and appliance.cache["other"]["named"] == b"x"
+orders = appliance.metrics.counter("orders")
+orders.inc(2)
+assert uwsgi.metric_inc("orders") and orders.value == 3 and uwsgi.metric_get("orders") == 3
+assert appliance.rpc.call("double", "z") == b"zz"
+with appliance.lock(7):
+    assert uwsgi.is_locked(7)
+appliance.signals.handler(lambda: seen.append("sent")).send()
+assert seen[-1] == "sent" and uwsgi.signal_registered(0)
+
+
+@appliance.every("1h")
+@appliance.cron("0 3 * * *")
+def at_times():
+    raise AssertionError("no time passes here")
+
+
+raises(OSError, appliance.websocket.accept)
 print("fine")

@@ -17,7 +17,7 @@ pub const MOST_EACH: usize = 64;
 /// A timer that fires more often would keep the master.
 pub const MOST_OFTEN: Duration = Duration::from_millis(10);
 /// Longest path of a file that is watched, in bytes: a whole registry must fit one packet.
-pub const MOST_PATH: usize = 400;
+pub const MOST_PATH: usize = 256;
 
 /// Who handles a signal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -112,8 +112,11 @@ impl Registry {
 
     /// Adds a file.
     pub fn add_monitor(&mut self, monitor: Monitor) -> Result<(), String> {
-        if monitor.path.len() > MOST_PATH || !monitor.path.starts_with('/') {
-            return Err(format!("the path of a watched file is absolute and has {MOST_PATH} bytes at most"));
+        let path = &monitor.path;
+        if path.len() > MOST_PATH || !path.starts_with('/') || path.chars().any(char::is_control) {
+            return Err(format!(
+                "the path of a watched file is absolute, has {MOST_PATH} bytes at most and no control characters"
+            ));
         }
         add(&mut self.monitors, monitor, "watched files")
     }
@@ -148,6 +151,7 @@ impl Registry {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::report::{MAX_PACKET, News};
 
     const TIMER: Timer = Timer { signal: 1, every_ms: 1000, times: 0 };
 
@@ -175,6 +179,22 @@ mod tests {
         assert!(registry.add_timer(Timer { every_ms: 9, ..TIMER }).is_err());
         assert!(registry.add_timer(Timer { every_ms: 9000, ..TIMER }).unwrap_err().contains("64 timers"));
         assert!(registry.is_sound());
+    }
+
+    #[test]
+    fn the_largest_registry_fits_one_packet() {
+        let mut registry = Registry::default();
+        registry.handlers.extend((0..=u8::MAX).map(|number| (number, Target::One(1024))));
+        for n in 0..MOST_EACH as u64 {
+            let (signal, number) = (255, n as i64 % 60);
+            registry.add_timer(Timer { signal, every_ms: u64::MAX - n, times: u32::MAX }).unwrap();
+            let cron = Cron::of_numbers([number, -1, -1, -1, n as i64 / 60]).unwrap();
+            registry.add_cron(signal, cron).unwrap();
+            let path = format!("/{n:02}{}", "\\".repeat(MOST_PATH - 3));
+            registry.add_monitor(Monitor { signal, path }).unwrap();
+        }
+        assert!(registry.is_sound());
+        assert!(News::Registry(Box::new(registry)).encode().len() <= MAX_PACKET);
     }
 
     #[test]

@@ -4,7 +4,6 @@ use super::library::Apps;
 use super::stacks::Watching;
 use crate::Error;
 use crate::begin::{self, Given, begin, listeners};
-use appliance_config::Settings;
 use std::rc::Rc;
 use std::sync::Arc;
 

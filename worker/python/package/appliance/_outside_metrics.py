@@ -73,12 +73,21 @@ class MetricFamily:
             return self._series[key]
 
 
+def metric_known(name: str, /) -> MetricFamily | None:
+    """The metric with this name, if there is one; for uWSGI's calls."""
+    return _families.get(_key(name))
+
+
+def _key(name: str) -> str:
+    return name.replace(".", "_").replace("-", "_")
+
+
 def metric_family(
     name: str, kind: str, help: str, labels: Sequence[str], buckets: Sequence[float], /
 ) -> MetricFamily:
     """The metric with this name, made if there is none; `kind` is `counter`, `gauge` or `histogram`."""
     with _mutex:
-        family = _families.setdefault(name.replace(".", "_").replace("-", "_"), MetricFamily(kind, tuple(buckets)))
+        family = _families.setdefault(_key(name), MetricFamily(kind, tuple(buckets)))
     if family.kind != kind:
         raise ValueError(f"the metric {name} is a {family.kind} already, and not a {kind}; choose another name")
     return family

@@ -19,6 +19,11 @@ def signal(number: int, /) -> None:
         _handlers[number](number)
 
 
+def signal_known(number: int, /) -> bool:
+    """Whether a signal has a handler; for uWSGI's calls."""
+    return number in _handlers
+
+
 def signal_free() -> int:
     """The first number that has no handler."""
     for number in range(256):

@@ -17,7 +17,7 @@ import inspect
 import time
 from collections.abc import Callable, Iterable
 from types import TracebackType
-from typing import Any, Generic, TypeVar
+from typing import Any, TypeVar, cast
 
 from appliance._engine import MetricFamily, MetricSeries, metric_family
 
@@ -27,10 +27,10 @@ __all__ = ["DEFAULT_BUCKETS", "Counter", "Gauge", "Histogram", "Timer", "counter
 DEFAULT_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
 F = TypeVar("F", bound=Callable[..., Any])
-C = TypeVar("C", "Counter", "Gauge", "Histogram")
+M = TypeVar("M", bound="_Labelled")
 
 
-class _Labelled(Generic[C]):
+class _Labelled:
     """What all metrics have in common: a name, and a series for each combination of labels."""
 
     __slots__ = ("_family", "_labels", "_series", "name")
@@ -44,7 +44,7 @@ class _Labelled(Generic[C]):
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name}>"
 
-    def labels(self: C, *values: object, **named: object) -> C:
+    def labels(self: M, *values: object, **named: object) -> M:
         """The same metric with these labels: values in the order of their names, or `name=value`."""
         names = self._labels
         if values and named or len(values or named) != len(names) or any(name not in names for name in named):
@@ -61,7 +61,7 @@ class _Labelled(Generic[C]):
         return self._series
 
 
-class Counter(_Labelled["Counter"]):
+class Counter(_Labelled):
     """A number that only grows."""
 
     __slots__ = ()
@@ -76,7 +76,7 @@ class Counter(_Labelled["Counter"]):
         return self._only().get()
 
 
-class Gauge(_Labelled["Gauge"]):
+class Gauge(_Labelled):
     """A number that goes up and down."""
 
     __slots__ = ()
@@ -128,7 +128,7 @@ class InProgress:
         self._gauge.dec()
 
 
-class Histogram(_Labelled["Histogram"]):
+class Histogram(_Labelled):
     """How many observations there were, in ranges of their size, and their sum."""
 
     __slots__ = ()
@@ -187,7 +187,7 @@ class Timer:
                 with Timer(histogram):
                     return function(*args, **kwargs)
 
-        return timed
+        return cast(F, timed)
 
 
 def counter(name: str, help: str = "", labels: Iterable[str] = ()) -> Counter:

@@ -1,11 +1,11 @@
-"""Caches: one dict for each name, in this process, with exact expiry. Values are never copied to anybody."""
+"""Caches: those of `appliance.cache`, one for each name that is asked for, in this process."""
 
 import operator
 import sys
 import threading
-import time
 from collections.abc import Callable
 
+from appliance._outside_cache import cache_count, cache_list, cache_read, cache_remove, cache_wipe, cache_write
 from uwsgi._values import Data, as_bytes
 
 __all__ = [
@@ -13,34 +13,13 @@ __all__ = [
     "cache_mul", "cache_num", "cache_set", "cache_update",
 ]  # fmt: skip
 
-_Item = tuple[bytes, float | None]
-_caches: dict[str, dict[bytes, _Item]] = {}
 _mutex = threading.Lock()
 _WORD = 8  # bytes of a counter
-_ORDER = sys.byteorder
-
-
-def _items(cache: str | None) -> dict[bytes, _Item]:
-    """What is there now, of which nothing has expired."""
-    items = _caches.setdefault(cache or "", {})
-    now = time.monotonic()
-    for key in [key for key, (_, end) in items.items() if end is not None and end <= now]:
-        del items[key]
-    return items
-
-
-def _store(items: dict[bytes, _Item], key: bytes, value: bytes, expires: int) -> bool | None:
-    if not key or not value:
-        return None
-    items[key] = (value, time.monotonic() + expires if expires > 0 else None)
-    return True
 
 
 def cache_get(key: Data, cache: str | None = None, /) -> bytes | None:
     """The value; None if it is not there."""
-    with _mutex:
-        item = _items(cache).get(as_bytes(key))
-    return item and item[0]
+    return cache_read(cache or "", as_bytes(key))
 
 
 def cache_exists(key: Data, cache: str | None = None, /) -> bool | None:
@@ -48,69 +27,62 @@ def cache_exists(key: Data, cache: str | None = None, /) -> bool | None:
     return True if cache_get(key, cache) is not None else None
 
 
+def _store(key: Data, value: Data, expires: int, cache: str | None, only_add: bool) -> bool | None:
+    name, data = as_bytes(key), as_bytes(value)
+    if not name or not data:
+        return None
+    return cache_write(cache or "", name, data, max(expires, 0), only_add) or None
+
+
 def cache_set(key: Data, value: Data, expires: int = 0, cache: str | None = None, /) -> bool | None:
     """Stores what is not there yet, for so many seconds; None if it is."""
-    name, data = as_bytes(key), as_bytes(value)
-    with _mutex:
-        items = _items(cache)
-        return None if name in items else _store(items, name, data, expires)
+    return _store(key, value, expires, cache, only_add=True)
 
 
 def cache_update(key: Data, value: Data, expires: int = 0, cache: str | None = None, /) -> bool | None:
     """Stores, whether it is there or not."""
-    name, data = as_bytes(key), as_bytes(value)
-    with _mutex:
-        return _store(_items(cache), name, data, expires)
+    return _store(key, value, expires, cache, only_add=False)
 
 
 def cache_del(key: Data, cache: str | None = None, /) -> bool | None:
     """Removes; None if it is not there."""
-    with _mutex:
-        return True if _items(cache).pop(as_bytes(key), None) else None
+    return cache_remove(cache or "", as_bytes(key)) or None
 
 
 def cache_clear(cache: str | None = None, /) -> bool | None:
     """Removes everything."""
-    with _mutex:
-        _items(cache).clear()
+    cache_wipe(cache or "")
     return True
 
 
 def cache_keys(cache: str | None = None, /) -> list[bytes]:
     """The keys of all that is there."""
-    with _mutex:
-        return list(_items(cache))
+    return cache_list(cache or "")
 
 
 def cache_num(key: Data, cache: str | None = None, /) -> int:
     """The value of a counter; 0 if it is none."""
-    return _number(cache_get(key, cache))
-
-
-def _number(value: bytes | None) -> int:
+    value = cache_get(key, cache)
     if value is None or len(value) != _WORD:
         return 0
-    return int.from_bytes(value, _ORDER, signed=True)
+    return int.from_bytes(value, sys.byteorder, signed=True)
 
 
 def _count(
     key: Data, operand: int, expires: int, cache: str | None, compute: Callable[[int, int], int]
 ) -> bool | None:
-    name = as_bytes(key)
     with _mutex:
-        items = _items(cache)
-        value, end = items.get(name, (bytes(_WORD), None))
-        if len(value) != _WORD:
+        before = cache_num(key, cache)
+        number = (compute(before, operand) + 2**63) % 2**64 - 2**63
+        try:
+            cache_count(cache or "", as_bytes(key), number - before, max(expires, 0))
+        except ValueError:
             return None
-        number = (compute(_number(value), operand) + 2**63) % 2**64 - 2**63
-        _store(items, name, number.to_bytes(_WORD, _ORDER, signed=True), expires if name not in items else 0)
-        if end is not None:
-            items[name] = (items[name][0], end)
-    return True
+        return True
 
 
 def cache_inc(key: Data, n: int = 1, expires: int = 0, cache: str | None = None, /) -> bool | None:
-    """Adds to a counter, which begins with 0."""
+    """Adds to a counter, which begins with 0; None if the value is none."""
     return _count(key, n, expires, cache, operator.add)
 
 

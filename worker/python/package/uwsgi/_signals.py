@@ -1,11 +1,12 @@
 """Signals, timers, procedures and locks of this process: a signal calls its handler at once, and what would fire later is
 only written down, in `scheduled`."""
 
-from collections.abc import Callable
 from typing import Any
 
 from appliance._outside import RpcError, register_rpc, rpc_call, rpc_list
 from appliance._outside_locks import lock_acquire, lock_is_held, lock_release
+from appliance._outside_signals import register_signal, signal_known
+from appliance._outside_signals import signal as raise_signal
 from uwsgi._values import Data, as_bytes
 
 __all__ = [
@@ -17,18 +18,12 @@ __all__ = [
 #: What was asked for with the calls add_...(): their arguments, and what was added first is first.
 scheduled: list[tuple[Any, ...]] = []
 
-_handlers: dict[int, Callable[[int], object]] = {}
 _received = -1
-
-
-def register_signal(number: int, target: str, handler: Callable[[int], object], /) -> None:
-    """The handler of a signal."""
-    _handlers[number] = handler
 
 
 def signal_registered(number: int, /) -> bool | None:
     """True or None."""
-    return True if number in _handlers else None
+    return True if signal_known(number) else None
 
 
 def signal(number: int = 0, remote: str | None = None, /) -> None:
@@ -37,8 +32,7 @@ def signal(number: int = 0, remote: str | None = None, /) -> None:
     if remote is not None:
         raise OSError(f"{remote} can be signalled only in the server")
     _received = number
-    if number in _handlers:
-        _handlers[number](number)
+    raise_signal(number)
 
 
 def signal_wait(number: int = -1, /) -> bytes:

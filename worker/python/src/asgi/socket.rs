@@ -194,7 +194,8 @@ impl Socket {
 
 /// What HTTP says to a client whose WebSocket was not accepted.
 fn deny(asgi: &Asgi, call: &Call) -> PyResult<()> {
-    let opening = Opening::new(&call.request, call.core, b"403 Forbidden").map_err(invalid)?;
+    let mut opening = Opening::new(&call.request, call.core, b"403 Forbidden").map_err(invalid)?;
+    opening.header(b"content-type", b"text/plain; charset=utf-8").map_err(invalid)?;
     let mut outgoing = call.outgoing.borrow_mut();
     outgoing.start(opening);
     outgoing.body(call.to(asgi), b"", true);
