@@ -235,6 +235,8 @@ fn storm(lasts: Duration) {
             let worker = appliance.process(&format!("worker {}", 1 + kills % 4));
             worker.signal(Signal::SIGKILL);
             appliance.successor(&worker);
+            // Whoever is killed before it is ready is replaced ever more slowly.
+            appliance.worker_client(1 + (kills % 4) as u32).get("/");
             kills += 1;
         }
         kills
