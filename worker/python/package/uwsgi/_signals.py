@@ -26,7 +26,7 @@ def signal_registered(number: int, /) -> bool | None:
     return True if signal_known(number) else None
 
 
-def signal(number: int = 0, remote: str | None = None, /) -> None:
+def signal(number: int, remote: str | None = None, /) -> None:
     """Calls the handler of a signal, if there is one."""
     global _received
     if remote is not None:
@@ -35,7 +35,7 @@ def signal(number: int = 0, remote: str | None = None, /) -> None:
     raise_signal(number)
 
 
-def signal_wait(number: int = -1, /) -> bytes:
+def signal_wait(number: int | None = None, /) -> bytes:
     """Waits for a signal: here all have come already."""
     return b""
 
@@ -45,17 +45,17 @@ def signal_received() -> int:
     return _received
 
 
-def add_timer(number: int, seconds: int, /) -> None:
+def add_timer(number: int, seconds: float, /) -> None:
     """Raises a signal every so many seconds."""
     scheduled.append(("timer", number, seconds))
 
 
-def add_rb_timer(number: int, seconds: int, iterations: int = 0, /) -> None:
+def add_rb_timer(number: int, seconds: float, iterations: int = 0, /) -> None:
     """The same, for so many times."""
     scheduled.append(("rb_timer", number, seconds, iterations))
 
 
-def add_ms_timer(number: int, milliseconds: int, /) -> None:
+def add_ms_timer(number: int, milliseconds: float, /) -> None:
     """The same by milliseconds."""
     scheduled.append(("ms_timer", number, milliseconds))
 
