@@ -32,7 +32,7 @@ lint: setup ## formatting and clippy, warnings are errors
 	cargo clippy --workspace --all-targets -- -D warnings
 
 cargo-test: build .venv/ready .venv-others.ready ## the tests in Rust, with the real binary
-	@packaging/setup.sh strace # tests/syscalls.rs counts with it
+	@packaging/setup.sh strace uwsgi-core uwsgi-plugin-python3 # for tests/syscalls.rs, and for tests/harness/uwsgi.rs
 	cargo test --workspace
 
 arrow: ## which package may depend on which
@@ -46,8 +46,12 @@ check-examples: build .venv/ready ## `appliance check` of each example
 		echo "check $$file"; $(APPLIANCE) check --config $$file || exit 1; \
 	done
 
-kit: build .venv/ready ## the acceptance checks of tests/kit against the real binary
+kit: build .venv/ready .venv-others.ready ## the acceptance checks of tests/kit against the real binary
 	.venv/bin/python tests/kit/run.py --binary $(APPLIANCE) --venv .venv
+	@for venv in $(wildcard .venv-3.10 .venv-3.13); do \
+		echo "$$venv"; \
+		.venv/bin/python tests/kit/run.py --binary $(APPLIANCE) --venv $$venv --door proxy api || exit 1; \
+	done
 
 soak: build .venv/ready ## two minutes of reloads and of kills under 32 clients: what was lost, and p99
 	cargo test --test appliance -- --ignored --nocapture --test-threads 1 soak::
@@ -58,6 +62,8 @@ bench: release ## CPU time for each request beside other servers (installs them)
 	benches/.venv/bin/python benches/fronts.py --binary $(TARGET)/release/appliance
 	benches/.venv/bin/python benches/beside.py --binary $(TARGET)/release/appliance
 	benches/.venv/bin/python benches/idle.py --binary $(TARGET)/release/appliance
+	benches/.venv/bin/python benches/api.py --binary $(TARGET)/release/appliance
+	benches/.venv/bin/python benches/echoes.py --binary $(TARGET)/release/appliance
 
 clean: ## remove the virtual environments; `cargo clean` removes what was built
 	rm -rf .venv .venv-* benches/.venv benches/build

@@ -2,14 +2,16 @@
 //! `proxy::Upstreams` read from the board. What the board says comes from processes that run application code, so it
 //! is taken as numbers only.
 use crate::channel::Reporter;
+use crate::exposition::Sources;
 use crate::message::Message;
 use crate::privileges::Identity;
 use crate::spawn::{self, Tie};
 use appliance_config::Settings;
-use appliance_proxy::{Load, Mode, Pulse, Upstreams, WorkerId};
+use appliance_proxy::{Load, Mode, Occurrence, Pulse, Upstreams, WorkerId};
 use appliance_worker::abi;
 use appliance_worker::board::{self, Board, State};
 use appliance_worker::logging;
+use appliance_worker::metrics::Metrics;
 use appliance_worker::panel::{self, Panel};
 use nix::time::{ClockId, clock_gettime};
 use nix::unistd::Pid;
@@ -46,6 +48,8 @@ pub struct Job<'a> {
     pub board: OwnedFd,
     /// The panel's memory.
     pub panel: OwnedFd,
+    /// The metrics' memory.
+    pub metrics: OwnedFd,
     /// Paths of the sockets of all workers that there can be, worker 1 first.
     pub sockets: Vec<PathBuf>,
 }
@@ -54,8 +58,9 @@ impl Job<'_> {
     /// Lives the proxy's life and answers its exit code.
     pub fn live(self, tie: Tie) -> i32 {
         let started = self.leave_master(tie);
-        let Job { settings, generation, board, panel, sockets, .. } = self;
-        match started.and_then(|tie| Ok((tie, Bridge::open(board, panel, generation, sockets, settings)?))) {
+        let Job { settings, generation, board, panel, metrics, sockets, .. } = self;
+        let open = || Bridge::open(board, panel, metrics, generation, sockets, settings);
+        match started.and_then(|tie| Ok((tie, open()?))) {
             Ok((_tie, bridge)) => {
                 logging::set_level(&self.settings.log.level);
                 let admin = self.admin.map(TcpListener::from);
@@ -72,7 +77,8 @@ impl Job<'_> {
     fn leave_master(&self, tie: Tie) -> io::Result<Tie> {
         let mut keep: Vec<BorrowedFd<'_>> =
             self.listeners.iter().chain(&self.admin).map(AsFd::as_fd).collect();
-        keep.extend([self.board.as_fd(), self.panel.as_fd(), self.reporter.as_fd()]);
+        keep.extend([&self.board, &self.panel, &self.metrics].map(AsFd::as_fd));
+        keep.push(self.reporter.as_fd());
         spawn::leave_master(self.master, tie, &keep, self.identity, "appliance: proxy")
     }
 }
@@ -82,6 +88,7 @@ impl Job<'_> {
 struct Bridge {
     board: Board,
     panel: Panel,
+    metrics: Metrics,
     /// Of this proxy.
     generation: u32,
     sockets: Vec<PathBuf>,
@@ -97,16 +104,18 @@ impl Bridge {
     fn open(
         board: OwnedFd,
         panel: OwnedFd,
+        metrics: OwnedFd,
         generation: u32,
         sockets: Vec<PathBuf>,
         settings: &Settings,
     ) -> io::Result<Bridge> {
-        let (board, panel) = (Board::open(board)?, Panel::open(panel)?);
+        let (board, panel, metrics) = (Board::open(board)?, Panel::open(panel)?, Metrics::open(metrics)?);
         panel.pulse(generation).claim(std::process::id());
         let waiting = u32::try_from(settings.limits.waiting).unwrap_or(u32::MAX);
         let stall = settings.timeouts.stall;
         let stall = (stall > Duration::ZERO).then(|| stall.max(LEAST_STALL));
-        Ok(Bridge { board, panel, generation, sockets, cores: settings.workers.cores, waiting, stall })
+        let cores = settings.workers.cores;
+        Ok(Bridge { board, panel, metrics, generation, sockets, cores, waiting, stall })
     }
 
     /// Whether a loop stands still that last had a turn at `tick_ms`. One that has had none is about to.
@@ -176,10 +185,46 @@ impl Upstreams for Bridge {
         ] {
             to.store(u32::try_from(count).unwrap_or(u32::MAX), Relaxed);
         }
-        place.dequeued.store(pulse.dequeued, Relaxed);
-        place.queue_us.store(pulse.queue_us, Relaxed);
+        let traffic = self.panel.traffic();
+        for (to, count, all) in [
+            (&place.dequeued, pulse.dequeued, &traffic.dequeued),
+            (&place.queue_us, pulse.queue_us, &traffic.queue_us),
+        ] {
+            all.fetch_add(count.saturating_sub(to.swap(count, Relaxed)), Relaxed);
+        }
         let age = u64::try_from(pulse.age.as_millis()).unwrap_or(u64::MAX);
         place.tick_ms.store(board::monotonic_ms().saturating_sub(age), Relaxed);
+    }
+
+    fn count_in(&self, what: Occurrence) {
+        let traffic = self.panel.traffic();
+        let count = match what {
+            Occurrence::Ended { status, worker, took, bytes, reason } => {
+                return traffic.count(status, worker.unwrap_or(0), took, bytes, reason);
+            }
+            Occurrence::Retried => &traffic.retries,
+            Occurrence::Connected => &traffic.connections,
+            Occurrence::Refused => &traffic.refused,
+        };
+        count.fetch_add(1, Relaxed);
+    }
+
+    fn has_served(&self) -> bool {
+        self.panel.annals().has_served.load(Relaxed) > 0
+    }
+
+    fn metrics(&self, pulse: &Pulse) -> String {
+        self.publish(pulse);
+        let sources = Sources {
+            board: &self.board,
+            panel: &self.panel,
+            metrics: &self.metrics,
+            cores: self.cores,
+            waiting: self.waiting,
+            reasons: appliance_proxy::reasons().collect(),
+            now_ms: board::monotonic_ms(),
+        };
+        sources.page()
     }
 }
 
@@ -194,7 +239,9 @@ mod tests {
         let theirs = Board::open(board.fd().try_clone_to_owned().unwrap()).unwrap();
         let panel = Panel::create().unwrap();
         panel.set_workers(2);
-        (board, Bridge { board: theirs, panel, generation: 3, sockets, cores: 100, waiting: 1000, stall })
+        let metrics = Metrics::create().unwrap();
+        let (cores, waiting, generation) = (100, 1000, 3);
+        (board, Bridge { board: theirs, panel, metrics, generation, sockets, cores, waiting, stall })
     }
 
     #[test]
@@ -246,6 +293,23 @@ mod tests {
         assert_eq!(counts, [u32::MAX, 2, 3]);
         assert_eq!((place.dequeued.load(Relaxed), place.queue_us.load(Relaxed)), (4, 5));
         assert!(place.tick_ms.load(Relaxed) < board::monotonic_ms());
+    }
+
+    #[test]
+    fn what_one_proxy_counts_the_next_one_goes_on_with() {
+        let (_board, mut bridge) = bridge(None);
+        let ended =
+            Occurrence::Ended { status: 200, worker: None, took: Duration::ZERO, bytes: 5, reason: None };
+        for (generation, waits) in [(3, 4), (4, 6)] {
+            bridge.generation = generation;
+            bridge.panel.pulse(generation).claim(1);
+            bridge.count_in(ended);
+            bridge.publish(&Pulse { dequeued: 1, ..Pulse::default() });
+            bridge.publish(&Pulse { dequeued: waits, ..Pulse::default() });
+        }
+        let page = bridge.metrics(&Pulse { dequeued: 6, ..Pulse::default() });
+        assert!(page.contains("\nappliance_http_queue_waits_total 10\n"), "{page}");
+        assert!(page.contains("\nappliance_http_requests_total{code=\"200\",worker=\"\"} 2\n"), "{page}");
     }
 
     #[test]

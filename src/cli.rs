@@ -1,6 +1,7 @@
 //! The command line: arguments → what is asked. Pure: the environment and the file system are looked at by `main.rs`
 //! only. A flag with a name is a short way to write `--set key=value`, so that configuration has one set of rules.
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 /// `appliance`, as typed.
@@ -71,8 +72,17 @@ pub enum Command {
     Requests(Asking),
     /// Show where each greenlet, task and thread of the workers is
     Stacks(Asking),
+    /// Look into a cache, or change it
+    #[command(subcommand)]
+    Cache(CacheCommand),
     /// Check the configuration without starting anything (exit code 0 or 64)
     Check(Source),
+    /// Write the Python package into a folder, to `pip install` it where no server runs: for tests and type checkers
+    PythonPackage {
+        /// The folder; it is made if it is not there
+        #[arg(value_name = "DIR")]
+        folder: PathBuf,
+    },
     /// Look at the configuration
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -98,6 +108,70 @@ pub struct Asking {
     pub json: bool,
 }
 
+/// The commands below `cache`.
+#[derive(Debug, Subcommand)]
+pub enum CacheCommand {
+    /// Write the value of a key to standard output, as it is
+    Get {
+        /// The key
+        key: OsString,
+        #[command(flatten)]
+        at: CacheAt,
+    },
+    /// Store a value
+    Set {
+        /// The key
+        key: OsString,
+        /// The value; "-" reads it from standard input
+        value: OsString,
+        /// Seconds until it expires; otherwise as the cache is configured
+        #[arg(long, value_name = "SECONDS")]
+        expires: Option<u64>,
+        #[command(flatten)]
+        at: CacheAt,
+    },
+    /// Remove a key
+    Del {
+        /// The key
+        key: OsString,
+        #[command(flatten)]
+        at: CacheAt,
+    },
+    /// Write every key, one on a line
+    Keys(CacheAt),
+    /// Show how full it is, and what has happened in it
+    Stats {
+        #[command(flatten)]
+        at: CacheAt,
+        /// As JSON, for programs
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+/// Which cache of which appliance.
+#[derive(Debug, Args)]
+pub struct CacheAt {
+    #[command(flatten)]
+    pub source: Source,
+    /// The cache; otherwise the first one
+    #[arg(long, value_name = "NAME")]
+    pub cache: Option<String>,
+}
+
+impl CacheCommand {
+    /// Which cache.
+    pub fn at(&self) -> &CacheAt {
+        match self {
+            CacheCommand::Keys(at)
+            | CacheCommand::Get { at, .. }
+            | CacheCommand::Set { at, .. }
+            | CacheCommand::Del { at, .. }
+            | CacheCommand::Stats { at, .. } => at,
+        }
+    }
+}
+
 /// The commands below `config`.
 #[derive(Debug, Subcommand)]
 pub enum ConfigCommand {
@@ -106,7 +180,7 @@ pub enum ConfigCommand {
 }
 
 /// Where the configuration comes from; the same for every command.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Configuration; to reach a running appliance, as it was said to `run`")]
 pub struct Source {
     /// An application (`module:callable`, `native:hello`, `libapp.so`), or a folder with an appliance.toml, app.py or wsgi.py; default: this
@@ -251,8 +325,14 @@ mod tests {
             | Command::Top(source)
             | Command::Requests(Asking { source, .. })
             | Command::Stacks(Asking { source, .. })
+            | Command::Cache(CacheCommand::Keys(CacheAt { source, .. }))
+            | Command::Cache(CacheCommand::Get { at: CacheAt { source, .. }, .. })
+            | Command::Cache(CacheCommand::Set { at: CacheAt { source, .. }, .. })
+            | Command::Cache(CacheCommand::Del { at: CacheAt { source, .. }, .. })
+            | Command::Cache(CacheCommand::Stats { at: CacheAt { source, .. }, .. })
             | Command::Check(source)
             | Command::Config(ConfigCommand::Show(source)) => source,
+            Command::PythonPackage { .. } => return Err("it is about no configuration".to_owned()),
         };
         let is_dir = |path: &Path| path == Path::new("/home/site");
         let is_file = |path: &Path| path == Path::new("/home/app.py") || path == Path::new("/home/my.toml");

@@ -28,7 +28,7 @@ mod waiting;
 use connection::Connection;
 pub use findings::Told;
 use place::{Seat, Viewer};
-pub use protocol::{Answer, Verb};
+pub use protocol::{Answer, Stores, Verb};
 pub use waiting::{Meaning, Wait, meaning};
 
 /// Clients at once. People and their scripts are few; a further one is told so.

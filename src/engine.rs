@@ -7,11 +7,13 @@ use crate::interpreter::{self, Python};
 use appliance_config::Settings;
 use appliance_config::units::size_text;
 use appliance_worker::abi::{self, ForkFn, ForkPhase, LoadArgs, LoadFn, RunArgs, RunFn};
+use appliance_worker::begin::Given;
 use appliance_worker::native::{Apps, serve};
 use libloading::os::unix::{Library, RTLD_GLOBAL, RTLD_LOCAL, RTLD_NOW};
 use nix::unistd::Pid;
 use std::ffi::{OsStr, c_void};
 use std::os::fd::{IntoRawFd, OwnedFd, RawFd};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 /// File name of the engine library.
@@ -35,6 +37,8 @@ pub enum Engine {
         apps: Apps,
         /// The effective configuration.
         settings: Box<Settings>,
+        /// The folder of the caches; empty if there are none.
+        cache_dir: PathBuf,
     },
 }
 
@@ -49,6 +53,10 @@ pub struct Seat {
     pub socket: OwnedFd,
     /// The board's memory.
     pub board: OwnedFd,
+    /// The locks' memory.
+    pub locks: OwnedFd,
+    /// The bell of the locks.
+    pub lock_bell: OwnedFd,
     /// Its end of the line on which the master asks.
     pub questions: OwnedFd,
     /// Where it speaks the uwsgi protocol, in the order that the configuration tells.
@@ -59,23 +67,30 @@ pub struct Seat {
 
 /// Loads the application that `settings` name, and becomes its interpreter if it needs one. Answers the engine and its line
 /// for humans. Once per process, while it has one thread.
-pub fn start(settings: &Settings, master: Pid, generation: u32) -> Result<(Engine, String), Error> {
+pub fn start(
+    settings: &Settings,
+    master: Pid,
+    generation: u32,
+    cache_dir: Option<&Path>,
+    metrics: &OwnedFd,
+) -> Result<(Engine, String), Error> {
     set_environment(&settings.app.env);
     if settings.app.native().is_some() {
-        start_native(settings)
+        start_native(settings, cache_dir)
     } else {
-        start_python(settings, master, generation)
+        start_python(settings, master, generation, cache_dir, metrics)
     }
 }
 
 /// A native application needs no other engine than what this binary is made of.
-fn start_native(settings: &Settings) -> Result<(Engine, String), Error> {
+fn start_native(settings: &Settings, cache_dir: Option<&Path>) -> Result<(Engine, String), Error> {
     enter_folder(settings)?;
     let usage = |text| Error::Engine { code: abi::EXIT_USAGE, text };
     let apps = Apps::load(settings).map_err(usage)?;
     let apps = apps.ok_or_else(|| usage("app.module names no native application".to_owned()))?;
     let line = format!("native, stacks of {}", size_text(settings.workers.stack as u64));
-    Ok((Engine::Native { apps, settings: Box::new(settings.clone()) }, line))
+    let (settings, cache_dir) = (Box::new(settings.clone()), cache_dir.unwrap_or(Path::new("")).to_owned());
+    Ok((Engine::Native { apps, settings, cache_dir }, line))
 }
 
 fn enter_folder(settings: &Settings) -> Result<(), Error> {
@@ -83,7 +98,13 @@ fn enter_folder(settings: &Settings) -> Result<(), Error> {
     std::env::set_current_dir(folder).map_err(Error::system(format!("app.chdir {}", folder.display())))
 }
 
-fn start_python(settings: &Settings, master: Pid, generation: u32) -> Result<(Engine, String), Error> {
+fn start_python(
+    settings: &Settings,
+    master: Pid,
+    generation: u32,
+    cache_dir: Option<&Path>,
+    metrics: &OwnedFd,
+) -> Result<(Engine, String), Error> {
     let app = &settings.app;
     let python = interpreter::find(app)?;
     let plugin = find_library(
@@ -100,7 +121,8 @@ fn start_python(settings: &Settings, master: Pid, generation: u32) -> Result<(En
         fork: symbol(library, &plugin, abi::FORK_SYMBOL)?,
         run: symbol(library, &plugin, abi::RUN_SYMBOL)?,
     };
-    let line = load_application(load, settings, master, generation)?;
+    let metrics = metrics.try_clone().map_err(Error::system("hand over the metrics"))?;
+    let line = load_application(load, settings, master, generation, cache_dir, metrics)?;
     Ok((engine, line))
 }
 
@@ -175,6 +197,8 @@ fn load_application(
     settings: &Settings,
     master: Pid,
     generation: u32,
+    cache_dir: Option<&Path>,
+    metrics: OwnedFd,
 ) -> Result<String, Error> {
     extern "C" fn report(context: *mut c_void, text: *const u8, len: usize) {
         // SAFETY: `context` is the `String` below, which outlives the call of `load`; the library promises `len`
@@ -185,15 +209,19 @@ fn load_application(
     }
     let mut said = String::new();
     let json = serde_json::to_string(settings).map_err(|error| Error::Usage(format!("settings: {error}")))?;
+    let cache_dir = cache_dir.map_or(&b""[..], |path| path.as_os_str().as_bytes());
     let args = LoadArgs {
         settings: json.as_ptr(),
         settings_len: json.len(),
         master_pid: master.as_raw(),
         generation,
+        cache_dir: cache_dir.as_ptr(),
+        cache_dir_len: cache_dir.len(),
+        metrics: metrics.into_raw_fd(),
         report,
         context: std::ptr::from_mut(&mut said).cast(),
     };
-    // SAFETY: every pointer in `args` is valid until the call returns.
+    // SAFETY: every pointer in `args` is valid until the call returns; the descriptor is the library's from here.
     match unsafe { load(&raw const args) } {
         abi::EXIT_DONE => Ok(said),
         code => Err(Error::Engine { code, text: said }),
@@ -217,6 +245,8 @@ impl Engine {
             life: seat.life,
             socket: seat.socket.into_raw_fd(),
             board: seat.board.into_raw_fd(),
+            locks: seat.locks.into_raw_fd(),
+            lock_bell: seat.lock_bell.into_raw_fd(),
             questions: seat.questions.into_raw_fd(),
             doors: doors.as_ptr(),
             doors_len: doors.len(),
@@ -225,7 +255,9 @@ impl Engine {
         match self {
             // SAFETY: `args` is valid until the call returns; the descriptors are the library's from here.
             Engine::Python { run, .. } => unsafe { run(&raw const args) },
-            Engine::Native { apps, settings } => serve::serve(&args, &doors, settings, *apps),
+            Engine::Native { apps, settings, cache_dir } => {
+                serve::serve(Given { args: &args, doors: &doors, cache_dir, settings }, *apps)
+            }
         }
     }
 }

@@ -3,6 +3,8 @@
 //! Read on in `master.rs`, then `fleet.rs`, then `template.rs`.
 mod activation;
 mod bridge;
+mod cache;
+mod cache_dir;
 mod channel;
 mod child;
 mod cli;
@@ -10,6 +12,7 @@ mod control;
 mod doors;
 mod engine;
 mod error;
+mod exposition;
 mod fleet;
 mod interpreter;
 mod load;
@@ -17,14 +20,18 @@ mod lock;
 mod master;
 mod message;
 mod mode;
+mod monitors;
 mod notice;
 mod notify;
 mod privileges;
+mod python_package;
 mod run_dir;
+mod schedule;
 mod signals;
 mod sockets;
 mod spawn;
 mod survey;
+mod switchboard;
 mod template;
 mod top;
 mod touch;
@@ -81,7 +88,9 @@ fn run(cli: Cli) -> Result<i32, Error> {
         Command::Top(source) => top::run(locate(source)?)?,
         Command::Requests(asking) => ask(asking, Question::Requests)?,
         Command::Stacks(asking) => ask(asking, Question::Stacks)?,
+        Command::Cache(command) => cache::run(&command, &locate(command.at().source.clone())?)?,
         Command::Check(source) => notice::say_checked(load(&request(source)?)?.file.as_deref()),
+        Command::PythonPackage { folder } => python_package::write(&folder)?,
         Command::Config(ConfigCommand::Show(source)) => notice::print(&load(&request(source)?)?.show()),
     }
     Ok(abi::EXIT_DONE)

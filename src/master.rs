@@ -2,6 +2,7 @@
 //! performs what `fleet.rs` answers. Single-threaded for ever; runs no application code, serves no request, decides
 //! nothing itself.
 use crate::activation;
+use crate::cache_dir::CacheDir;
 use crate::channel::{self, Orders, Reporter, Reports};
 use crate::child::Backoff;
 use crate::control::Control;
@@ -10,6 +11,7 @@ use crate::error::Error;
 use crate::fleet::{Action, Event, Fleet, Plan};
 use crate::message::Message;
 use crate::mode::Modes;
+use crate::monitors::Monitors;
 use crate::notice::{Facts, Notice};
 use crate::notify::Notify;
 use crate::privileges::{self, Identity};
@@ -18,11 +20,15 @@ use crate::signals::{Signals, Wish};
 use crate::sockets::{self, Listener};
 use crate::spawn::{self, Lifeline, Tie};
 use crate::survey::{Lines, Surveys};
+use crate::switchboard::Switchboard;
 use crate::touch::Touch;
 use crate::upcoming::Upcoming;
 use appliance_config::{Loaded, Request, Settings};
 use appliance_worker::abi;
+use appliance_worker::bell::Bell;
 use appliance_worker::board::{Board, State};
+use appliance_worker::locks::Table;
+use appliance_worker::metrics::Metrics;
 use appliance_worker::panel::Panel;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, kill};
@@ -35,11 +41,14 @@ use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+mod annals;
+mod locks;
 mod look;
 mod places;
 mod questions;
 mod reload;
 mod starting;
+mod switching;
 mod verbs;
 mod view;
 
@@ -71,14 +80,21 @@ struct Master {
     doors: Doors,
     workers: Vec<Listener>,
     control: Option<Control>,
+    /// Made when the first cache is configured.
+    cache_dir: Option<CacheDir>,
     run_dir: RunDir,
     board: Board,
     /// How often the application has asked for a reload, and for a stop, at the last look.
     asked: [u32; 2],
     panel: Panel,
+    metrics: Metrics,
+    locks: Table,
+    lock_bell: Bell,
     notify: Notify,
     modes: Modes,
     lines: Lines,
+    switchboard: Switchboard,
+    monitors: Monitors,
     surveys: Surveys,
     signals: Signals,
     reports: Reports,
@@ -116,6 +132,9 @@ impl Master {
         let board = Board::create(settings.workers.count).map_err(Error::system("make the board"))?;
         let panel = Panel::create().map_err(Error::system("make the panel"))?;
         panel.set_workers(settings.workers.count);
+        let metrics = Metrics::create().map_err(Error::system("make the memory of the metrics"))?;
+        let locks = Table::create().map_err(Error::system("make the locks"))?;
+        let lock_bell = Bell::new().map_err(Error::system("make the bell of the locks"))?;
         let (reports, reporter) = channel::reports().map_err(Error::system("open the reports"))?;
         let (lifeline, tie) = spawn::lifeline(owner).map_err(Error::system("open the lifeline"))?;
         let mut touch = Touch::default();
@@ -133,13 +152,19 @@ impl Master {
             doors,
             workers,
             control,
+            cache_dir: None,
             run_dir,
             board,
             asked: [0; 2],
             panel,
+            metrics,
+            locks,
+            lock_bell,
             notify,
             modes: Modes::default(),
             lines: Lines::new(),
+            switchboard: Switchboard::default(),
+            monitors: Monitors::default(),
             surveys: Surveys::default(),
             signals,
             reports,
@@ -156,13 +181,19 @@ impl Master {
     /// The whole life: wait, take what has happened, do what the fleet answers.
     fn serve(&mut self) -> io::Result<i32> {
         self.facts.say_hello();
+        self.open_annals();
         let mut events = VecDeque::from([Event::Tick]);
         loop {
+            let is_somebody_gone = events.iter().any(|event| matches!(event, Event::Exited { .. }));
             while let Some(event) = events.pop_front() {
                 if let Some(code) = self.handle(event) {
                     return Ok(code);
                 }
             }
+            if is_somebody_gone {
+                self.free_locks();
+            }
+            self.put_through();
             self.show_mode();
             self.tell_manager();
             self.wait()?;
@@ -212,6 +243,7 @@ impl Master {
             self.surveys.next_deadline(),
             self.touch.next_deadline(),
             self.notify.next_deadline(now),
+            self.next_call(now),
         ];
         let timeout = match deadlines.into_iter().flatten().min() {
             None => PollTimeout::NONE,
@@ -221,8 +253,9 @@ impl Master {
         };
         let own = [self.signals.as_fd(), self.reports.as_fd()].map(|fd| PollFd::new(fd, PollFlags::POLLIN));
         let clients = self.control.iter().flat_map(Control::sources);
+        let files = self.monitors.as_fd().map(|fd| PollFd::new(fd, PollFlags::POLLIN));
         let mut sources: Vec<PollFd<'_>> =
-            own.into_iter().chain(clients).chain(self.lines.sources()).collect();
+            own.into_iter().chain(clients).chain(self.lines.sources()).chain(files).collect();
         match poll(&mut sources, timeout) {
             Ok(_) | Err(nix::errno::Errno::EINTR) => Ok(()),
             Err(error) => Err(error.into()),
@@ -307,6 +340,7 @@ impl Master {
                     // A WebSocket has no end of its own: the proxy, which goes first, would wait for it.
                     self.board.set_leaving();
                 }
+                self.write_annals(&notice);
                 self.notify.on_notice(&notice, now);
                 self.facts.say(&notice, self.busy());
                 self.tell_clients(|control, now| control.on_notice(&notice, now));

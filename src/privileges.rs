@@ -5,6 +5,7 @@ use nix::unistd::{Gid, Group, Uid, User, chown, fchown, getgrouplist, setgid, se
 use std::ffi::CString;
 use std::io;
 use std::os::fd::AsFd;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 /// A user with its groups.
@@ -13,6 +14,17 @@ pub struct Identity {
     uid: Uid,
     gid: Gid,
     groups: Vec<Gid>,
+}
+
+/// Becomes the user whom a folder belongs to, if root is to look into it: what lies there was written by processes that run
+/// application code. Called by a command that does nothing else.
+pub fn become_owner(folder: &Path) -> io::Result<()> {
+    let owner = std::fs::metadata(folder)?;
+    if Uid::effective().is_root() && owner.uid() != 0 {
+        let (uid, gid) = (Uid::from_raw(owner.uid()), Gid::from_raw(owner.gid()));
+        Identity { uid, gid, groups: vec![gid] }.assume()?;
+    }
+    Ok(())
 }
 
 /// The identity that children must assume; `None`: they stay what the master is. Fails with a sentence for the user.

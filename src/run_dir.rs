@@ -56,6 +56,11 @@ impl RunDir {
         Ok(true)
     }
 
+    /// The directory.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// Path of a worker's socket; the same text for the master that binds it and the proxy that connects to it.
     pub fn socket(&self, worker: u32) -> PathBuf {
         self.path.join(format!("worker-{worker}.sock"))

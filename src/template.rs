@@ -10,11 +10,13 @@ use crate::spawn::{self, Tie};
 use crate::worker;
 use appliance_config::Settings;
 use appliance_worker::abi::{self, ForkPhase};
+use appliance_worker::metrics::Metrics;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::path::Path;
 
 /// What the master gives a template; moved into its process.
 #[derive(Debug)]
@@ -27,10 +29,18 @@ pub struct Job<'a> {
     pub generation: u32,
     /// The user to become.
     pub identity: Option<&'a Identity>,
+    /// Where the caches lie, if there are any.
+    pub cache_dir: Option<&'a Path>,
     /// The board's memory.
     pub board: OwnedFd,
     /// Where workers speak the uwsgi protocol.
     pub doors: Vec<OwnedFd>,
+    /// The locks' memory.
+    pub locks: OwnedFd,
+    /// The bell of the locks.
+    pub lock_bell: OwnedFd,
+    /// The metrics' memory.
+    pub metrics: OwnedFd,
     /// Where orders arrive.
     pub inbox: Inbox,
     /// Where reports go.
@@ -41,7 +51,9 @@ impl Job<'_> {
     /// Lives the template's life and answers its exit code.
     pub fn live(self, tie: Tie) -> i32 {
         let started = self.leave_master(tie).and_then(|tie| {
-            let (engine, line) = engine::start(self.settings, self.master, self.generation)?;
+            self.make_metrics()?;
+            let Job { settings, master, generation, cache_dir, ref metrics, .. } = self;
+            let (engine, line) = engine::start(settings, master, generation, cache_dir, metrics)?;
             Ok((tie, engine, line))
         });
         let (tie, engine, line) = match started {
@@ -64,10 +76,23 @@ impl Job<'_> {
     }
 
     fn leave_master(&self, tie: Tie) -> Result<Tie, Error> {
-        let mut keep = vec![self.board.as_fd(), self.inbox.as_fd(), self.reporter.as_fd()];
-        keep.extend(self.doors.iter().map(AsFd::as_fd));
+        let pipes = [self.inbox.as_fd(), self.reporter.as_fd()];
+        let keep: Vec<_> = self.shared().map(AsFd::as_fd).chain(pipes).collect();
         spawn::leave_master(self.master, tie, &keep, self.identity, "appliance: template")
             .map_err(Error::system("the template cannot start"))
+    }
+
+    /// Makes the metrics of the configuration, before the application can ask for them.
+    fn make_metrics(&self) -> Result<(), Error> {
+        let memory = self.metrics.try_clone().and_then(Metrics::open);
+        let metrics = memory.map_err(Error::system("map the metrics"))?;
+        let made = metrics.configure(&self.settings.metrics);
+        made.map_err(|error| Error::Usage(format!("[[metric]]: {error}")))
+    }
+
+    /// What the workers share; each gets a copy, or has it from its template.
+    fn shared(&self) -> impl Iterator<Item = &OwnedFd> {
+        [&self.board, &self.locks, &self.lock_bell, &self.metrics].into_iter().chain(&self.doors)
     }
 }
 
@@ -153,6 +178,8 @@ impl Template<'_> {
             life: layette.life,
             socket: layette.socket,
             board: job.board.try_clone()?,
+            locks: job.locks.try_clone()?,
+            lock_bell: job.lock_bell.try_clone()?,
             questions: layette.questions,
             doors: job.doors.iter().map(OwnedFd::try_clone).collect::<io::Result<_>>()?,
             ready: worker::on_ready,
@@ -175,7 +202,7 @@ impl Template<'_> {
     fn descriptors(&self) -> Vec<RawFd> {
         let job = &self.job;
         let ends = self.workers.iter().map(|forked| &forked.end);
-        let owned = [&job.board].into_iter().chain(&job.doors).chain(ends).map(AsRawFd::as_raw_fd);
+        let owned = job.shared().chain(ends).map(AsRawFd::as_raw_fd);
         owned
             .chain([job.inbox.as_fd(), job.reporter.as_fd(), self.tie.as_fd()].map(|fd| fd.as_raw_fd()))
             .collect()

@@ -1,5 +1,6 @@
 //! The examples do what their READMEs say.
-use crate::harness::{Appliance, Setup, command, free_ports, root};
+use crate::harness::{Appliance, Client, Setup, command, free_ports, root, until};
+use crate::websockets::peer::{Peer, TEXT};
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::io::{Read, Write};
@@ -24,7 +25,7 @@ fn each_configuration_is_valid() {
             assert_eq!((code, err.as_str()), (Some(0), ""), "{}", config.display());
         }
     }
-    assert_eq!(found, 5);
+    assert_eq!(found, 7);
 }
 
 #[test]
@@ -63,12 +64,24 @@ fn flask_and_django_answer() {
 #[test]
 fn tornado_answers_beside_wsgi() {
     let base = free_ports(3);
-    let appliance = start("tornado", |setup| setup.set("app.env.BASE_PORT", base));
+    let appliance =
+        start("tornado", |setup| setup.set("native.base_port", base).set("app.env.BASE_PORT", base));
     let facts = appliance.get("/").json();
     assert_eq!(
         facts["page"],
         serde_json::json!({"worker": facts["tornado"]["worker"], "pid": facts["tornado"]["pid"]})
     );
+}
+
+#[test]
+fn asgi_answers_at_both_doors() {
+    let base = free_ports(3);
+    let appliance = start("asgi", |setup| setup.set("native.base_port", base));
+    assert!(appliance.get("/").text().starts_with("Hello from worker process"));
+    assert_eq!(appliance.get("/events").text().lines().count(), 10);
+    let native = ([127, 0, 0, 1], base + 2).into();
+    until("the worker listens", || Client::tcp(native).is_ok());
+    assert_eq!(Client::tcp(native).unwrap().post("/echo", "hello").json()["bytes"], 5);
 }
 
 #[test]
@@ -103,4 +116,27 @@ fn the_seed_s_fetch_and_sleeper_answer() {
         }
         assert!(took >= Duration::from_secs_f64(seconds) && took < Duration::from_secs(4), "{took:?}");
     }
+}
+
+#[test]
+fn whatever_a_visitor_of_the_chat_says_reaches_all() {
+    let config = root().join("examples/websocket-chat/appliance.toml");
+    let appliance = Setup::bare().arg("--config").arg(config.display()).start();
+    assert!(appliance.get("/").text().contains("<h1>Chat</h1>"));
+    let mut visitors = ["ann", "bob"].map(|name| {
+        let mut visitor = Peer::open(appliance.client(), "/chat");
+        visitor.send(TEXT, name);
+        assert_eq!(
+            visitor.text(),
+            format!("{{\"name\": \"{name}\", \"joined\": {}}}", if name == "ann" { 1 } else { 2 })
+        );
+        visitor
+    });
+    visitors[0].text();
+    visitors[1].send(TEXT, "hello");
+    for visitor in &mut visitors {
+        assert_eq!(visitor.text(), r#"{"name": "bob", "text": "hello"}"#);
+    }
+    assert_eq!(visitors[1].close(1000), 1000);
+    assert_eq!(visitors[0].text(), r#"{"name": "bob", "left": 1}"#);
 }

@@ -13,6 +13,7 @@ mod meter;
 mod ports;
 mod processes;
 mod python;
+mod uwsgi;
 
 pub use admin::Admin;
 pub use appliance::{Appliance, Refusal, Setup, command};
@@ -26,6 +27,7 @@ pub use meter::{Fate, Record, Report, measure, metered, metered_code};
 pub use ports::free_ports;
 pub use processes::{Process, descendants};
 pub use python::{default_venv, venvs};
+pub use uwsgi::Uwsgi;
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};

@@ -1,5 +1,7 @@
 //! The Python package `appliance`: what it has that the functions of the engine have not, in the server and outside of it.
-use crate::harness::{Appliance, Setup};
+use crate::harness::{Appliance, Dir, Setup, command, default_venv, root, venvs};
+use std::path::Path;
+use std::process::Command;
 
 /// Both engines (`app.suspend`) answer alike.
 const ENGINES: [&str; 2] = ["greenlet", "thread"];
@@ -59,4 +61,83 @@ fn modules_are_the_servers_own_and_come_when_they_are_asked_for() {
         ("/where", "['Embedded', 'Embedded']"),
         ("/lazily", r#"(False, "module 'appliance' has no attribute 'nonsense'")"#),
     ]);
+}
+
+#[test]
+fn every_call_is_safe_from_every_thread() {
+    for engine in ENGINES {
+        let appliance =
+            Setup::app("hammer:application").set("app.suspend", engine).set("workers.cores", 20).start();
+        let worker = appliance.get("/").text();
+        let answer = appliance.get("/hammer");
+        assert_eq!((answer.status, answer.text().as_str()), (200, "(8, True)"), "{engine}");
+        assert_eq!(appliance.get("/").text(), worker, "{engine}: the worker lives on");
+    }
+}
+
+/// Writes the package into a folder and installs it beside that, as a user without a package index does.
+fn install(dir: &Dir, venv: &Path) {
+    let (code, _, err) = command(dir.path(), &["python-package", "package"], &[]);
+    assert_eq!((code, err.as_str()), (Some(0), ""));
+    let mut pip = Command::new(venv.join("bin/python"));
+    pip.args(["-m", "pip", "install", "--quiet", "--no-index", "--target", "installed", "./package"]);
+    let installed = pip.current_dir(dir.path()).output().unwrap();
+    assert!(installed.status.success(), "{}", String::from_utf8_lossy(&installed.stderr));
+}
+
+#[track_caller]
+fn run(program: &mut Command, dir: &Dir) -> String {
+    let output = program.current_dir(dir.path()).env("PYTHONPATH", "installed").output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "{text}{}", String::from_utf8_lossy(&output.stderr));
+    text
+}
+
+#[test]
+fn stand_ins_work_where_no_server_runs() {
+    let dir = Dir::new();
+    install(&dir, &default_venv());
+    for venv in venvs() {
+        let script = root().join("tests/apps/outside.py");
+        assert_eq!(
+            run(Command::new(venv.join("bin/python")).arg(script), &dir),
+            "fine\n",
+            "{}",
+            venv.display()
+        );
+    }
+}
+
+#[test]
+fn the_server_has_its_own_modules_also_where_the_package_is_installed() {
+    let setup = Setup::app("package:application");
+    install(setup.dir(), &default_venv());
+    let appliance = setup.set("app.pythonpath", "[\"installed\"]").start();
+    assert_eq!(appliance.get("/where").text(), "['Embedded', 'Embedded']");
+    assert_eq!(appliance.get("/at_once").text(), "['set', None]");
+}
+
+#[test]
+fn the_stand_in_has_the_calls_of_the_server() {
+    let appliance = Setup::app("hammer:application").start();
+    let dir = Dir::new();
+    install(&dir, &default_venv());
+    let script = "import ast, sys\nsys.path.insert(0, sys.argv[1])\nimport hammer\n\
+        here, there = hammer.signatures(), ast.literal_eval(sys.argv[2])\n\
+        differs = {name: (here.get(name), there[name]) for name in there if here.get(name) != there[name]\n    \
+        and -1 not in there[name] + here.get(name, ())}\n\
+        print(differs)";
+    let mut python = Command::new(default_venv().join("bin/python"));
+    python.args(["-c", script]).arg(root().join("tests/apps")).arg(appliance.get("/signatures").text());
+    assert_eq!(run(&mut python, &dir), "{}\n");
+}
+
+#[test]
+fn types_are_checked_strictly() {
+    let dir = Dir::new();
+    install(&dir, &default_venv());
+    let mut mypy = Command::new(default_venv().join("bin/python"));
+    mypy.args(["-m", "mypy", "--config-file", "package/pyproject.toml", "--cache-dir", "cache"]);
+    mypy.env("MYPYPATH", "installed");
+    assert!(run(&mut mypy, &dir).starts_with("Success"));
 }

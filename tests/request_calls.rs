@@ -152,7 +152,7 @@ fn what_is_sent_is_a_part_of_the_body() {
     let appliance = start();
     for target in ["/sends", "/slept/sends", "/inner/sends"] {
         for mut client in doors(&appliance) {
-            let expected = "sent and sent [True, True, 'TypeError', 'TypeError', 'ValueError', 'ValueError']";
+            let expected = "sent and sent [True, True, 'TypeError', 'TypeError', 'TypeError', 'ValueError']";
             assert_eq!(client.get(target).text(), expected);
             assert_eq!(client.get("/cl").text(), "0", "the connection goes on");
         }

@@ -69,6 +69,7 @@ fn workers(read: &mut Reader, cpus: u32) -> Workers {
         max_requests: read.whole("workers.max_requests"),
         max_memory: read.optional_size("workers.max_memory"),
         max_lifetime: read.duration("workers.max_lifetime"),
+        locks: read.whole("workers.locks"),
         touch_reload: read
             .texts("workers.touch_reload", |path| Some(written.absolute("workers.touch_reload", path))),
         on_crash_loop,

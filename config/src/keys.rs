@@ -162,6 +162,8 @@ keys! {
     "workers.max_memory": None, size("1MiB", "1024GiB"), LIVE, "uWSGI `reload-on-rss`";
     /// A worker that is older is replaced; `0`: never.
     "workers.max_lifetime": Some("0"), Form::Duration { zero: true }, LIVE, "uWSGI `max-worker-lifetime`";
+    /// Locks that all workers share, beside lock 0: their numbers go up to this one.
+    "workers.locks": Some("8"), whole("a number of locks", 0, 1000), ROLLING, "uWSGI `locks`";
     /// Files and folders whose modification time is watched: a change reloads.
     "workers.touch_reload": Some("[]"), Form::Texts { what: "a path", write: r#"a list of paths, such as ["reload.me"]"# }, LIVE, "uWSGI `touch-reload`";
     /// What follows when workers crash again and again: `"stay"` up and answer 503, or `"exit"` for whoever restarts containers.

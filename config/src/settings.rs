@@ -110,6 +110,8 @@ pub struct Workers {
     pub max_memory: Option<u64>,
     /// Age at which a worker is replaced (uWSGI `--max-worker-lifetime`); zero: never.
     pub max_lifetime: Duration,
+    /// The highest number of a lock.
+    pub locks: u32,
     /// Absolute paths; a change of one's modification time reloads (uWSGI `--touch-reload`).
     pub touch_reload: Vec<PathBuf>,
     /// What follows when workers crash again and again.

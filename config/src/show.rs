@@ -192,6 +192,7 @@ fn of_workers(settings: &Settings, name: &str) -> Option<Value> {
         "max_requests" => whole(workers.max_requests),
         "max_memory" => size(workers.max_memory?),
         "max_lifetime" => time(workers.max_lifetime),
+        "locks" => whole(workers.locks.into()),
         "touch_reload" => {
             Value::List(workers.touch_reload.iter().map(|path| Value::text(path.display())).collect())
         }

@@ -1,5 +1,6 @@
 //! The accept loop on a listener that the master made. `runtime.rs` starts one per listener and proxy thread. It must never
 //! close the listening socket for others: it holds a duplicate, and stops reading from it when the drain begins.
+use crate::Occurrence;
 use crate::client::{Client, Peer};
 use crate::conn::{self, Front};
 use crate::drain::DrainWatch;
@@ -79,6 +80,7 @@ pub(crate) async fn run(
         };
         match accepted {
             Ok(_) if front.shared.stats.connections.get() >= most as u64 => {
+                front.shared.workers.count_in(Occurrence::Refused);
                 if crowded.is_due(Instant::now()) {
                     tracing::warn!(
                         limit = most,
@@ -87,6 +89,7 @@ pub(crate) async fn run(
                 }
             }
             Ok((socket, peer)) => {
+                front.shared.workers.count_in(Occurrence::Connected);
                 let task = connection(socket, peer, &listener.name, &front, &drain);
                 let alive = alive.clone();
                 tokio::spawn(async move {

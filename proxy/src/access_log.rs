@@ -1,11 +1,14 @@
 //! The access log: one line per request, for a human or as JSON, collected per proxy thread and written to standard error
 //! in few large writes. `gateway.rs` and `conn.rs` hand in entries; `runtime.rs` runs the flusher. A line must never contain
-//! a raw byte that the client chose, and a full disk must never stop the service: write errors are ignored.
+//! a raw byte that the client chose, and a full disk must never stop the service: write errors are ignored. Every entry is
+//! counted here too, also without a log, so that the log and `/metrics` cannot tell different stories.
+use crate::error::Failure;
+use crate::{Occurrence, Upstreams};
 use appliance_link::private::split_variable;
 use bytes::Bytes;
 use std::fmt::Arguments;
 use std::io::Write as _;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::sync::Notify;
 
@@ -41,7 +44,7 @@ pub(crate) struct Entry<'a> {
     pub(crate) tries: u32,
     pub(crate) id: &'a [u8],
     /// Why it failed, unless it is the application's own answer that says so.
-    pub(crate) reason: Option<&'static str>,
+    pub(crate) reason: Option<Failure>,
     /// The application's variables (uWSGI `set_logvar`), as their fields said them.
     pub(crate) variables: &'a [Bytes],
 }
@@ -62,6 +65,7 @@ pub(crate) enum Style {
 
 /// The log of one proxy thread.
 pub(crate) struct AccessLog {
+    upstreams: Arc<dyn Upstreams>,
     /// `None`: switched off.
     style: Option<Style>,
     buffer: Mutex<Vec<u8>>,
@@ -69,12 +73,19 @@ pub(crate) struct AccessLog {
 }
 
 impl AccessLog {
-    pub(crate) fn new(style: Option<Style>) -> Self {
-        Self { style, buffer: Mutex::default(), filled: Notify::new() }
+    pub(crate) fn new(style: Option<Style>, upstreams: Arc<dyn Upstreams>) -> Self {
+        Self { upstreams, style, buffer: Mutex::default(), filled: Notify::new() }
     }
 
-    /// Adds a line.
+    /// Counts a request, and adds its line.
     pub(crate) fn add(&self, entry: &Entry<'_>) {
+        self.upstreams.count_in(Occurrence::Ended {
+            status: entry.status,
+            worker: entry.worker,
+            took: entry.took,
+            bytes: entry.bytes,
+            reason: entry.reason.map(|failure| failure as usize),
+        });
         let Some(style) = self.style else { return };
         let mut buffer = self.buffer.lock().unwrap_or_else(PoisonError::into_inner);
         match style {
@@ -135,7 +146,7 @@ fn human(line: &mut Vec<u8>, entry: &Entry<'_>) {
     }
     line.extend_from_slice(b" id=");
     put_plain(line, entry.id);
-    if let Some(reason) = entry.reason {
+    if let Some(reason) = entry.reason.map(Failure::reason) {
         put(line, format_args!(" reason={reason}"));
     }
     for (key, value) in split(entry.variables) {
@@ -170,7 +181,7 @@ fn json(line: &mut Vec<u8>, entry: &Entry<'_>, now: SystemTime) {
     }
     put(line, format_args!(",\"tries\":{}", entry.tries));
     put_text(line, "id", entry.id);
-    if let Some(reason) = entry.reason {
+    if let Some(reason) = entry.reason.map(Failure::reason) {
         put(line, format_args!(",\"reason\":\"{reason}\""));
     }
     if !entry.variables.is_empty() {
@@ -303,8 +314,14 @@ mod tests {
     fn a_human_line() {
         let expected = "127.0.0.1 \"GET /path HTTP/1.1\" 200 1234B 3.2ms app=1.1ms worker=2 core=17 id=abc\n";
         assert_eq!(as_human(&entry()), expected);
-        let failed =
-            Entry { app: None, worker: None, tries: 3, status: 503, reason: Some("no-worker"), ..entry() };
+        let failed = Entry {
+            app: None,
+            worker: None,
+            tries: 3,
+            status: 503,
+            reason: Some(Failure::NoWorker),
+            ..entry()
+        };
         let expected = "127.0.0.1 \"GET /path HTTP/1.1\" 503 1234B 3.2ms tries=3 id=abc reason=no-worker\n";
         assert_eq!(as_human(&failed), expected);
     }
@@ -312,11 +329,11 @@ mod tests {
     #[test]
     fn a_json_line() {
         let line: serde_json::Value =
-            serde_json::from_str(&as_json(&Entry { reason: Some("r"), ..entry() })).unwrap();
+            serde_json::from_str(&as_json(&Entry { reason: Some(Failure::AppCut), ..entry() })).unwrap();
         let expected = serde_json::json!({
             "timestamp": "2024-02-28T23:59:59.042Z", "level": "INFO", "kind": "access", "client": "127.0.0.1",
             "method": "GET", "path": "/path", "status": 200, "bytes": 1234, "ms": 3.21, "app_ms": 1.1,
-            "worker": 2, "core": 17, "tries": 1, "id": "abc", "reason": "r",
+            "worker": 2, "core": 17, "tries": 1, "id": "abc", "reason": "app-cut",
         });
         assert_eq!(line, expected);
     }
@@ -325,7 +342,7 @@ mod tests {
     fn what_there_is_to_say_beside_is_added() {
         let variables = [Bytes::from_static(b"user=joe \"x\""), Bytes::from_static(b"n=")];
         let queued = Some(Duration::from_micros(1500));
-        let more = Entry { queued, reason: Some("app-error"), variables: &variables, ..entry() };
+        let more = Entry { queued, reason: Some(Failure::AppError), variables: &variables, ..entry() };
         let expected = "127.0.0.1 \"GET /path HTTP/1.1\" 200 1234B 3.2ms queue=1.5ms app=1.1ms worker=2 core=17 id=abc \
                         reason=app-error user=\"joe \\x22x\\x22\" n=\"\"\n";
         assert_eq!(as_human(&more), expected);

@@ -1,14 +1,15 @@
-//! The read-only admin endpoint: `/healthz`, `/readyz`, `/status`, one request per connection, served by the proxy's control
-//! thread also while it drains. It has its own few lines of HTTP so that a probe never shares a code path with what it
+//! The read-only admin endpoint: probes (`/livez`, `/readyz`, `/startupz`, as Kubernetes means them, and `/healthz`), `/status` and
+//! `/metrics`, one request per connection, served by the proxy's control thread also while it drains. It has its own few lines of HTTP so that a probe never shares a code path with what it
 //! probes. It must never change anything.
 use crate::Mode;
 use crate::drain::DrainWatch;
 use crate::gateway::Shared;
+use crate::pulse::pulse;
 use serde_json::{Value, json};
 use std::net::TcpListener as StdListener;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
@@ -64,7 +65,7 @@ async fn probe(mut stream: TcpStream, shared: &Shared, drain: &DrainWatch) -> st
         }
     }
     let line = head.split(|byte| *byte == b'\r').next().unwrap_or_default();
-    let answer = answer(&String::from_utf8_lossy(line), why_not_ready(shared, drain), || status(shared));
+    let answer = answer(&String::from_utf8_lossy(line), |page| page.of(shared, drain));
     stream.write_all(answer.as_bytes()).await?;
     stream.shutdown().await
 }
@@ -80,26 +81,72 @@ fn why_not_ready(shared: &Shared, drain: &DrainWatch) -> Option<&'static str> {
     }
 }
 
+/// What can be asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Page {
+    /// Whether this process works: if not, a new container would help.
+    Alive,
+    /// Whether requests should come here.
+    Ready,
+    /// Whether it has begun at all: until then, the other two say nothing.
+    Started,
+    Status,
+    Metrics,
+}
+
+/// Where each is.
+const PAGES: [(&str, Page); 6] = [
+    ("/livez", Page::Alive),
+    ("/healthz", Page::Alive),
+    ("/readyz", Page::Ready),
+    ("/startupz", Page::Started),
+    ("/status", Page::Status),
+    ("/metrics", Page::Metrics),
+];
+
+/// What there is to say.
+enum Said {
+    /// Yes, in a word, or no, for this reason.
+    Probe(Result<&'static str, &'static str>),
+    Json(Value),
+    /// In Prometheus' text format.
+    Metrics(String),
+}
+
+impl Page {
+    fn of(self, shared: &Shared, drain: &DrainWatch) -> Said {
+        match self {
+            Page::Alive => Said::Probe(Ok("ok")),
+            Page::Ready => Said::Probe(why_not_ready(shared, drain).map_or(Ok("ready"), Err)),
+            Page::Started => {
+                let has_served = shared.workers.has_served();
+                Said::Probe(if has_served { Ok("started") } else { Err("no worker has been ready yet") })
+            }
+            Page::Status => Said::Json(status(shared)),
+            Page::Metrics => Said::Metrics(shared.workers.metrics(&pulse(shared, Instant::now()))),
+        }
+    }
+}
+
 /// The whole answer to a request line.
-fn answer(line: &str, why_not_ready: Option<&str>, status: impl FnOnce() -> Value) -> String {
+fn answer(line: &str, ask: impl FnOnce(Page) -> Said) -> String {
+    const TEXT: &str = "text/plain";
     let mut words = line.split(' ');
     let (method, target) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
     let path = target.split('?').next().unwrap_or_default();
-    let (code, kind, body) = match (method, path) {
-        ("GET" | "HEAD", "/healthz") => ("200 OK", "text/plain", "ok\n".to_owned()),
-        ("GET" | "HEAD", "/readyz") => match why_not_ready {
-            None => ("200 OK", "text/plain", "ready\n".to_owned()),
-            Some(why) => ("503 Service Unavailable", "text/plain", format!("{why}\n")),
+    let page = PAGES.iter().find(|(known, _)| *known == path).map(|(_, page)| *page);
+    let (code, kind, body) = match (method, page) {
+        ("GET" | "HEAD", Some(page)) => match ask(page) {
+            Said::Probe(Ok(word)) => ("200 OK", TEXT, format!("{word}\n")),
+            Said::Probe(Err(why)) => ("503 Service Unavailable", TEXT, format!("{why}\n")),
+            Said::Json(value) => ("200 OK", "application/json", format!("{value:#}\n")),
+            Said::Metrics(text) => ("200 OK", "text/plain; version=0.0.4; charset=utf-8", text),
         },
-        ("GET" | "HEAD", "/status") => ("200 OK", "application/json", format!("{:#}\n", status())),
-        ("GET" | "HEAD", _) => {
-            ("404 Not Found", "text/plain", "there are /healthz, /readyz and /status\n".to_owned())
+        ("GET" | "HEAD", None) => {
+            let known = PAGES.map(|(path, _)| path).join(", ");
+            ("404 Not Found", TEXT, format!("there are {known}\n"))
         }
-        _ => (
-            "405 Method Not Allowed\r\nallow: GET, HEAD",
-            "text/plain",
-            "this endpoint is read-only\n".to_owned(),
-        ),
+        _ => ("405 Method Not Allowed\r\nallow: GET, HEAD", TEXT, "this endpoint is read-only\n".to_owned()),
     };
     let length = body.len();
     let shown = if method == "HEAD" { "" } else { &body };
@@ -153,23 +200,40 @@ fn word(mode: Mode) -> &'static str {
 mod tests {
     use super::*;
 
-    fn answered(line: &str, ready: bool) -> String {
-        answer(line, (!ready).then_some("no worker is ready"), || json!({"workers": []}))
+    /// Of an appliance that waits for its first worker.
+    fn answered(line: &str) -> String {
+        answer(line, |page| match page {
+            Page::Alive => Said::Probe(Ok("ok")),
+            Page::Ready | Page::Started => Said::Probe(Err("no worker is ready")),
+            Page::Status => Said::Json(json!({"workers": []})),
+            Page::Metrics => Said::Metrics("up 1\n".to_owned()),
+        })
     }
 
     #[test]
     fn probes_get_their_answers() {
-        assert!(answered("GET /healthz HTTP/1.1", false).starts_with("HTTP/1.1 200 OK\r\n"));
-        assert!(answered("GET /readyz?x HTTP/1.1", true).starts_with("HTTP/1.1 200 OK\r\n"));
-        assert!(answered("GET /readyz HTTP/1.1", false).starts_with("HTTP/1.1 503 "));
-        assert!(answered("GET /status HTTP/1.1", false).ends_with("\"workers\": []\n}\n"));
-        assert!(answered("GET / HTTP/1.1", true).starts_with("HTTP/1.1 404 "));
+        for path in ["/livez", "/healthz?verbose"] {
+            assert!(answered(&format!("GET {path} HTTP/1.1")).starts_with("HTTP/1.1 200 OK\r\n"));
+        }
+        for path in ["/readyz", "/startupz"] {
+            let refused = answered(&format!("GET {path} HTTP/1.1"));
+            assert!(refused.starts_with("HTTP/1.1 503 ") && refused.ends_with("no worker is ready\n"));
+        }
+        assert!(answered("GET /status HTTP/1.1").ends_with("\"workers\": []\n}\n"));
+        assert!(answered("GET / HTTP/1.1").starts_with("HTTP/1.1 404 "));
+    }
+
+    #[test]
+    fn prometheus_is_told_the_format() {
+        let page = answered("GET /metrics HTTP/1.1");
+        assert!(page.contains("\r\ncontent-type: text/plain; version=0.0.4; charset=utf-8\r\n"));
+        assert!(page.ends_with("\r\n\r\nup 1\n"));
     }
 
     #[test]
     fn it_is_read_only() {
-        assert!(answered("POST /status HTTP/1.1", true).starts_with("HTTP/1.1 405 "));
-        assert!(answered("", true).starts_with("HTTP/1.1 405 "));
-        assert!(answered("HEAD /healthz HTTP/1.1", true).ends_with("\r\n\r\n"));
+        assert!(answered("POST /status HTTP/1.1").starts_with("HTTP/1.1 405 "));
+        assert!(answered("").starts_with("HTTP/1.1 405 "));
+        assert!(answered("HEAD /healthz HTTP/1.1").ends_with("\r\n\r\n"));
     }
 }

@@ -189,7 +189,7 @@ fn log_refusal(
         worker: None,
         tries: 0,
         id: id.as_bytes(),
-        reason: Some(failure.reason()),
+        reason: Some(failure),
         variables: &[],
     });
     id

@@ -111,6 +111,20 @@ pub(crate) enum Failure {
 }
 
 impl Failure {
+    /// Every one of them, each at the place of its number.
+    #[rustfmt::skip]
+    pub(crate) const ALL: [Self; 43] = [
+        Self::RequestLineTooLong, Self::HeadTooLarge, Self::TooManyHeaders, Self::BodyTooLarge,
+        Self::BareLineFeed, Self::BadRequestLine, Self::BadHeader, Self::FoldedHeader,
+        Self::UnknownVersion, Self::Tunnel, Self::BadLength, Self::LengthAndChunked, Self::UnknownCoding,
+        Self::BadCoding, Self::UnknownExpectation, Self::ChunkedInOldVersion, Self::NoHost, Self::BadHost,
+        Self::BadChunk, Self::TrailersTooLarge, Self::Malformed, Self::SlowHead, Self::SlowBody,
+        Self::ClientGone, Self::ClientStalled, Self::NoWorker, Self::QueueTimeout, Self::QueueFull,
+        Self::Paused, Self::Maintenance, Self::CrashLoop, Self::WorkersFull, Self::WorkerUnreachable,
+        Self::WorkerDied, Self::WorkerGarbled, Self::AnswerCut, Self::WorkerSilent, Self::RequestTimeout,
+        Self::AppError, Self::AppCut, Self::ShortBody, Self::WorkerBusy, Self::Internal,
+    ];
+
     /// The status that the client gets, or would have got if it were still there (499, as nginx logs it).
     pub(crate) fn status(self) -> u16 {
         self.row().0
@@ -183,6 +197,20 @@ impl Failure {
             Self::ShortBody => (502, "short-body", "The application's answer was shorter than it had announced."),
             Self::WorkerBusy => (503, "worker-busy", "The worker has too much to do at the moment. Please try again in a second."),
             Self::Internal => (500, "internal", "The proxy failed to handle this request."),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_failure_is_at_the_place_of_its_number_and_has_a_word_of_its_own() {
+        for (n, failure) in Failure::ALL.into_iter().enumerate() {
+            assert_eq!(failure as usize, n);
+            let same = Failure::ALL.iter().filter(|other| other.reason() == failure.reason());
+            assert_eq!(same.count(), 1, "{}", failure.reason());
         }
     }
 }

@@ -122,7 +122,7 @@ impl Exchange {
             worker: (self.worker > 0).then_some(self.worker),
             tries: self.tries,
             id: self.id.as_bytes(),
-            reason: failure.map(Failure::reason),
+            reason: failure,
             variables: &self.told.variables,
         });
     }

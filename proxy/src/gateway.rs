@@ -1,6 +1,5 @@
 //! pingora's phases of one request: each calls the pure files and does what they say. One `Gateway` per proxy thread, driven
 //! by `conn.rs`. The methods stand in the order in which a request meets them. It must never contain a rule of its own.
-use crate::Mode;
 use crate::access_log::AccessLog;
 use crate::client::{Client, Peer};
 use crate::conn::Arrival;
@@ -19,6 +18,7 @@ use crate::stats::Stats;
 use crate::target::Target;
 use crate::told::Told;
 use crate::workers::Workers;
+use crate::{Mode, Occurrence};
 use appliance_config::Settings;
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -125,6 +125,7 @@ impl Gateway {
         let again = exchange.settle(mishap, &known);
         if again {
             self.shared.stats.retries.fetch_add(1, Relaxed);
+            self.shared.workers.count_in(Occurrence::Retried);
         }
         again
     }

@@ -103,6 +103,35 @@ pub struct Pulse {
     pub age: Duration,
 }
 
+/// What is counted for as long as the appliance lives, however often its proxy is replaced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Occurrence {
+    /// A request is over, and has its line in the access log.
+    Ended {
+        /// What the client got, or would have got (499).
+        status: u16,
+        /// The last worker that it was sent to.
+        worker: Option<WorkerId>,
+        /// From the complete head to the end of the answer.
+        took: Duration,
+        /// Bytes of the answer's body that were sent to the client.
+        bytes: u64,
+        /// Why it failed: its place in [`reasons`].
+        reason: Option<usize>,
+    },
+    /// A request is tried once more, at another worker or connection.
+    Retried,
+    /// A connection was accepted.
+    Connected,
+    /// A connection was closed at once, because there were `limits.connections`.
+    Refused,
+}
+
+/// What the access log may say as `reason`.
+pub fn reasons() -> impl Iterator<Item = &'static str> {
+    error::Failure::ALL.iter().map(|failure| failure.reason())
+}
+
 /// What the proxy needs to know of the workers, and of what the master wants. Implemented by the binary from shared memory.
 pub trait Upstreams: Send + Sync + 'static {
     /// Number of workers at this moment; ids are `1..=count()`.
@@ -124,6 +153,12 @@ pub trait Upstreams: Send + Sync + 'static {
     fn retry_after(&self) -> Duration;
     /// Tells the master; called about twice a second.
     fn publish(&self, pulse: &Pulse);
+    /// Counts what has happened, in memory that outlives this process. Called by all threads, for every request.
+    fn count_in(&self, what: Occurrence);
+    /// Whether a worker has ever been ready since the appliance was started.
+    fn has_served(&self) -> bool;
+    /// Everything that is counted or measured, as Prometheus reads it; `pulse` is how things are in this process.
+    fn metrics(&self, pulse: &Pulse) -> String;
 }
 
 /// Lives the proxy's life in a process of its own: serves `listeners` (already listening, non-blocking, in the order of

@@ -1,8 +1,8 @@
 //! The proxy's pulse: every thread notes twice a second that it has had a turn, and the control thread tells the master how
 //! long ago all of them had one, and what there is to do. `runtime.rs` starts both. It must never wait for anything but time.
+use crate::Pulse;
 use crate::gateway::Shared;
 use crate::link::Links;
-use crate::{Pulse, Upstreams};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
@@ -49,14 +49,15 @@ pub(crate) async fn keep_thread(shared: Arc<Shared>, thread: usize, links: Arc<L
 }
 
 /// Tells the master, for as long as the runtime of the control thread lives.
-pub(crate) async fn report(shared: Arc<Shared>, upstreams: Arc<dyn Upstreams>) {
+pub(crate) async fn report(shared: Arc<Shared>) {
     loop {
-        upstreams.publish(&pulse(&shared, Instant::now()));
+        shared.workers.publish(&pulse(&shared, Instant::now()));
         sleep(BEAT).await;
     }
 }
 
-fn pulse(shared: &Shared, now: Instant) -> Pulse {
+/// How things are.
+pub(crate) fn pulse(shared: &Shared, now: Instant) -> Pulse {
     let queue = &shared.workers.queue;
     let (dequeued, queue_us) = queue.served();
     Pulse {

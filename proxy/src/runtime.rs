@@ -65,7 +65,7 @@ pub(crate) fn serve<S: Future<Output = ()>>(
     drop((alive, starting));
     let cut = control.block_on(async {
         let admin = admin.map(|admin| tokio::spawn(admin::run(admin, shared.clone(), watch.clone())));
-        tokio::spawn(pulse::report(shared.clone(), upstreams.clone()));
+        tokio::spawn(pulse::report(shared.clone()));
         all_accept.recv().await;
         ready();
         stop.await;
@@ -126,7 +126,7 @@ fn prepare(
         listeners.iter().zip(&shared.settings.listen).map(adopt).collect::<Result<_, _>>()?
     };
     let hop = Hop::new(upstreams.clone(), &shared.settings.timeouts)?;
-    let log = Arc::new(AccessLog::new(style(&shared.settings.log)));
+    let log = Arc::new(AccessLog::new(style(&shared.settings.log), upstreams.clone()));
     let limits = &shared.settings.limits;
     let links = Links::new(upstreams, limits.stream_window, shared.settings.timeouts.connect);
     let gateway = Gateway::new(shared.clone(), links.clone(), hop, log.clone(), watch.clone());

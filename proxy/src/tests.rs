@@ -7,6 +7,7 @@ mod link;
 mod modes;
 mod order;
 
+use crate::Occurrence;
 use harness::{Client, Handler, Proxy, echo, eventually, header, says};
 use std::io::{ErrorKind, Read, Write};
 use std::sync::Arc;
@@ -517,6 +518,28 @@ fn the_admin_endpoint_tells_the_state() {
     proxy.board.loads.lock().unwrap()[0].ready = false;
     assert!(ask("/readyz").starts_with("HTTP/1.1 503 "));
     assert!(ask("/healthz").starts_with("HTTP/1.1 200 "));
+}
+
+#[test]
+fn every_request_is_counted_once_also_those_that_no_worker_sees() {
+    let proxy = Proxy::start(vec![refuses()]);
+    proxy.ask(LAST_GET);
+    proxy.ask("GET / HTTP/1.1\r\n\r\n");
+    let ended = || {
+        let counted = proxy.board.counted.lock().unwrap();
+        let statuses = counted.iter().filter_map(|what| match what {
+            Occurrence::Ended { status, worker, reason, .. } => Some((*status, *worker, *reason)),
+            _ => None,
+        });
+        statuses.collect::<Vec<_>>()
+    };
+    eventually("both are counted", || ended().len() == 2);
+    let no_host = crate::reasons().position(|reason| reason == "no-host");
+    assert_eq!(ended(), [(403, Some(1), None), (400, None, no_host)]);
+    let is_connection = |what: &&Occurrence| **what == Occurrence::Connected;
+    assert_eq!(proxy.board.counted.lock().unwrap().iter().filter(is_connection).count(), 2);
+    let page = Client::to(proxy.admin).ask_for("/metrics");
+    assert!(page.ends_with("connections 0\n"), "the numbers are those of this moment: {page}");
 }
 
 impl Client<std::net::TcpStream> {

@@ -5,7 +5,7 @@ use crate::balance::{Seen, choose};
 use crate::error::Failure;
 use crate::queue::Queue;
 use crate::retry::Route;
-use crate::{Mode, Upstreams, WorkerId};
+use crate::{Mode, Occurrence, Pulse, Upstreams, WorkerId};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
@@ -60,6 +60,26 @@ impl Workers {
     /// What is to be done with requests.
     pub(crate) fn mode(&self) -> Mode {
         self.upstreams.mode()
+    }
+
+    /// Counts what has happened.
+    pub(crate) fn count_in(&self, what: Occurrence) {
+        self.upstreams.count_in(what);
+    }
+
+    /// Tells the master how things are in this process.
+    pub(crate) fn publish(&self, pulse: &Pulse) {
+        self.upstreams.publish(pulse);
+    }
+
+    /// Whether a worker has ever been ready.
+    pub(crate) fn has_served(&self) -> bool {
+        self.upstreams.has_served()
+    }
+
+    /// The page of `/metrics`.
+    pub(crate) fn metrics(&self, pulse: &Pulse) -> String {
+        self.upstreams.metrics(pulse)
     }
 
     /// When clients may come again that get this answer; `None`: it does not help.
@@ -204,7 +224,7 @@ impl Drop for Seat {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Load, Pulse};
+    use crate::Load;
     use std::path::Path;
     use std::sync::Mutex;
     use std::task::{Context, Poll, Waker};
@@ -257,6 +277,16 @@ mod tests {
         }
 
         fn publish(&self, _pulse: &Pulse) {}
+
+        fn count_in(&self, _what: Occurrence) {}
+
+        fn has_served(&self) -> bool {
+            true
+        }
+
+        fn metrics(&self, _pulse: &Pulse) -> String {
+            String::new()
+        }
     }
 
     const PATIENT: Duration = Duration::from_secs(60);

@@ -4,7 +4,7 @@
 use super::findings;
 use super::place::{self, Viewer};
 use super::printable::{self, printable};
-use super::protocol::{Answer, Verb};
+use super::protocol::{Answer, Stores, Verb};
 use super::table::table;
 use crate::error::Error;
 use crate::mode::Switch;
@@ -112,6 +112,15 @@ pub fn ask(
     });
     silent.iter().for_each(|sentence| notice::say_error(sentence));
     Ok(())
+}
+
+/// Where the caches of an appliance lie.
+pub fn stores(whereabouts: &Whereabouts) -> Result<Stores, Error> {
+    let mut master = Master::find(whereabouts)?;
+    match master.ask(Verb::Caches)? {
+        Answer::Caches(stores) => Ok(stores),
+        _ => Err(master.odd("it did not tell of its caches")),
+    }
 }
 
 fn done(answer: &Answer) {

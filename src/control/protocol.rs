@@ -5,9 +5,11 @@ use super::findings::Told;
 use super::status::Status;
 use crate::mode::Switch;
 use appliance_config::Change;
+use appliance_config::settings::Cache;
 use appliance_worker::report::Question;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
+use std::path::PathBuf;
 
 /// Version of the protocol. It changes when a verb or an answer changes its meaning; a new verb or field is none.
 pub const VERSION: u32 = 1;
@@ -23,6 +25,8 @@ pub enum Verb {
     Reload,
     /// Say what a reload would change in the configuration.
     Plan,
+    /// Say where the caches lie.
+    Caches,
     /// Finish and exit, or exit at once; answered when everybody has gone.
     Stop {
         /// Nothing is finished.
@@ -45,7 +49,8 @@ pub enum Verb {
 }
 
 /// The verbs, for whoever sends another.
-const VERBS: &str = "status, reload, plan, scale, stop, pause, resume, maintenance, requests and stacks";
+const VERBS: &str =
+    "status, reload, plan, scale, stop, pause, resume, maintenance, requests, stacks and caches";
 
 /// One line of the master's.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -57,12 +62,23 @@ pub enum Answer {
     Workers(Vec<Told>),
     /// What a reload would change. Last line.
     Plan(Vec<Change>),
+    /// Where the caches lie, and how they are configured. Last line.
+    Caches(Stores),
     /// What is being done. Further lines follow.
     Progress(String),
     /// It is done. Last line.
     Done(String),
     /// It was not done, and why. Last line.
     Error(String),
+}
+
+/// The caches of an appliance.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Stores {
+    /// The folder that they lie in; `None`: there are none.
+    pub folder: Option<PathBuf>,
+    /// Their settings, in the order of the configuration.
+    pub caches: Vec<Cache>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -79,6 +95,7 @@ impl Verb {
             Verb::Status => ("status", String::new()),
             Verb::Reload => ("reload", String::new()),
             Verb::Plan => ("plan", String::new()),
+            Verb::Caches => ("caches", String::new()),
             Verb::Scale { workers } => ("scale", format!(",\"workers\":{workers}")),
             Verb::Stop { now: false } => ("stop", String::new()),
             Verb::Stop { now: true } => ("stop", ",\"now\":true".to_owned()),
@@ -106,6 +123,7 @@ impl Verb {
             Some("status") => Verb::Status,
             Some("reload") => Verb::Reload,
             Some("plan") => Verb::Plan,
+            Some("caches") => Verb::Caches,
             Some("scale") => {
                 let workers = take_number(&mut fields, "workers", "a number of workers")?;
                 Verb::Scale { workers: workers.ok_or("the verb \"scale\" needs the field \"workers\"")? }
@@ -187,6 +205,7 @@ mod tests {
             Verb::Status,
             Verb::Reload,
             Verb::Plan,
+            Verb::Caches,
             Verb::Scale { workers: 4 },
             Verb::Stop { now: false },
             Verb::Stop { now: true },
@@ -249,6 +268,7 @@ mod tests {
         for answer in [
             Answer::Status(Box::default()),
             Answer::Workers(vec![Told::default()]),
+            Answer::Caches(Stores::default()),
             Answer::Progress("loading".into()),
             Answer::Done("reloaded".into()),
             Answer::Error("Traceback\n  File \"a.py\"\n\u{e9}".into()),

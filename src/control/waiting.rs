@@ -30,6 +30,8 @@ pub enum Meaning {
     Tell,
     /// Tell what a reload would change.
     Plan,
+    /// Tell where the caches lie.
+    Caches,
     /// Tell the fleet, if there is something to tell, and let the client wait.
     Wait(Wait, Option<Event>),
     /// Switch, and say what is the case then.
@@ -46,6 +48,7 @@ pub fn meaning(verb: Verb, condition: Condition) -> Meaning {
     match verb {
         Verb::Status => Meaning::Tell,
         Verb::Plan => Meaning::Plan,
+        Verb::Caches => Meaning::Caches,
         Verb::Ask { question, worker } => Meaning::Ask(question, worker),
         Verb::Reload | Verb::Switch(_) if stops => Meaning::Refuse("the appliance is about to stop"),
         Verb::Switch(switch) => Meaning::Switch(switch),

@@ -18,6 +18,8 @@ impl Master {
         if self.fleet.next_look(now).is_none_or(|at| at > now) {
             return None;
         }
+        self.free_locks();
+        self.lines.refresh();
         // An order that comes to nothing leaves its line behind.
         self.lines.keep(|(worker, life)| self.fleet.has_seat(worker, life));
         let is_due = self.settings.workers.max_memory.is_some()

@@ -45,7 +45,9 @@ impl Master {
     pub(super) fn take_answers(&mut self, events: &mut VecDeque<Event>, now: Instant) {
         for (seat, heard) in self.lines.take_all() {
             match heard {
-                Ok(Said::News(news)) => events.extend(self.event_of(seat, &news)),
+                Ok(Said::News(News::Worn)) => events.extend(self.worn(seat)),
+                Ok(Said::News(News::Signal(number))) => self.switchboard.raise(number),
+                Ok(Said::News(News::Registry(registry))) => self.on_registry(seat, &registry),
                 heard => self.surveys.on_heard(seat, &heard),
             }
         }
@@ -55,15 +57,10 @@ impl Master {
         }
     }
 
-    /// What news from a worker mean to the fleet.
-    fn event_of(&self, (worker, life): Seat, news: &News) -> Option<Event> {
+    /// A worker says that it is worn; what counts is what it has published.
+    fn worn(&self, (worker, life): Seat) -> Option<Event> {
         let is_it = |child: &&Child| child.role == Role::Worker(worker) && child.life == life;
         let pid = self.fleet.children().iter().find(is_it)?.pid;
-        match news {
-            News::Worn => {
-                let requests = self.board.slot(worker, life).requests.load(Relaxed);
-                Some(Event::Worn { pid, requests })
-            }
-        }
+        Some(Event::Worn { pid, requests: self.board.slot(worker, life).requests.load(Relaxed) })
     }
 }

@@ -2,6 +2,7 @@
 //! up to the fleet.
 use super::{Master, warn_if_refused};
 use crate::bridge;
+use crate::cache_dir::CacheDir;
 use crate::channel;
 use crate::child::Role;
 use crate::fleet::Event;
@@ -22,6 +23,7 @@ impl Master {
         let ordered = orders.fork(worker, life, socket.as_fd(), there.as_fd());
         if ordered.is_ok() {
             self.lines.add((worker, life), here);
+            self.count_start(worker);
         }
         warn_if_refused(template, ordered);
         Ok(())
@@ -42,13 +44,21 @@ impl Master {
     fn start_template(&mut self, generation: u32) -> io::Result<Pid> {
         let (orders, inbox) = channel::orders()?;
         let (settings, doors) = self.settings_of_template(generation);
+        if !settings.caches.is_empty() && self.cache_dir.is_none() {
+            let made = CacheDir::make(self.run_dir.path(), self.identity.as_ref());
+            self.cache_dir = Some(made.map_err(io::Error::other)?);
+        }
         let job = template::Job {
             settings: &settings,
             master: self.pid,
             generation,
             identity: self.identity.as_ref(),
+            cache_dir: self.cache_dir.as_ref().map(CacheDir::path),
             board: self.board.fd().try_clone_to_owned()?,
             doors: doors.wire()?,
+            locks: self.locks.fd().try_clone_to_owned()?,
+            metrics: self.metrics.fd().try_clone_to_owned()?,
+            lock_bell: self.lock_bell.as_fd().try_clone_to_owned()?,
             inbox,
             reporter: self.reporter.try_clone()?,
         };
@@ -70,6 +80,7 @@ impl Master {
             reporter: self.reporter.try_clone()?,
             board: self.board.fd().try_clone_to_owned()?,
             panel: self.panel.fd().try_clone_to_owned()?,
+            metrics: self.metrics.fd().try_clone_to_owned()?,
             sockets: (1..=CAPACITY).map(|id| self.run_dir.socket(id)).collect(),
         };
         let tie = self.tie.try_clone()?;

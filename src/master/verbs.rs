@@ -1,7 +1,7 @@
 //! The master's part in what others ask for: the verbs of the control socket's clients, and the wishes that an application
 //! leaves on the board, become answers and events. What a verb means is in `control/waiting.rs`.
 use super::Master;
-use crate::control::{self, Answer, Control, Meaning};
+use crate::control::{self, Answer, Control, Meaning, Stores};
 use crate::fleet::Event;
 use appliance_worker::board::Wish;
 use std::collections::VecDeque;
@@ -15,6 +15,7 @@ impl Master {
             let answer = match control::meaning(verb, self.fleet.condition()) {
                 Meaning::Tell => Answer::Status(Box::new(self.status(now))),
                 Meaning::Plan => self.plan(),
+                Meaning::Caches => Answer::Caches(self.stores()),
                 Meaning::Switch(switch) => Answer::Done(self.modes.switch(switch, now)),
                 Meaning::Ask(question, worker) => {
                     self.ask_workers(client, question, worker, now);
@@ -29,6 +30,12 @@ impl Master {
             };
             self.tell_clients(|control, now| control.say(client, &answer, now));
         }
+    }
+
+    /// Where the caches lie; whoever asks opens them by itself, for the master must not.
+    fn stores(&self) -> Stores {
+        let folder = self.cache_dir.as_ref().map(|dir| dir.path().to_owned());
+        Stores { folder, caches: self.settings.caches.clone() }
     }
 
     /// Takes what the application asks for, when it may not send a signal: a number that it has changed.

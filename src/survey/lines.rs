@@ -1,7 +1,7 @@
 //! The master's ends of the lines on which it asks its workers, and on which they tell their news. A worker runs application
 //! code, so it may answer late, never, nonsense, or without end: nothing here waits, what is kept of one answer has a bound,
 //! and a line is closed on which an answer came that was not asked for. The worker serves on without it.
-use appliance_worker::report::{Answer, Assembly, MAX_PACKET, News, Question};
+use appliance_worker::report::{Answer, Assembly, Call, MAX_PACKET, News, Question};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags};
 use nix::sys::socket::{MsgFlags, recv, send};
@@ -13,6 +13,8 @@ pub type Seat = (u32, u32);
 
 /// Packets taken from one line in a turn, so that a worker that never stops does not keep the master.
 const BATCH: usize = 16;
+/// News that one worker may tell in a second; then it is not heard until the next one begins, and keeps them.
+const MOST_NEWS: u32 = 500;
 
 /// The lines.
 #[derive(Debug)]
@@ -29,6 +31,8 @@ struct Line {
     assembly: Assembly,
     /// Bytes of the answer that is being put together.
     size: usize,
+    /// News since [`Lines::refresh`].
+    news: u32,
 }
 
 /// What came on a line, or why nothing will any more.
@@ -51,7 +55,7 @@ impl Lines {
 
     /// A worker is about to be born with the other end.
     pub fn add(&mut self, seat: Seat, fd: OwnedFd) {
-        let line = Line { fd, owed: Vec::new(), assembly: Assembly::default(), size: 0 };
+        let line = Line { fd, owed: Vec::new(), assembly: Assembly::default(), size: 0, news: 0 };
         self.lines.insert(seat, line);
     }
 
@@ -83,15 +87,27 @@ impl Lines {
         Ok(())
     }
 
+    /// Passes a signal on; false: its line is full, or there is none.
+    pub fn call(&mut self, seat: Seat, call: Call) -> bool {
+        let Some(line) = self.lines.get(&seat) else { return false };
+        send(line.fd.as_raw_fd(), &call.encode(), MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL).is_ok()
+    }
+
+    /// A second has passed: whoever has told too much is heard again.
+    pub fn refresh(&mut self) {
+        self.lines.values_mut().for_each(|line| line.news = 0);
+    }
+
     /// What to wait for.
     pub fn sources(&self) -> impl Iterator<Item = PollFd<'_>> {
-        self.lines.values().map(|line| PollFd::new(line.fd.as_fd(), PollFlags::POLLIN))
+        let heard = self.lines.values().filter(|line| line.news < MOST_NEWS);
+        heard.map(|line| PollFd::new(line.fd.as_fd(), PollFlags::POLLIN))
     }
 
     /// Takes what has come. A line that broke is closed.
     pub fn take_all(&mut self) -> Vec<(Seat, Heard)> {
         let mut heard = Vec::new();
-        for (&seat, line) in &mut self.lines {
+        for (&seat, line) in self.lines.iter_mut().filter(|(_, line)| line.news < MOST_NEWS) {
             heard.extend(line.take(&mut self.packet).map(|heard| (seat, heard)));
         }
         for (seat, _) in heard.iter().filter(|(_, heard)| heard.is_err()) {
@@ -118,6 +134,7 @@ impl Line {
                 Err(errno) => return Some(Err(format!("its line broke: {}", errno.desc()))),
             };
             if let Some(news) = News::decode(&packet[..length]) {
+                self.news += 1;
                 return Some(news.map(Said::News));
             }
             self.size += length;
@@ -197,6 +214,32 @@ mod tests {
         say(&worker, b".:[]}").unwrap();
         assert_eq!(lines.take_all(), [(SEAT, Ok(Said::News(News::Worn)))]);
         assert!(matches!(lines.take_all()[..], [(SEAT, Ok(Said::Answer(..)))]));
+    }
+
+    #[test]
+    fn a_flood_of_news_is_heard_a_piece_at_a_time_and_has_a_bound() {
+        let (mut lines, worker) = session();
+        let mut heard = 0;
+        while lines.sources().count() > 0 {
+            say(&worker, &News::Signal(7).encode()).unwrap();
+            heard += lines.take_all().len();
+        }
+        assert_eq!(heard, MOST_NEWS as usize);
+        say(&worker, &News::Signal(8).encode()).unwrap();
+        assert_eq!(lines.take_all(), []);
+        lines.refresh();
+        assert_eq!(lines.take_all(), [(SEAT, Ok(Said::News(News::Signal(8))))]);
+    }
+
+    #[test]
+    fn a_signal_is_passed_on_as_far_as_the_line_takes_it() {
+        let (mut lines, worker) = session();
+        let call = Call { number: 7, is_tick: true };
+        assert!(lines.call(SEAT, call) && !lines.call((9, 9), call));
+        let mut packet = [0; 100];
+        let length = recv(worker.as_raw_fd(), &mut packet, MsgFlags::MSG_DONTWAIT).unwrap();
+        assert_eq!(Call::decode(&packet[..length]), Some(call));
+        while lines.call(SEAT, call) {}
     }
 
     #[test]

@@ -130,7 +130,7 @@ def sends(environ, start_response):
     start_response("200 OK", PLAIN)
     answers = [uwsgi.send(b"sent "), uwsgi.send(uwsgi.connection_fd(), b"and sent ")]
     answers += [raised(uwsgi.send, text).split(":")[0] for text in ("text", 5)]
-    answers += [raised(uwsgi.send, 1, b"another").split(":")[0], early.split(":")[0]]
+    answers += [raised(uwsgi.send, 1, "text").split(":")[0], early.split(":")[0]]
     return [repr(answers).encode()]
 
 

@@ -174,6 +174,11 @@ impl Client {
         Ok(Answer { status, headers, body, framing })
     }
 
+    /// The next bytes, so many of them.
+    pub fn exactly(&mut self, count: usize) -> io::Result<Vec<u8>> {
+        self.take(count, Instant::now() + DEADLINE)
+    }
+
     /// Everything until the server closes the connection.
     pub fn rest(&mut self) -> Vec<u8> {
         let deadline = Instant::now() + DEADLINE;

@@ -31,6 +31,11 @@ impl Doors {
         Doors { appliance, native }
     }
 
+    /// Where the worker listens itself.
+    pub fn native(&self) -> SocketAddr {
+        self.native
+    }
+
     /// A connection.
     #[track_caller]
     pub fn client(&self, door: Door) -> Client {

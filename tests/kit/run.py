@@ -25,6 +25,7 @@ import tempfile
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,7 +40,8 @@ DOORS = ("proxy", "native")
 @dataclass(frozen=True)
 class Group:
     """One group of checks: the module in apps/ whose `application` it asks, how much runs at once and how, the name of the
-    checks if it is not that of the group, and further settings."""
+    checks if it is not that of the group, a file in config/ and further settings, in which {peer}, {peer_rpc} and {udp} are
+    ports, and the name of a second instance that the first one talks to."""
 
     module: str
     workers: int = 1
@@ -47,7 +49,9 @@ class Group:
     native: bool = False  # the application listens by itself, on KIT_NATIVE_BASE + worker id
     suspend: str = "greenlet"
     checks: str = ""
+    config: str = ""
     settings: tuple = ()  # ("key", value) each
+    peer: str = ""
 
 
 GROUPS = {
@@ -55,15 +59,34 @@ GROUPS = {
     "seed_fetch_workers": Group("seed_fetch", workers=2),
     "seed_sleeper": Group("seed_sleeper"),
     "seed_generator": Group("seed_generator"),
-    "seed_postfork": Group("seed_postfork", workers=2, native=True),
+    "seed_postfork": Group("seed_postfork", workers=2, native=True, config="loop"),
+    "api": Group("api", workers=2, config="api"),
+    "api_remote": Group(
+        "api", config="api_remote", peer="api_peer", settings=(("cache.sync.nodes", '["127.0.0.1:{udp}"]'),)
+    ),
+    "ws": Group("ws", cores=64),
     "wsgi": Group("wsgi"),
     "wsgi_threads": Group("wsgi", suspend="thread", checks="wsgi"),
-    "loop": Group("loop", cores=8),
-    "loop_stuck": Group("loop", cores=8),
-    "loop_slow": Group("loop", cores=8),
+    "loop": Group("loop", cores=8, config="loop"),
+    "loop_stuck": Group("loop", cores=8, config="loop"),
+    "loop_slow": Group("loop", cores=8, config="loop"),
+    "events": Group("events", workers=2, cores=50, config="events"),
     "sys": Group("loop", workers=2, cores=20),
     "sys_harakiri": Group("loop", cores=20, settings=(("timeouts.request", "2s"),)),
     "sys_max": Group("loop", cores=20, settings=(("workers.max_requests", 10),)),
+}
+
+# Second instances, which no checks ask by themselves.
+PEERS = {
+    "api_peer": Group(
+        "api",
+        config="api_remote",
+        settings=(
+            ("cache.kit.listen", '["127.0.0.1:{peer}"]'),
+            ("rpc.listen", '["127.0.0.1:{peer_rpc}"]'),
+            ("cache.sync.udp", "127.0.0.1:{udp}"),
+        ),
+    ),
 }
 
 
@@ -105,13 +128,15 @@ def wait_for(condition, seconds, what):
 class Server:
     """One running appliance; use it as a context manager."""
 
-    def __init__(self, options, door, name, folder):
-        self.name, self.group, self.is_native_door = name, GROUPS[name], door == "native"
-        # Side by side: the application's own listeners, those of the engine, the backend.
+    def __init__(self, options, door, name, folder, peer=None):
+        self.name, self.group = name, GROUPS.get(name) or PEERS[name]
+        self.is_native_door, self.peer = door == "native", peer
+        # Side by side: the application's own listeners, those of the engine, the backend, and for others to talk to it.
         workers = self.group.workers
-        self.native_base = free_base(2 * workers + 1)
+        self.native_base = free_base(2 * workers + 4)
         self.door_base = self.native_base + workers
         self.backend_port = self.door_base + workers + 1
+        self.ports = dict(zip(("peer", "peer_rpc", "udp"), range(self.backend_port + 1, self.backend_port + 4), strict=True))
         self.log = folder / f"{name}-{door}.log"
         self.command = [
             str(options.binary), "run", f"{self.group.module}:application",
@@ -121,14 +146,20 @@ class Server:
         settings = {
             "app.chdir": str(HERE / "apps"),
             "app.venv": str(options.venv),
+            "admin.run_dir": str(folder / f"{name}-{door}"),
             "app.suspend": self.group.suspend,
             "app.env.KIT_BACKEND": f"http://127.0.0.1:{self.backend_port}/services",
             "app.env.KIT_NATIVE_BASE": str(self.native_base),
             "app.env.KIT_SLEEP": str(options.sleep),
-            **dict(self.group.settings),
+            "app.env.KIT_WATCH": str(folder / f"{name}-{door}.watch"),
         }
+        ports = (peer or self).ports
+        for key, value in self.group.settings:
+            settings[key] = value.format(**ports) if isinstance(value, str) else value
         if self.is_native_door:
             settings["native.base_port"] = self.door_base
+        if self.group.config:
+            self.command += ["--config", str(HERE / "config" / f"{self.group.config}.toml")]
         for key, value in settings.items():
             self.command += ["--set", f"{key}={value}"]
 
@@ -208,7 +239,7 @@ def read_waivers(path, names):
             continue
         name, _, reason = (part.strip() for part in line.partition(":"))
         if name not in names or not reason:
-            sys.exit(f"{path}:{number}: write `check: reason`, with a check that `checks.py --list` prints")
+            sys.exit(f"{path}:{number}: write `check: reason`, with a check that `checks.py --list` prints, or GROUP.server")
         waivers[name] = reason
     return waivers
 
@@ -221,6 +252,11 @@ def run_checks(name, server, options):
         "--backend-port", str(server.backend_port), "--native-base", str(server.native_base),
         "--master-pid", str(server.process.pid),
     ]  # fmt: skip
+    if server.peer:
+        command += [
+            "--peer-url", server.peer.url, "--peer-addr", f"127.0.0.1:{server.peer.ports['peer']}",
+            "--peer-rpc-addr", f"127.0.0.1:{server.peer.ports['peer_rpc']}",
+        ]  # fmt: skip
     result = subprocess.run(command, capture_output=True, text=True, timeout=CHECKS_SECONDS, check=False)
     for line in result.stdout.splitlines():
         verdict, _, rest = line.partition(" ")
@@ -247,10 +283,11 @@ def judge(check, why, waivers):
 
 def run_group(door, name, options, folder, waivers):
     """Prints the results of one group, all at once, and returns how many there were of each verdict."""
-    server = Server(options, door, name, folder)
+    peer = GROUPS[name].peer and Server(options, door, GROUPS[name].peer, folder)
+    server = Server(options, door, name, folder, peer)
     results = []
     try:
-        with server:
+        with peer or nullcontext(), server:
             results += [judge(check, why, waivers) for check, why in run_checks(name, server, options)]
     except (Broken, subprocess.TimeoutExpired) as problem:
         results.append(judge(f"{name}.server", str(problem), waivers))
@@ -265,7 +302,7 @@ def run_group(door, name, options, folder, waivers):
 
 def run_door(door, options, folder):
     """Runs all groups that are wanted through one door; how many results of each verdict there were."""
-    names = known_checks()
+    names = known_checks() | {f"{name}.server" for name in GROUPS}
     waivers = read_waivers(HERE / "waivers.txt", names)
     if door == "native":
         waivers |= read_waivers(HERE / "waivers-native.txt", names)

@@ -55,6 +55,12 @@ pub struct LoadArgs {
     pub master_pid: i32,
     /// Generation that this template belongs to.
     pub generation: u32,
+    /// Path of the folder in which the caches lie; bytes, not terminated. Empty if there are no caches.
+    pub cache_dir: *const u8,
+    /// Length of `cache_dir` in bytes.
+    pub cache_dir_len: usize,
+    /// The metrics' memfd, for the template and the workers that it forks; the library's to own.
+    pub metrics: i32,
     /// Called once before the return, with UTF-8 text: on success one line for humans such as
     /// `CPython 3.11.7, greenlet 3.1.1`; on failure the reason with the way out, and the traceback if there is one.
     pub report: extern "C" fn(context: *mut std::ffi::c_void, text: *const u8, len: usize),
@@ -74,6 +80,10 @@ pub struct RunArgs {
     pub socket: i32,
     /// The board's memfd.
     pub board: i32,
+    /// The locks' memfd.
+    pub locks: i32,
+    /// The bell of the locks, an eventfd.
+    pub lock_bell: i32,
     /// The worker's end of a packet socket on which the master asks what the worker is doing.
     pub questions: i32,
     /// Listeners of the uwsgi protocol and then UDP sockets of caches, in the order of [`appliance_config::remote`].

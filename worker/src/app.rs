@@ -159,4 +159,9 @@ pub trait Host {
 
     /// The request on this core takes longer than it may: the host ends it. Said again while it goes on.
     fn overdue(&self, core: CoreId);
+
+    /// Asked while the worker stops, until it is so: whether what the host serves by itself, on no core, has ended.
+    fn is_drained(&self) -> bool {
+        true
+    }
 }

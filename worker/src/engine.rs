@@ -8,24 +8,27 @@ use crate::cores::{CoreId, Cores};
 use crate::deadlines::Deadlines;
 use crate::error::Error;
 use crate::inbox::Inbox;
-use crate::line::Line;
 use crate::links::Link;
 use crate::listen::{Listener, Socket};
 use crate::reactor::{Event, Reactor, Source};
 use crate::roll::Roll;
 use crate::timers::{TimerId, Timers};
 use crate::waits::Waits;
-use crate::wire::Terms;
 use appliance_link::StreamId;
+use mio::Interest;
+use mio::unix::SourceFd;
 use slab::Slab;
 use std::cell::{Cell, RefCell};
 use std::io;
+use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
+mod boot;
+pub use boot::Boot;
 mod connections;
 mod dispatch;
 mod drain;
@@ -113,36 +116,8 @@ enum Due {
     Overdue,
     Accept(u32),
     Door(u32),
+    Ear(u32),
     CloseIdle,
-}
-
-/// What a worker is made of.
-#[derive(Debug)]
-pub struct Boot {
-    /// From 1.
-    pub worker_id: u32,
-    /// Which of the processes of this worker id it is; see `board.rs`.
-    pub life: u32,
-    /// Number of cores.
-    pub cores: u32,
-    /// Requests that may wait for a core.
-    pub waiting: usize,
-    /// Whether the host hears of clients that leave ([`Host::client_left`]); otherwise their requests run on.
-    pub cancel_on_disconnect: bool,
-    /// How long a request may take, from when an application is entered; `None`: as long as it likes.
-    pub limit: Option<Duration>,
-    /// Requests run on threads of the host's, and not on the loop's.
-    pub has_threads: bool,
-    /// Requests after which the master is to hear that this worker is worn; `None`: never.
-    pub wear: Option<u64>,
-    /// What holds for every connection.
-    pub rules: Rules,
-    /// What holds for the uwsgi protocol.
-    pub wire: Terms,
-    /// Where to publish.
-    pub board: Arc<Board>,
-    /// Where the master hears of it.
-    pub line: Arc<Line>,
 }
 
 /// Header fields that our proxy adds to a request, and the bytes they may take: what it lets through must pass here too.
@@ -206,6 +181,9 @@ impl Engine {
         let cores = boot.cores;
         let reactor = Reactor::new().map_err(Error::io("make an epoll instance"))?;
         let waker = reactor.waker().map_err(Error::io("make a waker"))?;
+        let bell = boot.locks.bell().as_raw_fd();
+        let watched = reactor.watch_for(&mut SourceFd(&bell), Source::Locks, Interest::READABLE);
+        watched.map_err(Error::io("watch the bell of the locks"))?;
         let mut proxied = boot.rules.clone();
         proxied.head.headers += PROXY_FIELDS;
         proxied.head.header_bytes += PROXY_BYTES;
@@ -274,7 +252,7 @@ impl Engine {
         }
         self.watch_doors().map_err(Error::io("watch a listener of the uwsgi protocol"))?;
         let mut events = Vec::new();
-        while !self.is_done() {
+        while !self.is_done(host) {
             self.turn(host, &mut events)?;
         }
         self.inbox.close();
@@ -357,7 +335,9 @@ impl Engine {
             Source::Signal => self.drain(host),
             Source::Inbox => self.look_into_inbox(),
             Source::Door(index) => self.answer_door(index),
+            Source::Ear(index) => self.listen(index),
             Source::Wire(slot, generation) => self.on_wire_event(slot, generation, event),
+            Source::Locks => self.boot.locks.on_bell(),
         }
     }
 
@@ -375,6 +355,7 @@ impl Engine {
                     self.accept(host, index);
                 }
                 Some(Due::Door(index)) => self.answer_door(index),
+                Some(Due::Ear(index)) => self.listen(index),
                 Some(Due::CloseIdle) => self.close_idle(),
             }
         }
@@ -405,7 +386,7 @@ impl Engine {
         here.set_nonblocking(true)?;
         signal_hook::low_level::pipe::register(signal_hook::consts::SIGTERM, there)?;
         let mut here = mio::net::UnixStream::from_std(here);
-        self.reactor.borrow().watch_for(&mut here, Source::Signal, mio::Interest::READABLE)?;
+        self.reactor.borrow().watch_for(&mut here, Source::Signal, Interest::READABLE)?;
         *self.signals.borrow_mut() = Some(here);
         Ok(())
     }

@@ -3,6 +3,7 @@
 //! and bounded like them (`timeouts.request`), and is finished before the worker ends; it has no connection, so nothing that
 //! is sent from it reaches anybody. Whoever has one gives it to [`crate::Engine::run_errand`], or from another thread to
 //! [`crate::Remote::run_errand`]; the host gets it in [`crate::Host::start`].
+use crate::signals::Ticket;
 use std::any::Any;
 use std::fmt;
 
@@ -13,7 +14,7 @@ const MOST_NAME: usize = 256;
 #[derive(Debug)]
 pub enum Errand {
     /// The handlers of this signal are to be called (uWSGI `uwsgi.signal`).
-    Signal(u8),
+    Signal(Ticket),
     /// A procedure is called from outside of this worker (uWSGI modifier 173).
     Rpc {
         /// Of the procedure.
@@ -47,7 +48,7 @@ impl Errand {
     /// What stands where requests have their target.
     pub fn name(&self) -> String {
         match self {
-            Errand::Signal(number) => number.to_string(),
+            Errand::Signal(ticket) => ticket.number().to_string(),
             Errand::Rpc { name, .. } | Errand::Host { name, .. } => {
                 let end = (0..=name.len().min(MOST_NAME)).rev().find(|&end| name.is_char_boundary(end));
                 name[..end.unwrap_or_default()].to_owned()
@@ -123,6 +124,7 @@ mod tests {
     fn a_long_name_is_cut_between_characters() {
         let errand = Errand::Host { kind: "TASK", name: "é".repeat(200), work: Box::new(()) };
         assert_eq!(errand.name().len(), MOST_NAME);
-        assert_eq!(Errand::Signal(7).to_string(), "SIGNAL 7");
+        let errand = Errand::Host { kind: "TASK", name: "f".to_owned(), work: Box::new(()) };
+        assert_eq!(errand.to_string(), "TASK f");
     }
 }

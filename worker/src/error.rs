@@ -20,6 +20,9 @@ pub enum Error {
         /// What the kernel said.
         source: io::Error,
     },
+    /// The application does not want to be served.
+    #[error("the application refuses to start in this worker: {0}")]
+    Application(String),
 }
 
 impl Error {

@@ -63,6 +63,11 @@ impl Inbox {
         std::mem::take(&mut self.shared.left().errands)
     }
 
+    /// Whether there are errands to take.
+    pub fn has_errands(&self) -> bool {
+        !self.shared.left().errands.is_empty()
+    }
+
     /// Nothing is taken any more: errands that come now are given back.
     pub fn close(&self) {
         self.shared.left().is_closed = true;
@@ -132,14 +137,13 @@ mod tests {
         let reactor = Reactor::new().unwrap();
         let inbox = Inbox::new(reactor.waker().unwrap());
         let remote = inbox.remote();
-        for n in 0..MOST_ERRANDS {
-            assert!(remote.run_errand(Errand::Signal(n as u8)).is_ok());
-        }
-        assert!(remote.run_errand(Errand::Signal(1)).is_err(), "there are too many");
+        let errand = |n: usize| Errand::Host { kind: "TASK", name: n.to_string(), work: Box::new(()) };
+        assert!((0..MOST_ERRANDS).all(|n| remote.run_errand(errand(n)).is_ok()));
+        assert!(remote.run_errand(errand(0)).is_err(), "there are too many");
         let taken = inbox.take_errands();
         assert_eq!(taken.len(), MOST_ERRANDS);
-        assert!(matches!(taken[..2], [Errand::Signal(0), Errand::Signal(1)]));
+        assert_eq!((taken[0].name(), taken[1].name()), ("0".to_owned(), "1".to_owned()));
         inbox.close();
-        assert!(remote.run_errand(Errand::Signal(1)).is_err(), "nobody takes it");
+        assert!(remote.run_errand(errand(0)).is_err(), "nobody takes it");
     }
 }

@@ -14,6 +14,7 @@ use std::fs::File;
 use std::io::{self, IoSlice, Read, Write};
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 /// A connected stream of either kind.
@@ -133,6 +134,15 @@ pub enum Listener {
     },
 }
 
+impl AsRawFd for Listener {
+    fn as_raw_fd(&self) -> RawFd {
+        match self {
+            Listener::Native(socket) => socket.as_raw_fd(),
+            Listener::Worker { socket, .. } => socket.as_raw_fd(),
+        }
+    }
+}
+
 impl Listener {
     /// Adopts the listening unix socket that the master made.
     pub fn worker(socket: OwnedFd) -> io::Result<Listener> {
@@ -174,6 +184,14 @@ impl Listener {
     /// Whether this worker alone has it.
     pub fn is_native(&self) -> bool {
         matches!(self, Listener::Native(_))
+    }
+
+    /// Where the worker's unix socket lies.
+    pub fn path(&self) -> Option<PathBuf> {
+        match self {
+            Listener::Native(_) => None,
+            Listener::Worker { socket, .. } => Some(socket.local_addr().ok()?.as_pathname()?.to_owned()),
+        }
     }
 
     /// Registers the listener.

@@ -256,7 +256,12 @@ impl Metrics {
     pub fn series(&self, family: Family, labels: &[(&str, &str)]) -> Series {
         let found = packed(labels).and_then(|packed| self.claim_series(family, &packed, 0.0));
         found.unwrap_or_else(|| {
-            self.shared.refused.fetch_add(1, Relaxed);
+            if self.shared.refused.fetch_add(1, Relaxed) == 0 {
+                tracing::warn!(
+                    "a series of the application's metrics found no room: there are {MOST_SERIES} already, or its labels take more \
+                     than {LABEL_BYTES} bytes; what is counted in it is lost. Let labels have fewer values (this is told once)"
+                );
+            }
             Series(SINK)
         })
     }

@@ -32,6 +32,10 @@ pub enum Source {
     Door(u32),
     /// A connection of the uwsgi protocol: slot and generation.
     Wire(u32, u32),
+    /// The bell of the locks was rung.
+    Locks,
+    /// Where a cache hears of others, by its index.
+    Ear(u32),
 }
 
 const KIND_SHIFT: u32 = 60;
@@ -50,6 +54,8 @@ impl Source {
             Source::Inbox => (6, 0, 0),
             Source::Door(index) => (7, 0, index),
             Source::Wire(slot, generation) => (8, generation, slot),
+            Source::Locks => (9, 0, 0),
+            Source::Ear(index) => (10, 0, index),
         };
         Token(kind << KIND_SHIFT | (generation as usize & GENERATION_MASK) << GENERATION_SHIFT | low as usize)
     }
@@ -66,6 +72,8 @@ impl Source {
             6 => Source::Inbox,
             7 => Source::Door(low),
             8 => Source::Wire(low, generation),
+            9 => Source::Locks,
+            10 => Source::Ear(low),
             _ => return None,
         })
     }
@@ -225,6 +233,7 @@ mod tests {
             Source::Inbox,
             Source::Door(3),
             Source::Wire(7, 0x0fff_ffff),
+            Source::Ear(2),
         ];
         for source in sources {
             assert_eq!(Source::from_token(source.token()), Some(source));

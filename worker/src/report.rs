@@ -1,6 +1,7 @@
 //! What the master may ask a worker about its requests, what it answers, and what it says unasked: plain values, and their
 //! form on the line between the two (a socket that keeps the bounds of packets). Pure. What a worker says comes from a process
 //! that runs application code, so whoever reads it must believe nothing and show it to humans only.
+use crate::signals::Registry;
 use serde::{Deserialize, Serialize};
 
 /// Longest packet on the line in bytes.
@@ -24,6 +25,15 @@ pub enum Question {
     Stacks,
 }
 
+/// A signal that the master passes on to a worker; one packet of JSON.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Call {
+    /// Its number.
+    pub number: u8,
+    /// It comes from a timer or the like, and one that waits is enough.
+    pub is_tick: bool,
+}
+
 /// What the worker answers; JSON in one or more packets.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -40,6 +50,10 @@ pub enum Answer {
 pub enum News {
     /// It has finished as many requests as it was made for ([`crate::wear::limit`]).
     Worn,
+    /// Its application raises a signal.
+    Signal(u8),
+    /// All that its application has registered for signals, in place of what it said before.
+    Registry(Box<Registry>),
 }
 
 /// One request.
@@ -82,6 +96,18 @@ impl Question {
 
     /// The question of a packet; `None` for anything else.
     pub fn decode(packet: &[u8]) -> Option<Question> {
+        serde_json::from_slice(packet).ok()
+    }
+}
+
+impl Call {
+    /// Its packet.
+    pub fn encode(self) -> Vec<u8> {
+        serde_json::to_vec(&self).expect("a signal is two plain values")
+    }
+
+    /// The signal of a packet; `None` for anything else.
+    pub fn decode(packet: &[u8]) -> Option<Call> {
         serde_json::from_slice(packet).ok()
     }
 }
@@ -161,6 +187,8 @@ mod tests {
             assert_eq!(Question::decode(&question.encode()), Some(question));
         }
         assert_eq!(Question::decode(b"?"), None);
+        let call = Call { number: 7, is_tick: true };
+        assert_eq!((Call::decode(&call.encode()), Question::decode(&call.encode())), (Some(call), None));
     }
 
     #[test]

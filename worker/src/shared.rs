@@ -7,6 +7,7 @@ use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
 use nix::unistd::ftruncate;
 use std::ffi::{CStr, c_void};
+use std::fs::File;
 use std::io;
 use std::num::NonZeroUsize;
 use std::ops::Deref;
@@ -52,10 +53,22 @@ impl<T: Plain> Shared<T> {
             let why = "the shared memory is smaller than what lies in it, or may become so";
             return Err(io::Error::new(io::ErrorKind::InvalidData, why));
         }
+        Shared::map(fd)
+    }
+
+    fn map(fd: OwnedFd) -> io::Result<Shared<T>> {
         let access = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
-        // SAFETY: a fresh shared mapping of a memfd that is at least `SIZE` bytes long and cannot shrink.
+        // SAFETY: a fresh shared mapping of a file that is at least `SIZE` bytes long and will not shrink.
         let start = unsafe { mmap(None, Self::SIZE, access, MapFlags::MAP_SHARED, &fd, 0)? };
         Ok(Shared { value: start.cast(), fd })
+    }
+
+    /// Maps a file that processes which trust each other share: whoever makes it shorter ends the others.
+    pub fn in_file(file: File) -> io::Result<Shared<T>> {
+        if file.metadata()?.len() < Self::SIZE.get() as u64 {
+            file.set_len(Self::SIZE.get() as u64)?;
+        }
+        Shared::map(file.into())
     }
 
     /// The memfd, to hand to another process.

@@ -3,8 +3,9 @@
 //! reads the [`Roll`] and never touches the engine; what only the host can do is behind [`Watched`]. Started in a worker after
 //! the fork, ended before the process ends.
 use crate::inbox::Remote;
-use crate::report::{Answer, MAX_PACKET, Question, StackReport};
+use crate::report::{Answer, Call, MAX_PACKET, Question, StackReport};
 use crate::roll::Roll;
+use crate::signals::Ledger;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::SigSet;
@@ -44,6 +45,8 @@ pub struct Post {
     pub roll: Arc<Roll>,
     /// Makes the loop look around.
     pub remote: Remote,
+    /// What comes to it.
+    pub ledger: Arc<Ledger>,
     /// The worker's end of the line on which the master asks.
     pub questions: OwnedFd,
     /// The loop may stand still for so long (`timeouts.stall`); `None`: for ever.
@@ -100,6 +103,7 @@ impl<H: Watched> Watcher<H> {
                 self.is_asked = self.answer().unwrap_or(false);
             }
             let seen = Seen { beat: self.post.roll.beat(), due: self.post.roll.due() };
+            self.post.ledger.tend();
             for finding in self.observer.look(seen, Instant::now()) {
                 self.act(finding);
             }
@@ -165,8 +169,13 @@ impl<H: Watched> Watcher<H> {
                 let _ = self.post.remote.poke();
             })),
             Some(Question::Stacks) => Answer::Stacks(self.host.stacks()),
-            // A newer master's; it gets no answer.
-            None => return Ok(true),
+            None => {
+                // Anything else is a newer master's, and gets no answer.
+                if let Some(call) = Call::decode(&packet[..length]) {
+                    self.post.ledger.deliver(call);
+                }
+                return Ok(true);
+            }
         };
         answer.encode().iter().try_for_each(|packet| self.send(packet)).map(|()| true)
     }

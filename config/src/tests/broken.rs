@@ -67,7 +67,7 @@ fn what_rests_on_a_refused_value_is_not_compared() {
 fn a_weaker_source_is_judged_too_where_its_shape_is_wrong() {
     let said = says("workers = 4", &[("APPLIANCE_WORKERS__COUNT", "2")], &[]);
     let expected = "appliance.toml:1: workers: 4 is not a table; the keys of [workers] are count, cores, stack, min, max, \
-                    max_requests, max_memory, max_lifetime, touch_reload, on_crash_loop";
+                    max_requests, max_memory, max_lifetime, locks, touch_reload, on_crash_loop";
     assert_eq!(said, expected);
 }
 

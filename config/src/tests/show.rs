@@ -5,7 +5,7 @@ use crate::{Request, load};
 /// A file in which every key differs from its default.
 pub(super) const EVERYTHING: &str = r#"
 listen = ["127.0.0.1:0", "unix:web.sock"]
-workers = { count = 3, cores = 7, stack = "1MiB", min = 2, max = 9, max_requests = 5, max_memory = "1GiB", max_lifetime = "1h", touch_reload = "reload.me", on_crash_loop = "exit" }
+workers = { count = 3, cores = 7, stack = "1MiB", min = 2, max = 9, max_requests = 5, max_memory = "1GiB", max_lifetime = "1h", locks = 4, touch_reload = "reload.me", on_crash_loop = "exit" }
 native = { app = "./libfast.so", folder = "static", base_port = 9000, address = "::1" }
 timeouts.header = "500ms"
 timeouts.body = "2m"

@@ -1,6 +1,6 @@
 //! A proxy in this process, fake workers on unix sockets, and a client that speaks raw bytes. Everything has a deadline.
 use super::link;
-use crate::{Load, Mode, Pulse, Upstreams, WorkerId, runtime};
+use crate::{Load, Mode, Occurrence, Pulse, Upstreams, WorkerId, runtime};
 use appliance_config::Settings;
 use appliance_config::settings::{Endpoint, Limits, Listen, Timeouts};
 use std::io::{Read, Write};
@@ -74,6 +74,8 @@ pub(super) struct Board {
     /// How many workers there are at the moment.
     pub(super) count: AtomicU32,
     pub(super) pulse: Mutex<Pulse>,
+    /// What has been counted.
+    pub(super) counted: Mutex<Vec<Occurrence>>,
     /// Requests and connections that each worker has got.
     pub(super) requests: Vec<AtomicUsize>,
     pub(super) connections: Vec<AtomicUsize>,
@@ -106,6 +108,18 @@ impl Upstreams for Board {
 
     fn publish(&self, pulse: &Pulse) {
         *self.pulse.lock().unwrap() = *pulse;
+    }
+
+    fn count_in(&self, what: Occurrence) {
+        self.counted.lock().unwrap().push(what);
+    }
+
+    fn has_served(&self) -> bool {
+        true
+    }
+
+    fn metrics(&self, pulse: &Pulse) -> String {
+        format!("connections {}\n", pulse.connections)
     }
 }
 
@@ -144,6 +158,7 @@ impl Proxy {
             mode: Mutex::default(),
             count: AtomicU32::new(handlers.len() as u32),
             pulse: Mutex::default(),
+            counted: Mutex::default(),
             requests: handlers.iter().map(|_| AtomicUsize::new(0)).collect(),
             connections: handlers.iter().map(|_| AtomicUsize::new(0)).collect(),
         });

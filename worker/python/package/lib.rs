@@ -18,18 +18,46 @@ macro_rules! files {
 
 /// All of them, by path.
 pub const FILES: &[File] = files![
+    "_wheel.py",
     "appliance/__init__.py",
     "appliance/_awaitable.py",
     "appliance/_engine.py",
     "appliance/_outside.py",
+    "appliance/_outside_cache.py",
+    "appliance/_outside_locks.py",
+    "appliance/_outside_metrics.py",
+    "appliance/_outside_signals.py",
+    "appliance/_outside_websocket.py",
+    "appliance/cache.py",
+    "appliance/locks.py",
+    "appliance/metrics.py",
     "appliance/py.typed",
+    "appliance/rpc.py",
+    "appliance/signals.py",
+    "appliance/websocket.py",
+    "pyproject.toml",
+    "uwsgi/__init__.py",
+    "uwsgi/_cache.py",
+    "uwsgi/_metrics.py",
+    "uwsgi/_process.py",
+    "uwsgi/_request.py",
+    "uwsgi/_signals.py",
+    "uwsgi/_values.py",
+    "uwsgi/_waiting.py",
+    "uwsgi/py.typed",
     "uwsgidecorators/__init__.py",
     "uwsgidecorators/py.typed",
 ];
 
+/// What the server imports from here; its module `uwsgi` is its own.
+const SERVED: [&str; 2] = ["appliance/", "uwsgidecorators/"];
+
 impl File {
-    /// The name under which Python imports it, and whether it is a package; `None` if it is no module.
+    /// The name under which the server imports it, and whether it is a package; `None` if it is only for elsewhere.
     pub fn module(&self) -> Option<(String, bool)> {
+        if !SERVED.iter().any(|folder| self.path.starts_with(folder)) {
+            return None;
+        }
         let path = self.path.strip_suffix(".py")?;
         let (path, is_package) = path.strip_suffix("/__init__").map_or((path, false), |path| (path, true));
         Some((path.replace('/', "."), is_package))
@@ -47,8 +75,7 @@ mod tests {
             let name = entry.file_name().into_string().unwrap();
             if path.is_dir() && name != "__pycache__" && !name.starts_with('.') {
                 collect(&path, root, found);
-            } else if name.ends_with(".py") || name.ends_with(".toml") && folder != root || name == "py.typed"
-            {
+            } else if [".py", "pyproject.toml", "py.typed"].iter().any(|end| name.ends_with(end)) {
                 found.push(path.strip_prefix(root).unwrap().to_str().unwrap().to_owned());
             }
         }
@@ -64,10 +91,17 @@ mod tests {
     }
 
     #[test]
+    fn the_version_is_ours() {
+        let outside = FILES.iter().find(|file| file.path == "appliance/_outside.py").unwrap();
+        assert!(outside.text.contains(&format!("\nversion = \"{}\"\n", env!("CARGO_PKG_VERSION"))));
+    }
+
+    #[test]
     fn modules_have_the_names_that_python_gives_them() {
         let named: Vec<_> = FILES.iter().filter_map(|file| file.module()).collect();
         assert!(named.contains(&("appliance".to_owned(), true)));
         assert!(named.contains(&("appliance._engine".to_owned(), false)));
         assert!(named.contains(&("uwsgidecorators".to_owned(), true)));
+        assert!(named.iter().all(|(name, _)| !name.starts_with("uwsgi.") && name != "_wheel"));
     }
 }

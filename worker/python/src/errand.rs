@@ -3,6 +3,7 @@
 //! `wsgi::run` in place of the application; ends exactly once, whatever happens.
 use crate::host::Worker;
 use crate::timeout;
+use crate::uwsgi::{rpc, signals};
 use crate::wsgi::call::Call;
 use crate::wsgi::run;
 use appliance_worker::{Errand, Outcome};
@@ -22,7 +23,7 @@ pub fn serve(py: Python<'_>, worker: &Worker, call: &Call, errand: Errand) {
     }
     match &done {
         // Where it was when it was told to end has been logged.
-        Ok(Err(error)) if !timeout::is_said_by(py, error) => run::report(py, call, error),
+        Ok(Err(error)) if !timeout::is_said_by(py, error) => run::report(py, call.core, &call.request, error),
         // The panic hook has logged where.
         Ok(_) | Err(_) => {}
     }
@@ -31,11 +32,12 @@ pub fn serve(py: Python<'_>, worker: &Worker, call: &Call, errand: Errand) {
 
 fn perform(py: Python<'_>, errand: Errand) -> PyResult<()> {
     match errand {
-        Errand::Signal(_) => Ok(()),
-        Errand::Rpc { name, reply, .. } => {
-            reply.send(Err(format!("there is no procedure \"{name}\" in this worker")));
-            Ok(())
+        Errand::Signal(mut ticket) => {
+            ticket.begin();
+            // The ticket is held until the handler has ended.
+            signals::handle(py, ticket.number())
         }
+        Errand::Rpc { name, args, reply } => rpc::serve(py, &name, &args, reply),
         Errand::Host { kind, work, .. } => match work.downcast::<Work>() {
             Ok(work) => work(py),
             Err(_) => Err(PyRuntimeError::new_err(format!("nothing here knows how to do an errand {kind}"))),

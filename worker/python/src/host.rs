@@ -22,7 +22,7 @@ thread_local! {
 pub struct Worker {
     /// The loop.
     pub engine: Reach,
-    /// The WSGI callable.
+    /// The WSGI callable; `None` of Python's where only other interfaces are served.
     pub app: Py<PyAny>,
     /// What every `environ` starts from.
     pub template: Arc<Template>,

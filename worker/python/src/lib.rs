@@ -10,30 +10,43 @@
 #![expect(unsafe_code, reason = "the C interface to the binary")]
 
 mod aio;
+mod application;
+mod apps;
+mod asgi;
+mod beside;
+mod cache;
 mod disconnect;
 mod errand;
 mod greenlet;
+mod home;
 mod host;
 mod interpreter;
 mod load;
 mod locals;
 mod log;
+mod metrics;
 mod modules;
 mod raw;
 mod reach;
+mod remote;
 mod serve;
 mod stacks;
 mod suspended;
 mod task;
 mod threads;
 mod timeout;
+mod tornado;
 mod uwsgi;
 mod wait;
 mod watch;
+mod websocket;
 mod wsgi;
 
 use appliance_worker::abi::{self, ForkPhase, LoadArgs, RunArgs};
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
 
 /// See [`abi::VERSION_SYMBOL`].
 #[unsafe(no_mangle)]
@@ -51,6 +64,8 @@ pub unsafe extern "C" fn appliance_engine_load(args: *const LoadArgs) -> i32 {
     let args = unsafe { &*args };
     // SAFETY: the caller's promise: `settings_len` bytes that live during the call.
     let json = unsafe { std::slice::from_raw_parts(args.settings, args.settings_len) };
+    // SAFETY: likewise.
+    let cache_dir = unsafe { std::slice::from_raw_parts(args.cache_dir, args.cache_dir_len) };
     let loaded = catch_unwind(AssertUnwindSafe(|| {
         let settings: appliance_config::Settings =
             serde_json::from_slice(json).map_err(|error| load::Failure {
@@ -58,7 +73,13 @@ pub unsafe extern "C" fn appliance_engine_load(args: *const LoadArgs) -> i32 {
                 text: format!("the engine library does not understand the settings of this binary: {error}"),
             })?;
         appliance_worker::logging::init(&settings.log);
-        load::load(load::Facts { settings, master_pid: args.master_pid, generation: args.generation })
+        let cache_dir = Path::new(OsStr::from_bytes(cache_dir)).to_owned();
+        let (master_pid, generation) = (args.master_pid, args.generation);
+        metrics::install(args.metrics).map_err(|error| load::Failure {
+            code: abi::EXIT_FAILED,
+            text: format!("cannot map the metrics: {error}"),
+        })?;
+        load::load(load::Facts { settings, master_pid, generation, cache_dir })
     }));
     let (code, text) = match loaded {
         Ok(Ok(line)) => (abi::EXIT_DONE, line),

@@ -1,16 +1,20 @@
 //! In the template: starts Python, puts our modules in place, imports the application, and gets ready to be forked.
+use crate::application::{self, Application};
 use crate::{aio, greenlet, interpreter, locals, log, uwsgi};
 use appliance_config::Settings;
 use appliance_config::settings::Suspend;
 use appliance_worker::abi::{EXIT_FAILED, EXIT_USAGE};
-use appliance_worker::native;
-use pyo3::exceptions::{PyModuleNotFoundError, PySystemExit};
+use appliance_worker::native as compiled;
 use pyo3::prelude::*;
+use std::path::PathBuf;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicI32, Ordering::Relaxed};
 
 /// Oldest CPython that the stable interface of this library works with.
 const OLDEST: (u8, u8) = (3, 10);
+
+/// The environment variable that lets Django's ORM work on a thread that has a running loop.
+const ALLOW_UNSAFE: &str = "DJANGO_ALLOW_ASYNC_UNSAFE";
 
 /// What the binary has told us.
 pub struct Facts {
@@ -20,18 +24,24 @@ pub struct Facts {
     pub master_pid: i32,
     /// Number of the reload.
     pub generation: u32,
+    /// Where the caches lie.
+    pub cache_dir: PathBuf,
 }
 
 /// The application, loaded; what every worker starts from.
 pub struct Loaded {
     /// Effective settings.
     pub settings: Settings,
-    /// The WSGI callable.
-    pub app: Py<PyAny>,
+    /// Where the caches lie.
+    pub cache_dir: PathBuf,
+    /// The application behind the proxy.
+    pub app: Application,
+    /// That of the workers' own listeners; `None`: the same, or no Python.
+    pub native: Option<Application>,
     /// The asyncio loop that was current while the application was imported.
     pub event_loop: Py<PyAny>,
-    /// The native application beside it, if there is one.
-    pub native: Option<native::Apps>,
+    /// The applications in machine code beside them, if there are any.
+    pub compiled: Option<compiled::Apps>,
 }
 
 static LOADED: OnceLock<Loaded> = OnceLock::new();
@@ -47,6 +57,14 @@ impl Loaded {
     pub fn get() -> Option<&'static Loaded> {
         LOADED.get()
     }
+
+    /// The WSGI callable; `None` of Python's where there is none.
+    pub fn wsgi(&self, py: Python<'_>) -> Py<PyAny> {
+        match (&self.app, &self.native) {
+            (Application::Wsgi(app), _) | (_, Some(Application::Wsgi(app))) => app.clone_ref(py),
+            _ => py.None(),
+        }
+    }
 }
 
 /// A failed load: the exit code, and the text for the user.
@@ -58,11 +76,13 @@ pub struct Failure {
 }
 
 impl Failure {
-    fn usage(text: impl Into<String>) -> Failure {
+    /// The configuration names something that is not there.
+    pub fn usage(text: impl Into<String>) -> Failure {
         Failure { code: EXIT_USAGE, text: text.into() }
     }
 
-    fn failed(text: impl Into<String>) -> Failure {
+    /// It raised.
+    pub fn failed(text: impl Into<String>) -> Failure {
         Failure { code: EXIT_FAILED, text: text.into() }
     }
 }
@@ -70,7 +90,7 @@ impl Failure {
 /// Starts Python and imports the application. On success a line for humans, such as `CPython 3.11.7, greenlet 3.1.1`.
 pub fn load(facts: Facts) -> Result<String, Failure> {
     MASTER.store(facts.master_pid, Relaxed);
-    let native = native::Apps::load(&facts.settings).map_err(Failure::usage)?;
+    let compiled = compiled::Apps::load(&facts.settings).map_err(Failure::usage)?;
     interpreter::start();
     Python::attach(|py| {
         let internal = |error: PyErr| Failure::failed(log::traceback(py, &error));
@@ -89,10 +109,17 @@ pub fn load(facts: Facts) -> Result<String, Failure> {
         if facts.settings.app.suspend == Suspend::Greenlet {
             locals::install(py).map_err(internal)?;
         }
-        let app = import_app(py, &facts.settings.app.module)?;
+        let (app, native) = import_apps(py, &facts.settings)?;
         freeze(py).map_err(internal)?;
-        let line = describe(py, &facts.settings).map_err(internal)?;
-        let loaded = Loaded { settings: facts.settings, app, event_loop, native };
+        let line = describe(py, &facts.settings, &app, native.as_ref()).map_err(internal)?;
+        let loaded = Loaded {
+            settings: facts.settings,
+            cache_dir: facts.cache_dir,
+            app,
+            native,
+            event_loop,
+            compiled,
+        };
         LOADED
             .set(loaded)
             .map_err(|_| Failure::failed("the engine library was loaded twice in one process"))?;
@@ -128,7 +155,7 @@ fn prepare(py: Python<'_>, facts: &Facts) -> PyResult<()> {
         // A request runs on a thread that has a running loop, as Django's ORM finds out and refuses to work. It may: no
         // coroutine is interrupted by it.
         let environ = py.import("os")?.getattr("environ")?;
-        environ.call_method1("setdefault", ("DJANGO_ALLOW_ASYNC_UNSAFE", "true"))?;
+        environ.call_method1("setdefault", (ALLOW_UNSAFE, "true"))?;
     }
     for stream in ["stdout", "stderr"] {
         // print() must reach the log when it is called, not when a buffer of 8 KiB is full.
@@ -143,98 +170,23 @@ fn prepare(py: Python<'_>, facts: &Facts) -> PyResult<()> {
     uwsgi::install(py, facts)
 }
 
-/// `module:callable`, `module:factory()`, or `module` alone with a callable named `application` or `app`.
-fn import_app(py: Python<'_>, spec: &str) -> Result<Py<PyAny>, Failure> {
-    let (module, name) = spec.split_once(':').map_or((spec, None), |(module, name)| (module, Some(name)));
-    let imported =
-        py.import("importlib").and_then(|importlib| importlib.call_method1("import_module", (module,)));
-    let module_object = imported.map_err(|error| import_failure(py, spec, module, &error))?;
-    let app = match name {
-        None => ["application", "app"].into_iter().find_map(|name| module_object.getattr(name).ok()).ok_or_else(|| {
-            Failure::usage(format!(
-                "module {module} has neither `application` nor `app`; name the callable: app.module = \"{module}:name\""
-            ))
-        })?,
-        Some(name) => find_callable(py, &module_object, module, name)?,
-    };
-    check_callable(py, spec, &app)?;
-    Ok(app.unbind())
-}
-
-/// Refuses what would fail at every request: no callable, an ASGI application, a factory that nobody calls.
-fn check_callable(py: Python<'_>, spec: &str, app: &Bound<'_, PyAny>) -> Result<(), Failure> {
-    if !app.is_callable() {
-        return Err(Failure::usage(format!("{spec} is not callable; app.module must name a WSGI callable")));
+/// The application of the proxy, and that of the workers' own listeners if it is another one of Python's.
+fn import_apps(py: Python<'_>, settings: &Settings) -> Result<(Application, Option<Application>), Failure> {
+    let app = application::import(py, "app.module", &settings.app.module)?;
+    let native = settings.native.app.as_deref().filter(|_| settings.native.native().is_none());
+    let native = native.map(|spec| application::import(py, "native.app", spec)).transpose()?;
+    if let (Application::Wsgi(_), Some(Application::Wsgi(_))) = (&app, &native) {
+        return Err(Failure::usage(
+            "native.app: a worker serves one WSGI application; leave native.app out to serve that of app.module there too",
+        ));
     }
-    let found = || -> PyResult<(bool, bool)> {
-        let inspect = py.import("inspect")?;
-        let is_coroutine = |callable: &Bound<'_, PyAny>| -> PyResult<bool> {
-            inspect.call_method1("iscoroutinefunction", (callable,))?.is_truthy()
-        };
-        let is_asgi = is_coroutine(app)? || is_coroutine(&app.getattr("__call__")?)?;
-        // Without a signature (it may be written in C) there is nothing to judge.
-        let takes_two = match inspect.call_method1("signature", (app,)) {
-            Ok(signature) => signature.call_method1("bind", (py.None(), py.None())).is_ok(),
-            Err(_) => true,
-        };
-        Ok((is_asgi, takes_two))
-    };
-    match found().map_err(|error| Failure::failed(log::traceback(py, &error)))? {
-        (true, _) => Err(Failure::usage(format!("{spec} is an ASGI application; only WSGI is served here"))),
-        (false, false) => Err(Failure::usage(format!(
-            "{spec} cannot be called with (environ, start_response), so it is no WSGI application; \
-             if it makes one, write app.module = \"{spec}()\""
-        ))),
-        (false, true) => Ok(()),
+    if matches!(app, Application::Asgi(_)) {
+        // Django checks its asynchronous views again: what blocks in one of them keeps the whole worker.
+        let environ = py.import("os").and_then(|os| os.getattr("environ"));
+        let taken_back = environ.and_then(|environ| environ.call_method1("pop", (ALLOW_UNSAFE, py.None())));
+        taken_back.map_err(|error| Failure::failed(log::traceback(py, &error)))?;
     }
-}
-
-fn find_callable<'py>(
-    py: Python<'py>,
-    module: &Bound<'py, PyAny>,
-    module_name: &str,
-    name: &str,
-) -> Result<Bound<'py, PyAny>, Failure> {
-    let (path, is_factory) = name.strip_suffix("()").map_or((name, false), |path| (path, true));
-    let mut found = module.clone();
-    for part in path.split('.') {
-        found = found.getattr(part).map_err(|_| {
-            Failure::usage(format!(
-                "module {module_name} has no `{path}`; correct app.module = \"{module_name}:{name}\""
-            ))
-        })?;
-    }
-    if is_factory {
-        found = found.call0().map_err(|error| raised(py, &format!("{module_name}:{name} raised"), &error))?;
-    }
-    Ok(found)
-}
-
-fn import_failure(py: Python<'_>, spec: &str, module: &str, error: &PyErr) -> Failure {
-    if error.is_instance_of::<PyModuleNotFoundError>(py) {
-        let missing: String =
-            error.value(py).getattr("name").and_then(|name| name.extract()).unwrap_or_default();
-        if module == missing || module.starts_with(&format!("{missing}.")) {
-            return Failure::usage(format!(
-                "app.module = \"{spec}\": there is no module {missing} in {}; check the name and app.chdir",
-                directories(py)
-            ));
-        }
-    }
-    raised(py, &format!("the application {module} cannot be imported"), error)
-}
-
-fn directories(py: Python<'_>) -> String {
-    let path =
-        py.import("sys").and_then(|sys| sys.getattr("path")).and_then(|path| path.extract::<Vec<String>>());
-    path.unwrap_or_default().join(":")
-}
-
-fn raised(py: Python<'_>, what: &str, error: &PyErr) -> Failure {
-    if error.is_instance_of::<PySystemExit>(py) {
-        return Failure::failed(format!("{what}: it ended the process with {error}"));
-    }
-    Failure::failed(format!("{what}:\n{}", log::traceback(py, error)))
+    Ok((app, native))
 }
 
 /// What exists now will be shared by all workers: kept out of the garbage collector, it is never written to by it.
@@ -244,7 +196,12 @@ fn freeze(py: Python<'_>) -> PyResult<()> {
     gc.call_method0("freeze").map(drop)
 }
 
-fn describe(py: Python<'_>, settings: &Settings) -> PyResult<String> {
+fn describe(
+    py: Python<'_>,
+    settings: &Settings,
+    app: &Application,
+    native: Option<&Application>,
+) -> PyResult<String> {
     let version = py.version_info();
     let engine = match settings.app.suspend {
         Suspend::Greenlet => {
@@ -253,5 +210,13 @@ fn describe(py: Python<'_>, settings: &Settings) -> PyResult<String> {
         }
         Suspend::Thread => format!("up to {} threads a worker", settings.workers.cores),
     };
-    Ok(format!("CPython {}.{}.{}, {engine}", version.major, version.minor, version.patch))
+    let native = native.map(|native| format!(", {} on the native listener", native.interface()));
+    Ok(format!(
+        "CPython {}.{}.{}, {engine}, {}{}",
+        version.major,
+        version.minor,
+        version.patch,
+        app.interface(),
+        native.unwrap_or_default()
+    ))
 }

@@ -1,7 +1,8 @@
 //! The Python modules of our own. The engine's functions are in `_appliance`, which applications never import: the modules
 //! `appliance` and `uwsgidecorators` are Python (`package/`), and found before anything else of these names.
+use crate::uwsgi::{locks, rpc, signals};
 use crate::wsgi::hints;
-use crate::{aio, disconnect, task, timeout, wait};
+use crate::{aio, cache, disconnect, metrics, task, timeout, wait, websocket};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
@@ -25,6 +26,8 @@ fn engine(py: Python<'_>) -> PyResult<Bound<'_, PyModule>> {
     module.add("version", env!("CARGO_PKG_VERSION"))?;
     module.add("ClientDisconnected", disconnect::class(py)?)?;
     module.add("RequestTimeout", timeout::class(py)?)?;
+    module.add("CacheError", cache::error_class(py)?)?;
+    module.add("RpcError", rpc::error_class(py)?)?;
     add(&module)?;
     Ok(module)
 }
@@ -34,6 +37,15 @@ fn add(module: &Bound<'_, PyModule>) -> PyResult<()> {
         ($($function:path),* $(,)?) => { $(module.add_function(wrap_pyfunction!($function, module)?)?;)* };
     }
     add!(wait::sleep, wait::wait, hints::early_hints, task::begin);
+    add!(signals::signal_free, signals::register_signal, signals::add_ms_timer, signals::add_crontab);
+    add!(signals::add_file_monitor, signals::signal);
+    add!(locks::lock_acquire, locks::lock_release, locks::lock_is_held, locks::lock_turn);
+    add!(cache::cache_read, cache::cache_write, cache::cache_remove, cache::cache_count, cache::cache_left);
+    add!(cache::cache_list, cache::cache_wipe, cache::cache_facts);
+    add!(metrics::metric_family);
+    module.add_class::<metrics::MetricFamily>()?;
+    module.add_class::<metrics::MetricSeries>()?;
+    add!(rpc::register_rpc, rpc::rpc_list, rpc::rpc_call);
     add!(aio::watch, aio::change, aio::unwatch, aio::select);
-    Ok(())
+    websocket::add(module)
 }

@@ -2,9 +2,10 @@
 //! bytes) and Python, where PEP 3333 wants "native strings" that hold bytes as code points 0-255.
 #![expect(unsafe_code, reason = "PyO3 has no safe interface for these")]
 
+use pyo3::exceptions::PyTypeError;
 use pyo3::ffi;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyString, PyType};
+use pyo3::types::{PyByteArray, PyBytes, PyMemoryView, PyString, PyType};
 use std::borrow::Cow;
 
 /// A `str` with one code point per byte.
@@ -26,6 +27,18 @@ pub fn latin1_bytes<'a>(text: &'a Bound<'_, PyString>) -> PyResult<Cow<'a, [u8]>
     }
     let bytes: Bound<'_, PyBytes> = text.call_method1("encode", ("latin-1",))?.cast_into()?;
     Ok(Cow::Owned(bytes.as_bytes().to_vec()))
+}
+
+/// An object as `bytes`: it is that, or a `bytearray` or `memoryview` whose bytes are copied.
+pub fn bytes_of<'py>(object: Bound<'py, PyAny>) -> PyResult<Bound<'py, PyBytes>> {
+    object.cast_into::<PyBytes>().or_else(|error| {
+        let object = error.into_inner();
+        let is_buffer = object.is_instance_of::<PyByteArray>() || object.is_instance_of::<PyMemoryView>();
+        if is_buffer {
+            return Ok(object.py().get_type::<PyBytes>().call1((object,))?.cast_into()?);
+        }
+        Err(PyTypeError::new_err(format!("bytes are needed, not {}", object.get_type().name()?)))
+    })
 }
 
 /// How many references an object has; 1 means that only the caller's is left.

@@ -3,7 +3,6 @@
 //! where it runs. It decides nothing.
 use crate::threads::{Desk, There};
 use appliance_worker::answer::{Cause, Moment};
-use appliance_worker::board::Board;
 use appliance_worker::timers::TimerId;
 use appliance_worker::waits::WaitId;
 use appliance_worker::{BodyRead, CoreId, Engine, FileSent, Interest, Outcome, Remote, Sent};
@@ -15,6 +14,8 @@ use std::os::fd::RawFd;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
+
+mod websocket;
 
 /// See the module.
 pub enum Reach {
@@ -49,22 +50,6 @@ impl Reach {
                 "the event loop belongs to another thread than this request's; reach it with appliance.wait() or \
                  loop.call_soon_threadsafe()",
             )),
-        }
-    }
-
-    /// See [`Engine::worker_id`].
-    pub fn worker_id(&self) -> u32 {
-        match self {
-            Reach::Here(engine) => engine.worker_id(),
-            Reach::There(there) => there.site().worker_id,
-        }
-    }
-
-    /// See [`Engine::board`].
-    pub fn board(&self) -> &Board {
-        match self {
-            Reach::Here(engine) => engine.board(),
-            Reach::There(there) => &there.site().board,
         }
     }
 

@@ -1,5 +1,8 @@
 //! In a worker: from the fork to the end of its life.
 use crate::aio::Aio;
+use crate::application::Application;
+use crate::apps::Apps;
+use crate::home::Home;
 use crate::host::Worker;
 use crate::load::Loaded;
 use crate::reach::Reach;
@@ -7,17 +10,19 @@ use crate::threads::Threads;
 use crate::watch::Watching;
 use crate::wsgi::environ::Template;
 use crate::wsgi::files::FileWrapper;
-use crate::{greenlet, log, task, uwsgi};
+use crate::{greenlet, log, metrics, task, uwsgi};
 use appliance_config::Settings;
 use appliance_config::settings::Suspend;
 use appliance_worker::abi::{EXIT_FAILED, RunArgs};
-use appliance_worker::begin::{self, Begun, begin, listeners};
+use appliance_worker::begin::{self, Begun, Given, begin};
+use appliance_worker::foreign;
+use appliance_worker::listen::Listener;
 use appliance_worker::native::{Native, beside};
 use appliance_worker::watch::Watch;
 use appliance_worker::{Engine, Error};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
-use std::os::fd::RawFd;
+use std::os::fd::{AsRawFd, RawFd};
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -27,22 +32,27 @@ pub fn serve(args: &RunArgs, doors: &[RawFd]) -> i32 {
         tracing::error!("a worker was started before the application was loaded");
         return EXIT_FAILED;
     };
-    begin::exit_code(args.worker_id, run(args, doors, loaded))
+    let given = Given { args, doors, cache_dir: &loaded.cache_dir, settings: &loaded.settings };
+    begin::exit_code(args.worker_id, run(given, loaded))
 }
 
-fn run(args: &RunArgs, doors: &[RawFd], loaded: &Loaded) -> Result<(), Error> {
-    let settings = &loaded.settings;
-    let begun = begin(args, doors, settings, settings.app.suspend == Suspend::Thread)?;
+fn run(given: Given<'_>, loaded: &Loaded) -> Result<(), Error> {
+    let Given { args, settings, .. } = given;
+    let begun = begin(given, settings.app.suspend == Suspend::Thread)?;
     let engine = Rc::clone(&begun.engine);
-    let native = loaded.native.map(|apps| Native::install(Rc::clone(&engine), apps, settings)).transpose();
+    uwsgi::locks::install(&begun.locks);
+    metrics::install_board(engine.board());
+    Home::install(&engine);
+    let native = loaded.compiled.map(|apps| Native::install(Rc::clone(&engine), apps, settings)).transpose();
     let native = native.map_err(Error::io("prepare for native applications"))?;
     match settings.app.suspend {
         Suspend::Greenlet => Python::attach(|py| {
-            let worker = prepare(py, &engine, loaded).map_err(internal(py))?;
+            let (worker, apps) = prepare(py, &engine, args, loaded)?;
             let watch = watch(py, begun, loaded)?;
-            let listeners = listeners(args, settings)?;
-            let served =
-                beside::with(&*worker, native, |host| engine.run(host, listeners, || (args.ready)()));
+            let listeners = listeners(given, loaded)?;
+            let host = apps.host(&*worker);
+            let served = beside::with(&host, native, |host| engine.run(host, listeners, || (args.ready)()));
+            apps.shut_down(py, &worker);
             finish(py);
             // It may be asking for stacks, for which a thread needs the interpreter.
             py.detach(|| watch.stop());
@@ -50,16 +60,17 @@ fn run(args: &RunArgs, doors: &[RawFd], loaded: &Loaded) -> Result<(), Error> {
         }),
         // The loop's thread has the GIL only before and after.
         Suspend::Thread => {
-            let (threads, watch) = Python::attach(|py| {
-                let worker = prepare(py, &engine, loaded).map_err(internal(py))?;
+            let (worker, apps, threads, watch) = Python::attach(|py| {
+                let (worker, apps) = prepare(py, &engine, args, loaded)?;
                 let threads = Threads::start(py, &engine, &worker, settings).map_err(internal(py))?;
-                Ok((threads, watch(py, begun, loaded)?))
+                Ok((worker, apps, threads, watch(py, begun, loaded)?))
             })?;
-            let listeners = listeners(args, settings)?;
-            let served =
-                beside::with(&threads, native, |host| engine.run(host, listeners, || (args.ready)()));
+            let listeners = listeners(given, loaded)?;
+            let host = apps.host(&threads);
+            let served = beside::with(&host, native, |host| engine.run(host, listeners, || (args.ready)()));
             Python::attach(|py| {
                 threads.stop(py);
+                apps.shut_down(py, &worker);
                 finish(py);
             });
             watch.stop();
@@ -68,7 +79,8 @@ fn run(args: &RunArgs, doors: &[RawFd], loaded: &Loaded) -> Result<(), Error> {
     }
 }
 
-fn internal(py: Python<'_>) -> impl Fn(PyErr) -> Error {
+/// What to say of an exception where nobody else could.
+pub fn internal(py: Python<'_>) -> impl Fn(PyErr) -> Error {
     move |error| Error::Io {
         what: format!("prepare Python in the worker:\n{}", log::traceback(py, &error)),
         source: std::io::ErrorKind::Other.into(),
@@ -76,7 +88,20 @@ fn internal(py: Python<'_>) -> impl Fn(PyErr) -> Error {
 }
 
 /// Makes this thread the loop's, for Python too, and runs what the application wants to be run before it serves.
-fn prepare(py: Python<'_>, engine: &Rc<Engine>, loaded: &Loaded) -> PyResult<Rc<Worker>> {
+fn prepare(
+    py: Python<'_>,
+    engine: &Rc<Engine>,
+    args: &RunArgs,
+    loaded: &Loaded,
+) -> Result<(Rc<Worker>, Apps), Error> {
+    let worker = install(py, engine, loaded).map_err(internal(py))?;
+    let apps = Apps::start_up(py, &worker, loaded, begin::native_address(args, &loaded.settings))?;
+    worker.aio.serve(py).map_err(internal(py))?;
+    task::set_loop(engine.remote());
+    Ok((worker, apps))
+}
+
+fn install(py: Python<'_>, engine: &Rc<Engine>, loaded: &Loaded) -> PyResult<Rc<Worker>> {
     let hub = match loaded.settings.app.suspend {
         Suspend::Greenlet => Some(greenlet::current(py)?.unbind()),
         Suspend::Thread => None,
@@ -84,18 +109,31 @@ fn prepare(py: Python<'_>, engine: &Rc<Engine>, loaded: &Loaded) -> PyResult<Rc<
     let aio = Aio::new(py, loaded.event_loop.clone_ref(py))?;
     let template = Arc::new(template(py, &loaded.settings)?);
     let reach = Reach::Here(Rc::clone(engine));
-    let worker = Worker::install(py, reach, loaded.app.clone_ref(py), template, aio, hub)?;
+    let worker = Worker::install(py, reach, loaded.wsgi(py), template, aio, hub)?;
     worker.aio.adopt(py)?;
     uwsgi::run_postfork(py)?;
-    worker.aio.serve(py)?;
-    task::set_loop(engine.remote());
     Ok(worker)
 }
 
 /// Starts the thread that watches the loop.
 fn watch(py: Python<'_>, begun: Begun, loaded: &Loaded) -> Result<Watch, Error> {
     let watching = Watching::install(py, begun.engine.roll(), &loaded.event_loop).map_err(internal(py))?;
-    begun.watch(&loaded.settings, watching)
+    begun.watch(&loaded.settings, uwsgi::signals::ledger(), watching)
+}
+
+/// Those that the engine accepts connections from; Tornado does so itself.
+fn listeners(given: Given<'_>, loaded: &Loaded) -> Result<Vec<Listener>, Error> {
+    let Given { args, doors, settings, .. } = given;
+    let socket = begin::socket(args)?;
+    if let Some(path) = socket.path() {
+        uwsgi::rpc::set_place(args.worker_id, &path);
+    }
+    let mut listeners = vec![socket];
+    if !matches!(loaded.native, Some(Application::Tornado(_))) {
+        listeners.extend(begin::native_listener(args, settings)?);
+    }
+    foreign::keep_off(listeners.iter().map(AsRawFd::as_raw_fd).chain(doors.iter().copied()));
+    Ok(listeners)
 }
 
 /// The parts of an `environ` that are the same for all requests.

@@ -50,9 +50,22 @@ def _tasks():
         tasks |= asyncio.all_tasks(loop)
     for task in tasks:
         waits_for = getattr(task, "_fut_waiter", None)
-        yield dict(what=f"task {task.get_name()}", marks=[],
+        yield dict(what=f"task {task.get_name()}", marks=[id(task)],
                    state="ready to run" if waits_for is None else f"waits for {waits_for!r}",
-                   stack="\n".join(_line(frame) for frame in task.get_stack()))
+                   stack=chain(task.get_coro()))
+
+
+def chain(awaited):
+    """The frames of a coroutine and of what it awaits, the innermost last, as in a traceback."""
+    lines = []
+    while awaited is not None:
+        for kind in ("cr", "gi", "ag"):
+            frame = getattr(awaited, f"{kind}_frame", None)
+            if frame is not None:
+                lines.append(_line(frame))
+                break
+        awaited = getattr(awaited, "cr_await", None) or getattr(awaited, "gi_yieldfrom", None)
+    return "\n".join(lines)
 
 
 def _line(frame):

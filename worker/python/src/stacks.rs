@@ -43,6 +43,12 @@ pub fn collect(py: Python<'_>) -> Option<Vec<Found>> {
     found.inspect_err(|error| crate::log::exception(py, error, "the stacks cannot be collected")).ok()
 }
 
+/// Where a coroutine waits: its frames, and those of what it awaits, as a traceback shows them; empty if nobody knows.
+pub fn of_coroutine(py: Python<'_>, coroutine: &Bound<'_, PyAny>) -> String {
+    let text = py.import(MODULE).and_then(|module| module.call_method1("chain", (coroutine,))?.extract());
+    text.unwrap_or_default()
+}
+
 fn request_of(marks: &[(u64, String)], wanted: &[u64]) -> String {
     let found = marks.iter().find(|(mark, _)| wanted.contains(mark));
     found.map(|(_, request)| request.clone()).unwrap_or_default()

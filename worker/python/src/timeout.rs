@@ -2,6 +2,7 @@
 //! itself). It is raised where the request is: thrown into its greenlet if that waits, by the handler of a signal if it keeps
 //! the loop's thread (`watch` sends it), as an asynchronous exception if it runs on a thread of the pool. One line in the log
 //! says so, with the stack, whatever the application does with the exception.
+use crate::asgi;
 use crate::host::Worker;
 use crate::reach::Reach;
 use appliance_worker::CoreId;
@@ -38,8 +39,12 @@ pub fn is_said_by(py: Python<'_>, error: &PyErr) -> bool {
 
 /// Logs that the request on this core is ended, and where it was. `count`: how often it has been told before.
 pub fn log(py: Python<'_>, roll: &Roll, core: CoreId, frame: Option<&Bound<'_, PyAny>>, count: u32) {
+    log_stack(roll, core, &frame.and_then(|frame| stack(py, frame).ok()).unwrap_or_default(), count);
+}
+
+/// The same where the stack is text already.
+pub fn log_stack(roll: &Roll, core: CoreId, stack: &str, count: u32) {
     let (who, age) = roll.describe(core, Instant::now());
-    let stack = frame.and_then(|frame| stack(py, frame).ok()).unwrap_or_default();
     match count {
         0 => tracing::error!(
             "{who} takes longer than it may: it is ended after {:.1} s\n{stack}",
@@ -64,9 +69,11 @@ fn stack(py: Python<'_>, frame: &Bound<'_, PyAny>) -> PyResult<String> {
 #[pyfunction]
 pub fn on_signal(py: Python<'_>, _signal: i32, frame: Bound<'_, PyAny>) -> PyResult<()> {
     let Ok(worker) = Worker::current() else { return Ok(()) };
-    let (Reach::Here(engine), Ok(Some(call))) = (&worker.engine, worker.current_call(py)) else {
-        return Ok(());
-    };
+    let Reach::Here(engine) = &worker.engine else { return Ok(()) };
+    if asgi::take_overdue(py, |core, count| log(py, engine.roll(), core, Some(&frame), count)) {
+        return Err(PyErr::from_value(exception(py)?));
+    }
+    let Ok(Some(call)) = worker.current_call(py) else { return Ok(()) };
     if call.is_over() || !engine.take_overdue(call.core) {
         return Ok(());
     }

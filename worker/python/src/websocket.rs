@@ -13,7 +13,6 @@ use pyo3::exceptions::{
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBytes, PyString, PyType};
-use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Mutex;
 use std::time::Instant;
@@ -33,7 +32,8 @@ fn class<'py>(
 
 /// `appliance.websocket.ConnectionClosed`.
 pub fn connection_closed(py: Python<'_>) -> PyResult<&Bound<'_, PyType>> {
-    const MEANS: &std::ffi::CStr = c"The WebSocket is closed: `code` and `reason` say how. A request that ends with it has ended well.";
+    const MEANS: &std::ffi::CStr =
+        c"The WebSocket is closed: `code` and `reason` say how. A request that ends with it has ended well.";
     class(py, &CLOSED, c"appliance.websocket.ConnectionClosed", MEANS)
 }
 
@@ -81,7 +81,10 @@ pub fn open(
     headers: &[Bound<'_, PyAny>],
 ) -> PyResult<Option<String>> {
     if call.has_answer() {
-        return Err(no_handshake(py, "the answer has begun already; accept a WebSocket before anything is sent"));
+        return Err(no_handshake(
+            py,
+            "the answer has begun already; accept a WebSocket before anything is sent",
+        ));
     }
     let offer = call.offer().map_err(|refusal| no_handshake(py, refusal.reason))?;
     let (key, protocol) = choose(&offer);
@@ -189,19 +192,34 @@ pub struct WebSocket {
 /// `appliance.websocket.accept(subprotocols=(), headers=())`: makes the connection of this request a WebSocket. The first of
 /// our subprotocols that the client speaks is chosen.
 #[pyfunction]
-#[pyo3(signature = (subprotocols = Vec::new(), headers = Vec::new()))]
-pub fn accept(
+#[pyo3(signature = (subprotocols = None, headers = None))]
+pub fn accept_websocket(
     py: Python<'_>,
-    subprotocols: Vec<String>,
-    headers: Vec<Bound<'_, PyAny>>,
+    subprotocols: Option<Bound<'_, PyAny>>,
+    headers: Option<Bound<'_, PyAny>>,
 ) -> PyResult<WebSocket> {
     let (worker, call) = wait::current(py, "appliance.websocket.accept()")?;
+    let (subprotocols, headers) = (items(subprotocols)?, items(headers)?);
+    let subprotocols: Vec<String> = subprotocols.iter().map(|one| one.extract()).collect::<PyResult<_>>()?;
     let choose = |offer: &websocket::handshake::Offer| {
         let chosen = offer.choose(subprotocols.iter().map(String::as_str)).map(str::to_owned);
         (offer.key.clone(), chosen)
     };
     let subprotocol = open(py, &worker, &call, choose, &headers)?;
     Ok(WebSocket { core: call.core, subprotocol, how: Mutex::default() })
+}
+
+fn items<'py>(given: Option<Bound<'py, PyAny>>) -> PyResult<Vec<Bound<'py, PyAny>>> {
+    given.map_or_else(|| Ok(Vec::new()), |given| given.try_iter()?.collect())
+}
+
+/// Puts what `appliance.websocket` is made of into `_appliance`.
+pub fn add(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    let py = module.py();
+    module.add("WebSocket", py.get_type::<WebSocket>())?;
+    module.add("ConnectionClosed", connection_closed(py)?)?;
+    module.add("HandshakeError", handshake_error(py)?)?;
+    module.add_function(wrap_pyfunction!(accept_websocket, module)?)
 }
 
 impl WebSocket {

@@ -52,7 +52,7 @@ impl Env {
     /// Opens the environment in `folder`, or makes it, for `size` bytes of items of which none is longer than `item_size`.
     pub fn open(folder: &Path, size: u64, item_size: u64) -> Result<Env, Refusal> {
         let mut options = EnvOpenOptions::new();
-        options.map_size(map_size(size)).max_dbs(4).max_readers(READERS);
+        options.map_size(map_size(size)).max_dbs(3).max_readers(READERS);
         // SAFETY: without syncs a crash of the machine could corrupt the files, but they do not outlive it.
         unsafe { options.flags(EnvFlags::NO_SYNC | EnvFlags::WRITE_MAP | EnvFlags::NO_READ_AHEAD) };
         // SAFETY: the folder is the caches' own, and closed to everybody but the workers; they open it by this function only.
@@ -61,7 +61,9 @@ impl Env {
         let mut txn = env.write_txn().map_err(refusal)?;
         let mut table = |name| env.create_database(&mut txn, Some(name)).map_err(refusal);
         let (items, expiry) = (table("items")?, table("expiry")?);
-        let (order, counts) = (table("order")?, table("counts")?);
+        let order = table("order")?;
+        // Beside the names of the tables: that page changes with every transaction anyway.
+        let counts = env.create_database(&mut txn, None).map_err(refusal)?;
         txn.commit().map_err(refusal)?;
         let process = std::process::id();
         let (reserved, slack) = (AtomicU64::new(0), SLACK + item_size + size / 256);
@@ -78,9 +80,8 @@ impl Env {
         }
     }
 
-    /// Begins to write. The caller has its turn at the gate.
+    /// Begins to write. The caller has its turn at the gate, and has asked for it as the process that opened this.
     pub fn write(&self) -> Result<RwTxn<'_>, Refusal> {
-        self.require_own()?;
         self.reserve().map_err(|error| match error {
             Errno::ENOSPC | Errno::EDQUOT => Refusal::Full,
             other => Refusal::Store(other.to_string()),
@@ -118,7 +119,8 @@ impl Env {
         Ok(())
     }
 
-    fn require_own(&self) -> Result<(), Refusal> {
+    /// Refuses a process that has it by a fork of the application's.
+    pub fn require_own(&self) -> Result<(), Refusal> {
         if std::process::id() == self.process { Ok(()) } else { Err(Refusal::Forked) }
     }
 }

@@ -3,19 +3,23 @@
 //! its turn to write, and for that only milliseconds. Safe from any thread.
 //!
 //! Below: `store` (the operations, each one transaction), `work` (what a transaction does), `env` (the files of LMDB), `gate`
-//! (who may write), `record` (bytes). The master and the proxy never open a store:
+//! (who may write), `record` (bytes), `keeper` and `snapshot` (contents that outlive the appliance). The master and the proxy never open a store:
 //! its bytes are written by processes that run application code.
 mod env;
 mod gate;
+mod keeper;
+mod mirror;
 pub mod record;
+mod snapshot;
 mod store;
 mod work;
 
 pub use store::{Cache, Math, Mode, Stats};
 
 use crate::Error;
+use keeper::Keeper;
 use std::path::Path;
-use std::sync::OnceLock;
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 /// Longest key in bytes.
 pub const MAX_KEY: usize = 1024;
@@ -58,10 +62,11 @@ pub enum Refusal {
 #[derive(Debug, Default)]
 pub struct Caches {
     caches: Vec<Cache>,
+    keeper: Mutex<Option<Keeper>>,
 }
 
 static HERE: OnceLock<Caches> = OnceLock::new();
-static NONE: Caches = Caches { caches: Vec::new() };
+static NONE: Caches = Caches { caches: Vec::new(), keeper: Mutex::new(None) };
 
 impl Caches {
     /// Opens the caches of `settings` below `folder`, which the master has made. In a worker: after its fork, for an LMDB
@@ -69,12 +74,23 @@ impl Caches {
     pub fn open(folder: &Path, settings: &[appliance_config::settings::Cache]) -> Result<Caches, Error> {
         let open = |settings| Cache::open(folder, settings);
         let caches = settings.iter().map(open).collect::<Result<Vec<_>, _>>()?;
-        Ok(Caches { caches })
+        Ok(Caches { caches, keeper: Mutex::new(None) })
     }
 
-    /// Makes them those of this process, for the rest of its life.
-    pub fn install(self) {
-        HERE.get_or_init(|| self);
+    /// Makes them those of this process, for the rest of its life, and keeps those that are to outlive it.
+    pub fn install(self) -> Result<(), Error> {
+        let here = HERE.get_or_init(|| self);
+        let keeper =
+            Keeper::start(&here.caches).map_err(Error::io("start the thread that keeps the caches"))?;
+        *here.keeper.lock().unwrap_or_else(PoisonError::into_inner) = keeper;
+        Ok(())
+    }
+
+    /// Writes those that are to outlive the appliance, at the end of a worker.
+    pub fn close(&self) {
+        if let Some(keeper) = self.keeper.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            keeper.stop();
+        }
     }
 
     /// Those of this process; none where none were opened.

@@ -2,18 +2,24 @@
 //! of a worker, and by `appliance cache`. A read waits for nobody; a write waits for its turn (`gate.rs`).
 use super::env::{Env, refusal};
 use super::gate::Gate;
+use super::mirror::Mirror;
 use super::record::{NEVER, Record};
 use super::work::{Round, Work, counts, find};
-use super::{MAX_KEY, Refusal};
+use super::{MAX_KEY, Refusal, keeper};
 use crate::Error;
+use crate::wire::sync::News;
 use appliance_config::settings::Cache as Settings;
 use heed::RoTxn;
 use std::fs::DirBuilder;
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
+/// How long the opening of a store may wait for the others: each makes or finds its tables, and
+/// the first one may have a file to load.
+const BOOT: Duration = Duration::from_secs(30);
 /// Transactions that one item may need to find room: as many items as a long one can drive out.
 const ROUNDS: usize = 1_000;
 /// An item counts as used again when so many others were used since: one in so many of the most.
@@ -81,8 +87,13 @@ pub struct Stats {
 #[derive(Debug)]
 pub struct Cache {
     settings: Settings,
+    folder: PathBuf,
     env: Env,
     gate: Gate,
+    /// Who is told of changes.
+    mirror: Mirror,
+    /// When something about it was last logged, in seconds of the stores' clock.
+    logged: AtomicU64,
 }
 
 impl Cache {
@@ -93,11 +104,18 @@ impl Cache {
         let opened = || {
             DirBuilder::new().recursive(true).mode(0o700).create(&folder).map_err(super::env::store)?;
             let gate = Gate::open(&folder.join("gate")).map_err(super::env::store)?;
-            let turn = gate.enter()?;
+            let turn = gate.enter_within(BOOT)?;
             let env = Env::open(&folder, settings.size, settings.item_size)?;
             env.forget_the_dead();
             drop(turn);
-            Ok(Cache { settings: settings.clone(), env, gate })
+            let logged = AtomicU64::new(0);
+            let mirror = Mirror::open(&settings.shared.nodes).map_err(super::env::store)?;
+            let (settings, folder) = (settings.clone(), folder.clone());
+            let cache = Cache { settings, folder, env, gate, mirror, logged };
+            let turn = cache.gate.enter_within(BOOT)?;
+            keeper::load(&cache)?;
+            drop(turn);
+            Ok(cache)
         };
         opened().map_err(|why: Refusal| Error::Io { what: what(), source: io::Error::other(why) })
     }
@@ -158,6 +176,22 @@ impl Cache {
     /// Stores a value; false if it was only to be added and there is one. `life`: until it expires; `None` as the settings
     /// say. The item that it replaces takes its own expiry with it.
     pub fn put(&self, key: &[u8], value: &[u8], life: Option<Duration>, mode: Mode) -> Result<bool, Refusal> {
+        let now = super::now();
+        let stored = self.put_quietly(key, value, life, mode)?;
+        if stored {
+            self.mirror.say_written(key, value, self.expires(life, now), now);
+        }
+        Ok(stored)
+    }
+
+    /// The same, and no other cache is told of it.
+    pub(super) fn put_quietly(
+        &self,
+        key: &[u8],
+        value: &[u8],
+        life: Option<Duration>,
+        mode: Mode,
+    ) -> Result<bool, Refusal> {
         self.check(key, value.len())?;
         let now = super::now();
         let expires = self.expires(life, now);
@@ -171,6 +205,15 @@ impl Cache {
 
     /// Removes an item; false if there was none.
     pub fn delete(&self, key: &[u8]) -> Result<bool, Refusal> {
+        let was_there = self.delete_quietly(key)?;
+        if was_there {
+            self.mirror.say(News::Removed(key));
+        }
+        Ok(was_there)
+    }
+
+    /// The same, and no other cache is told of it.
+    pub(super) fn delete_quietly(&self, key: &[u8]) -> Result<bool, Refusal> {
         if check_key(key).is_err() {
             return Ok(false);
         }
@@ -187,15 +230,17 @@ impl Cache {
         self.check(key, size_of::<i64>())?;
         let now = super::now();
         let first = self.expires(life, now);
-        self.rounds(now, |work| {
+        let (result, expires) = self.rounds(now, |work| {
             let (number, expires) = match work.find(key)? {
                 Some(found) => (number(found.value).ok_or(Refusal::NotANumber)?, found.expires),
                 None => (0, first),
             };
             let result = math.of(number)?;
             let stored = work.store(key, &result.to_ne_bytes(), expires)?;
-            Ok(stored.map(|()| result))
-        })
+            Ok(stored.map(|()| (result, expires)))
+        })?;
+        self.mirror.say_written(key, &result.to_ne_bytes(), expires, now);
+        Ok(result)
     }
 
     /// The number that a key has; `None` if it has no value.
@@ -204,8 +249,33 @@ impl Cache {
         found.map(Some).ok_or(Refusal::NotANumber)
     }
 
+    /// A file of this name beside its store.
+    pub(super) fn beside(&self, name: &str) -> PathBuf {
+        self.folder.join(name)
+    }
+
+    /// Stores items as they come, with the moment in which each expires, as far as there is room. The caller has its turn.
+    pub(super) fn fill(&self, items: Vec<(Vec<u8>, Vec<u8>, u64)>) -> Result<(), Refusal> {
+        let now = super::now();
+        let mut work = Work::begin(&self.env, &self.settings, now)?;
+        for (key, value, expires) in items {
+            let is_over = expires != NEVER && expires <= now;
+            if !is_over && self.check(&key, value.len()).is_ok() {
+                work.store(&key, &value, expires)?;
+            }
+        }
+        work.commit()
+    }
+
     /// Removes everything.
     pub fn clear(&self) -> Result<(), Refusal> {
+        self.clear_quietly()?;
+        self.mirror.say(News::Cleared);
+        Ok(())
+    }
+
+    /// The same, and no other cache is told of it.
+    pub(super) fn clear_quietly(&self) -> Result<(), Refusal> {
         self.write(super::now(), |work| work.clear())
     }
 
@@ -255,6 +325,22 @@ impl Cache {
         self.view(|txn| counts(&self.env, txn).map(|counts| counts.stamp))
     }
 
+    /// Says in the log what an operator should know of, for callers whose own answer has no room for it. Not more often than
+    /// every ten seconds: a full cache refuses much.
+    pub fn log(&self, refusal: &Refusal) {
+        const PAUSE: u64 = 10;
+        let now = super::now() / 1_000 + PAUSE;
+        let is_due = now.saturating_sub(self.logged.load(Relaxed)) >= PAUSE;
+        let name = self.name();
+        match refusal {
+            Refusal::Full | Refusal::Busy | Refusal::Forked | Refusal::Store(_) if is_due => {
+                self.logged.store(now, Relaxed);
+                tracing::warn!("cache {name}: {refusal}");
+            }
+            _ => tracing::debug!("cache {name}: {refusal}"),
+        }
+    }
+
     fn check(&self, key: &[u8], length: usize) -> Result<(), Refusal> {
         check_key(key)?;
         let most = self.settings.item_size;
@@ -281,6 +367,7 @@ impl Cache {
         now: u64,
         work_on: impl FnOnce(&mut Work<'_>) -> Result<T, Refusal>,
     ) -> Result<T, Refusal> {
+        self.env.require_own()?;
         let _turn = self.gate.enter()?;
         let mut work = Work::begin(&self.env, &self.settings, now)?;
         let done = work_on(&mut work)?;

@@ -40,6 +40,8 @@ impl<S: Stream> Conn<S> {
                 Phase::Socket(upgraded) => upgraded.socket.receive(),
                 _ => incoming,
             };
+        }
+        if !matches!(incoming, Incoming::Message(_)) {
             self.leave(cx);
         }
         self.wants_body = incoming == Incoming::Wait;

@@ -10,13 +10,13 @@ use std::time::{Duration, Instant};
 const IDLE_GRACE: Duration = Duration::from_millis(250);
 
 impl Engine {
-    pub(super) fn is_done(&self) -> bool {
+    pub(super) fn is_done(&self, host: &dyn Host) -> bool {
         let has_work = || {
             let cores = self.cores.borrow();
-            cores.busy() > 0 || cores.waiting() > 0
+            cores.busy() > 0 || cores.waiting() > 0 || self.inbox.has_errands()
         };
         let has_peers = || !self.conns.borrow().is_empty() || !self.wires.borrow().is_empty();
-        self.draining.get() && !has_peers() && !has_work()
+        self.draining.get() && host.is_drained() && !has_peers() && !has_work()
     }
 
     /// No new connections; what runs is finished.

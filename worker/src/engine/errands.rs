@@ -30,7 +30,9 @@ impl Engine {
 
     fn take_errands(&self) {
         for errand in self.inbox.take_errands() {
-            if let Err(errand) = self.run_errand(errand) {
+            let Err(errand) = self.run_errand(errand) else { continue };
+            // A signal comes again.
+            if !matches!(errand, Errand::Signal(_)) {
                 tracing::warn!(
                     worker = self.boot.worker_id,
                     "{errand} is given up: every core is busy and limits.waiting is reached"

@@ -18,9 +18,11 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Instant;
 
 impl Engine {
+    /// Where the answer of a request goes; nowhere for one that has ended its response, and for an errand.
     pub(super) fn place_of(&self, core: CoreId) -> Option<Place> {
         let alive = self.cores.borrow().is_live(core);
-        self.serving.borrow()[core.index as usize].filter(|_| alive).map(|serving| serving.place)
+        let place = self.serving.borrow()[core.index as usize].filter(|_| alive).map(|serving| serving.place);
+        place.filter(|&place| place != Place::NOWHERE)
     }
 
     /// Sends the head of an answer, or gives it back: on an HTTP/1.1 connection it is to leave in front of the beginning
@@ -104,11 +106,14 @@ impl Engine {
     }
 
     /// Ends the response here, although the request may run on (uWSGI `disconnect`): what was sent is flushed, an
-    /// HTTP/1.1 connection is closed, and nothing that the application sends later can reach anybody.
+    /// HTTP/1.1 connection is closed unless `outcome` keeps it, and nothing that the application sends later can reach anybody.
     pub fn disconnect(&self, core: CoreId, outcome: Outcome) {
         if let Some(place) = self.place_of(core) {
             self.end_response(core, place, outcome);
-            self.serving.borrow_mut()[core.index as usize] = None;
+            let serving = self.serving.borrow_mut()[core.index as usize].take();
+            if let Some(serving) = serving.filter(|_| place != Place::NOWHERE) {
+                self.slot().count_latency(serving.arrived.elapsed());
+            }
         }
     }
 
@@ -128,6 +133,7 @@ impl Engine {
             true => self.serving.borrow_mut()[core.index as usize].take(),
             false => return,
         };
+        self.free_locks_of(core);
         self.cores.borrow_mut().release(core);
         self.deadlines.borrow_mut().forget(core);
         self.roll.leave(core);
@@ -144,9 +150,22 @@ impl Engine {
             self.end_response(core, serving.place, outcome);
         }
         self.publish_cores();
-        if self.boot.wear == Some(slot.requests.load(Relaxed)) {
+        if !is_errand && self.boot.wear == Some(slot.requests.load(Relaxed)) {
             // A master that is behind sees it on the board, a little later.
             let _ = self.boot.line.tell(&News::Worn);
+        }
+    }
+
+    /// A request that ends keeps no lock, or others would wait for ever.
+    fn free_locks_of(&self, core: CoreId) {
+        let locks = self.boot.locks.release_all_of(core);
+        if locks > 0 {
+            let (who, _) = self.roll.describe(core, self.now.get());
+            tracing::warn!(
+                worker = self.boot.worker_id,
+                locks,
+                "{who} has ended with locks; they are free again"
+            );
         }
     }
 

@@ -7,9 +7,11 @@ use crate::listen::Socket;
 use crate::reactor::{Event, Source};
 use crate::wire::conn::{Conn, Rights, Step};
 use crate::wire::door::{Door, Knock};
-use crate::wire::{Caches, Terms};
+use crate::wire::ear::Ear;
+use crate::wire::{self, Terms};
 use slab::Slab;
 use std::io::ErrorKind;
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -39,7 +41,7 @@ struct Wire {
 pub(super) struct Wires {
     terms: Terms,
     doors: Vec<Door>,
-    caches: Option<Arc<dyn Caches>>,
+    ears: Vec<Ear>,
     conns: Slab<Wire>,
     generation: u32,
     calls: usize,
@@ -52,7 +54,7 @@ impl Wires {
         Wires {
             terms,
             doors: Vec::new(),
-            caches: None,
+            ears: Vec::new(),
             conns: Slab::new(),
             generation: 0,
             calls: 0,
@@ -76,26 +78,47 @@ impl Wires {
 }
 
 impl Engine {
-    /// Has these doors answered, from when the worker serves; `caches` are behind them.
-    pub fn open_doors(&self, doors: Vec<Door>, caches: Option<Arc<dyn Caches>>) {
+    /// Has these doors answered, and these ears listened to, from when the worker serves. The first worker alone listens.
+    pub fn open_doors(&self, doors: Vec<Door>, ears: Vec<Ear>) {
         let mut wires = self.wires.borrow_mut();
         wires.doors = doors;
-        wires.caches = caches;
+        if self.boot.worker_id == 1 {
+            wires.ears = ears;
+        }
     }
 
     pub(super) fn watch_doors(&self) -> std::io::Result<()> {
         let reactor = self.reactor.borrow();
         let mut wires = self.wires.borrow_mut();
-        (0..).zip(&mut wires.doors).try_for_each(|(index, door)| door.watch(&reactor, Source::Door(index)))
+        for (index, door) in (0..).zip(&mut wires.doors) {
+            door.watch(&reactor, Source::Door(index))?;
+        }
+        (0..).zip(&mut wires.ears).try_for_each(|(index, ear)| ear.watch(&reactor, Source::Ear(index)))
     }
 
-    /// Nobody is let in any more.
+    /// Nobody is let in any more, and nothing heard.
     pub(super) fn close_doors(&self) {
-        let doors = std::mem::take(&mut self.wires.borrow_mut().doors);
-        for mut door in doors {
-            if let Err(error) = door.unwatch(&self.reactor.borrow()) {
-                tracing::warn!(worker = self.boot.worker_id, %error, "cannot stop watching a listener");
-            }
+        let reactor = self.reactor.borrow();
+        let mut wires = self.wires.borrow_mut();
+        let (doors, ears) = (std::mem::take(&mut wires.doors), std::mem::take(&mut wires.ears));
+        let doors = doors.into_iter().map(|mut door| door.unwatch(&reactor));
+        for error in
+            doors.chain(ears.into_iter().map(|mut ear| ear.unwatch(&reactor))).filter_map(Result::err)
+        {
+            tracing::warn!(worker = self.boot.worker_id, %error, "cannot stop watching a listener");
+        }
+    }
+
+    /// Caches have told one of ours something.
+    pub(super) fn listen(&self, index: u32) {
+        let has_more = {
+            let wires = self.wires.borrow();
+            let Some(ear) = wires.ears.get(index as usize) else { return };
+            ear.listen(&mut self.scratch.borrow_mut())
+        };
+        if has_more {
+            // It is edge-triggered, and does not say so twice.
+            self.timers.borrow_mut().add(self.now.get() + Duration::from_micros(1), Due::Ear(index));
         }
     }
 
@@ -145,6 +168,7 @@ impl Engine {
             return;
         }
         let Way::Http(http) = conns.remove(id.slot as usize).way else { return };
+        self.slot().connections.store(conns.len() as u32, Relaxed);
         drop(conns);
         let (mut socket, begun, _) = http.conn.into_parts();
         // It is registered under the name that it had.
@@ -194,12 +218,11 @@ impl Engine {
                 Step::Wait => return,
                 Step::Call(name, args) => return self.call(id, name, args),
                 Step::Cache(name, asked, value) => {
-                    let caches = self.wires.borrow().caches.clone();
-                    let answer = caches.map(|caches| caches.answer(&name, &asked, &value).bytes());
+                    let answer = wire::answer(&name, &asked, &value).bytes();
                     let deadline = self.wire_deadline();
                     let mut wires = self.wires.borrow_mut();
                     let Some(wire) = wires.get(id) else { return };
-                    step = wire.conn.answer(answer.unwrap_or_default(), deadline);
+                    step = wire.conn.answer(answer, deadline);
                 }
                 Step::Drop(why) => {
                     if let Some(why) = why {
@@ -256,7 +279,23 @@ impl Engine {
         };
         for (id, replied) in results {
             self.wires.borrow_mut().calls -= 1;
-            self.finish_call(id, &replied);
+            self.finish_call(id, &self.fitting(replied));
+        }
+    }
+
+    /// A result that is too long is none.
+    fn fitting(&self, replied: Replied) -> Replied {
+        let most = self.wires.borrow().terms.most;
+        match replied {
+            Ok(result) if result.len() > most => {
+                let why = format!(
+                    "a procedure has a result of {} bytes, and limits.remote allows {most}",
+                    result.len()
+                );
+                tracing::warn!(worker = self.boot.worker_id, "{why}");
+                Err(why)
+            }
+            replied => replied,
         }
     }
 

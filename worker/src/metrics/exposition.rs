@@ -8,9 +8,6 @@ use std::collections::{BTreeMap, HashSet};
 use std::fmt::Write as _;
 use std::sync::atomic::Ordering::Relaxed;
 
-/// Media type of a page.
-pub const MEDIA_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
-
 /// A page that is being written, metric by metric.
 #[derive(Debug, Default)]
 pub struct Page {
@@ -36,11 +33,12 @@ impl Page {
             Kind::Histogram => "histogram",
             Kind::Gauge | Kind::Alias => "gauge",
         };
-        self.text.push_str("# HELP ");
-        self.text.push_str(name);
-        self.text.push(' ');
-        escape(&mut self.text, help, false);
-        self.put(format_args!("\n# TYPE {name} {kind}\n"));
+        if !help.is_empty() {
+            self.put(format_args!("# HELP {name} "));
+            escape(&mut self.text, help, false);
+            self.text.push('\n');
+        }
+        self.put(format_args!("# TYPE {name} {kind}\n"));
         true
     }
 

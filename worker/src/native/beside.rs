@@ -63,4 +63,8 @@ impl Host for Beside<'_> {
     fn overdue(&self, core: CoreId) {
         self.host_of(core).overdue(core);
     }
+
+    fn is_drained(&self) -> bool {
+        self.host.is_drained()
+    }
 }

@@ -37,7 +37,8 @@ fn site(stall: Option<Duration>) -> Site {
     let remote = Inbox::new(Reactor::new().unwrap().waker().unwrap()).remote();
     let (called, calls) = channel();
     let limit = Some(Duration::from_millis(20));
-    let post = Post { worker: 1, roll: Arc::clone(&roll), remote, questions, stall, limit };
+    let ledger = Arc::default();
+    let post = Post { worker: 1, roll: Arc::clone(&roll), remote, ledger, questions, stall, limit };
     Site { watch: Watch::start(post, Host(called)).unwrap(), roll, line, calls }
 }
 

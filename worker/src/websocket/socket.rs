@@ -4,8 +4,8 @@
 //!
 //! ```text
 //!   Open ── our close frame ──► Closing ── the peer's ──► Over        (or the time for it is over)
-//!     │ the peer's, answered at once; a violation, told with a code; the end of the stream
-//!     └────────────────────────────────────────────────► Over
+//!     │ the peer's close frame, or a violation
+//!     └─► Ending ── the application has had what came before, and is answered ──► Over
 //! ```
 use super::pipe::Pipe;
 use super::{Bytes, Closed, Incoming, Limits, MOST_PING, MOST_REASON, Message, code};
@@ -13,9 +13,10 @@ use std::collections::VecDeque;
 use std::io::ErrorKind;
 use std::time::{Duration, Instant};
 use tungstenite::error::ProtocolError;
-use tungstenite::protocol::frame::CloseFrame;
+use tungstenite::protocol::frame::coding::{Data, OpCode};
+use tungstenite::protocol::frame::{CloseFrame, Frame};
 use tungstenite::protocol::{Role, WebSocketConfig};
-use tungstenite::{Error, Message as Frame, WebSocket};
+use tungstenite::{Error, Message as Read, WebSocket};
 
 /// Bytes of messages that are held for an application which does not ask for them; then the peer has to wait.
 const READ_AHEAD: usize = 64 * 1024;
@@ -25,12 +26,19 @@ const MESSAGE_COST: usize = 64;
 const READ_BUFFER: usize = 4 * 1024;
 /// How long the peer may take to answer our close frame (the `websockets` library's `close_timeout`).
 const CLOSE_WAIT: Duration = Duration::from_secs(10);
+/// How long the peer's close frame is left unanswered while the application has messages to ask for that came before.
+const ANSWER_WAIT: Duration = Duration::from_secs(3);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     Open,
     /// Our close frame was sent; the peer's must come until then.
     Closing {
+        by: Instant,
+    },
+    /// The peer has closed, or broken the protocol, behind messages that the application has not asked for. It may still
+    /// answer them, until then.
+    Ending {
         by: Instant,
     },
     Over,
@@ -47,6 +55,8 @@ pub struct Socket {
     held: usize,
     /// How it was closed, for the application.
     closed: Option<Closed>,
+    /// How it will have been closed, when the application has asked for everything.
+    ending: Option<Closed>,
     /// Nobody asks for messages any more.
     abandoned: bool,
     /// When the peer was last heard.
@@ -70,6 +80,7 @@ impl Socket {
             inbox: VecDeque::new(),
             held: 0,
             closed: None,
+            ending: None,
             abandoned: false,
             heard: now,
             pinged: None,
@@ -78,7 +89,7 @@ impl Socket {
 
     /// The peer has sent this.
     pub fn feed(&mut self, bytes: &[u8], now: Instant) {
-        if self.state == State::Over || bytes.is_empty() {
+        if self.has_ended() || bytes.is_empty() {
             return;
         }
         (self.heard, self.pinged) = (now, None);
@@ -88,15 +99,19 @@ impl Socket {
 
     /// The peer sends no more.
     pub fn feed_end(&mut self, now: Instant) {
-        if self.state != State::Over {
-            self.protocol.get_mut().ended = true;
-            self.pump(now);
-        }
+        self.protocol.get_mut().ended = true;
+        self.pump(now);
+        self.settle();
+    }
+
+    /// Whether nothing that the peer still says counts.
+    fn has_ended(&self) -> bool {
+        matches!(self.state, State::Ending { .. } | State::Over)
     }
 
     /// Whether the peer's bytes are wanted: not while the application has enough to do with those before.
     pub fn wants_input(&self) -> bool {
-        self.held < READ_AHEAD
+        self.held < READ_AHEAD && !self.has_ended()
     }
 
     /// Moves what is to be sent to the end of `out`.
@@ -115,37 +130,40 @@ impl Socket {
             self.held -= message.len() + MESSAGE_COST;
             return Incoming::Message(message);
         }
+        self.settle();
         self.closed.clone().map_or(Incoming::Wait, Incoming::Closed)
     }
 
     /// Whether [`Socket::receive`] would not have to wait.
     pub fn has_news(&self) -> bool {
-        !self.inbox.is_empty() || self.closed.is_some()
+        !self.inbox.is_empty() || self.closed.is_some() || self.has_ended()
     }
 
     /// Sends a message.
     pub fn send(&mut self, message: Message) -> Result<(), Closed> {
         self.write(match message {
-            Message::Text(text) => Frame::Text(text),
-            Message::Binary(bytes) => Frame::Binary(bytes),
+            Message::Text(text) => Frame::message(text, OpCode::Data(Data::Text), true),
+            Message::Binary(bytes) => Frame::message(bytes, OpCode::Data(Data::Binary), true),
         })
     }
 
     /// Sends a ping with a payload of at most [`MOST_PING`] bytes; what is longer is cut.
     pub fn ping(&mut self, payload: &[u8]) -> Result<(), Closed> {
         let payload = &payload[..payload.len().min(MOST_PING)];
-        self.write(Frame::Ping(Bytes::copy_from_slice(payload)))
+        self.write(Frame::ping(Bytes::copy_from_slice(payload)))
     }
 
+    /// tungstenite itself would send nothing more, once it has seen the peer's close frame.
     fn write(&mut self, frame: Frame) -> Result<(), Closed> {
         if let Some(closed) = &self.closed {
             return Err(closed.clone());
         }
-        self.protocol.send(frame).map_err(|_| Closed::gone())
+        frame.format(&mut self.protocol.get_mut().output).map_err(|_| Closed::gone())
     }
 
     /// Closes, if that has not happened: nothing can be sent after this. A reason that is too long is cut.
     pub fn close(&mut self, code: u16, reason: &str, now: Instant) {
+        self.settle();
         if self.state != State::Open {
             return;
         }
@@ -170,7 +188,7 @@ impl Socket {
 
     /// Whether messages can still be sent.
     pub fn is_open(&self) -> bool {
-        self.state == State::Open
+        self.closed.is_none()
     }
 
     /// Whether nothing more will be sent or received; what was sent before may still have to leave.
@@ -182,7 +200,7 @@ impl Socket {
     pub fn deadline(&self) -> Option<Instant> {
         match (self.state, self.pinged) {
             (State::Over, _) => None,
-            (State::Closing { by }, _) => Some(by),
+            (State::Closing { by } | State::Ending { by }, _) => Some(by),
             // Whoever is not listened to cannot be blamed for its silence.
             (State::Open, _) if !self.wants_input() => None,
             (State::Open, Some(pinged)) => Some(pinged + self.limits.ping_timeout),
@@ -198,29 +216,36 @@ impl Socket {
         match self.state {
             State::Over => {}
             State::Closing { .. } => self.state = State::Over,
+            State::Ending { .. } => self.settle(),
             State::Open if self.pinged.is_none() => {
                 self.pinged = Some(now);
                 // It is open, so it can be written to.
                 let _ = self.ping(b"");
             }
-            State::Open => self.fail(code::INTERNAL_ERROR, "no answer to a ping"),
+            State::Open => {
+                self.end(code::INTERNAL_ERROR, "no answer to a ping", now);
+                self.settle();
+            }
         }
     }
 
-    /// Reads all that has come.
+    /// Reads all that has come, up to what ends it.
     fn pump(&mut self, now: Instant) {
-        while self.state != State::Over {
+        while !self.has_ended() {
             match self.protocol.read() {
-                Ok(Frame::Text(text)) => self.keep(Message::Text(text)),
-                Ok(Frame::Binary(bytes)) => self.keep(Message::Binary(bytes)),
-                Ok(Frame::Close(frame)) => self.on_close(frame, now),
+                Ok(Read::Text(text)) => self.keep(Message::Text(text)),
+                Ok(Read::Binary(bytes)) => self.keep(Message::Binary(bytes)),
+                Ok(Read::Close(frame)) => self.on_close(frame, now),
                 // tungstenite answers pings, and the peer has been heard.
-                Ok(Frame::Ping(_) | Frame::Pong(_) | Frame::Frame(_)) => {}
+                Ok(Read::Ping(_) | Read::Pong(_) | Read::Frame(_)) => {}
                 Err(Error::Io(error)) if error.kind() == ErrorKind::WouldBlock => break,
-                Err(error) => self.on_error(&error),
+                Err(error) => self.on_error(&error, now),
             }
         }
         self.protocol.get_mut().trim();
+        if self.inbox.is_empty() || self.closed.is_some() {
+            self.settle();
+        }
     }
 
     fn keep(&mut self, message: Message) {
@@ -230,37 +255,44 @@ impl Socket {
         }
     }
 
-    /// The peer has closed, first or in answer to us; tungstenite answers it with the next read.
+    /// The peer has closed, first or in answer to us.
     fn on_close(&mut self, frame: Option<CloseFrame>, now: Instant) {
-        let (code, reason) = match &frame {
-            Some(frame) => (frame.code.into(), frame.reason.as_str()),
-            None => (code::NO_CODE, ""),
-        };
-        self.closed.get_or_insert_with(|| Closed { code, reason: reason.to_owned() });
-        if self.state == State::Open {
-            self.state = State::Closing { by: now + CLOSE_WAIT };
+        match frame {
+            Some(frame) => self.end(frame.code.into(), frame.reason.as_str(), now),
+            None => self.end(code::NO_CODE, "", now),
         }
     }
 
-    fn on_error(&mut self, error: &Error) {
+    fn on_error(&mut self, error: &Error, now: Instant) {
         match error {
-            Error::ConnectionClosed | Error::AlreadyClosed => self.state = State::Over,
-            Error::Protocol(ProtocolError::ResetWithoutClosingHandshake) | Error::Io(_) => {
-                self.closed.get_or_insert_with(Closed::gone);
-                self.state = State::Over;
+            Error::ConnectionClosed | Error::AlreadyClosed | Error::Io(_) => {
+                self.end(code::ABNORMAL, "", now)
             }
-            Error::Utf8(_) => self.fail(code::INVALID_DATA, "text that is not UTF-8"),
-            Error::Capacity(_) => self.fail(code::TOO_BIG, "the message is larger than it may be"),
-            other => self.fail(code::PROTOCOL_ERROR, &other.to_string()),
+            Error::Protocol(ProtocolError::ResetWithoutClosingHandshake) => self.end(code::ABNORMAL, "", now),
+            Error::Utf8(_) => self.end(code::INVALID_DATA, "text that is not UTF-8", now),
+            Error::Capacity(_) => self.end(code::TOO_BIG, "the message is larger than it may be", now),
+            other => self.end(code::PROTOCOL_ERROR, &other.to_string(), now),
         }
     }
 
-    /// Tells the peer what it has done wrong; nothing it says afterwards counts.
-    fn fail(&mut self, code: u16, reason: &str) {
-        tracing::debug!(code, reason, "a WebSocket is closed because of its client");
-        self.closed.get_or_insert_with(|| Closed { code, reason: reason.to_owned() });
-        self.say_close(code, reason);
+    /// Nothing that the peer says from here on counts; it is told so when the application has had what came before.
+    fn end(&mut self, code: u16, reason: &str, now: Instant) {
+        self.ending = Some(Closed { code, reason: reason.to_owned() });
+        self.state = State::Ending { by: now + ANSWER_WAIT };
+    }
+
+    /// Answers the peer's close frame, or says what it has done wrong.
+    fn settle(&mut self) {
+        let Some(ending) = self.ending.take() else { return };
         self.state = State::Over;
+        let can_be_told = !matches!(ending.code, code::NO_CODE | code::ABNORMAL);
+        if self.protocol.can_read() && can_be_told {
+            self.say_close(ending.code, &ending.reason);
+        } else {
+            // The answer to its close frame is tungstenite's; there is none to the end of the stream, which ends in an error.
+            let _ = self.protocol.flush();
+        }
+        self.closed.get_or_insert(ending);
     }
 
     fn say_close(&mut self, code: u16, reason: &str) {

@@ -1,6 +1,7 @@
 //! A listener for uWSGI's protocol, which the master has opened and all workers accept from, and what a peer may ask for there.
 //! Whoever may ask for nothing is turned away before a byte is read.
 use super::conn::Rights;
+use super::ear::Ear;
 use crate::listen::Socket;
 use crate::reactor::{self, Reactor, Source};
 use appliance_config::Settings;
@@ -34,11 +35,16 @@ pub enum Knock {
     Stranger(IpAddr),
 }
 
-/// Takes over the sockets that the master has opened for these settings.
-pub fn adopt(sockets: &[RawFd], settings: &Settings) -> io::Result<Vec<Door>> {
+/// Takes over the sockets that the master has opened for these settings: first those of doors, then those of ears.
+pub fn adopt(sockets: &[RawFd], settings: &Settings) -> io::Result<(Vec<Door>, Vec<Ear>)> {
     // Every one of them is ours from here, used or not.
     let sockets: Vec<OwnedFd> = sockets.iter().map(|fd| reactor::adopt(*fd)).collect::<io::Result<_>>()?;
-    sockets.into_iter().zip(remote::doors(settings)).map(|(socket, plan)| Door::adopt(socket, plan)).collect()
+    let mut sockets = sockets.into_iter();
+    let doors = remote::doors(settings).into_iter().zip(sockets.by_ref());
+    let doors = doors.map(|(plan, socket)| Door::adopt(socket, plan)).collect::<io::Result<_>>()?;
+    let ears = remote::ears(settings).into_iter().zip(sockets);
+    let ears = ears.map(|(plan, socket)| Ear::adopt(socket, plan)).collect::<io::Result<_>>()?;
+    Ok((doors, ears))
 }
 
 impl Door {

@@ -8,20 +8,16 @@ pub mod asked;
 pub mod client;
 pub mod conn;
 pub mod door;
+pub mod ear;
 pub mod packet;
 pub mod remote;
 pub mod resolve;
+mod serve;
+pub use serve::answer;
 pub mod sync;
 
 use appliance_config::Settings;
-use asked::{Answered, Asked};
 use std::time::Duration;
-
-/// The caches of this appliance, as others use them. Every method is called on the loop and must not wait.
-pub trait Caches: std::fmt::Debug + Send + Sync {
-    /// Answers a question about the cache of this name; `value` is what was sent to be written.
-    fn answer(&self, cache: &str, asked: &Asked, value: &[u8]) -> Answered;
-}
 
 /// What holds for every connection of somebody who asks us.
 #[derive(Clone, Copy, Debug)]

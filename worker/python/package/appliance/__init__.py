@@ -19,12 +19,21 @@ TYPE_CHECKING = False
 
 __all__ = ["ClientDisconnected", "RequestTimeout", "__version__", "early_hints", "on_core", "sleep", "wait"]
 
-if not TYPE_CHECKING:
+if TYPE_CHECKING:
+    from appliance.locks import lock as lock
+    from appliance.signals import cron as cron
+    from appliance.signals import every as every
+else:
+    # What has a module of its own and is known by a name here.
+    _SHORT = {"lock": "locks", "cron": "signals", "every": "signals"}
+
     # A type checker wants to see `import appliance.cache`, and then tells a wrong name.
     def __getattr__(name):
         """A subsystem that nobody has imported yet, such as `appliance.cache`."""
         import importlib
 
+        if name in _SHORT:
+            return getattr(importlib.import_module(f"{__name__}.{_SHORT[name]}"), name)
         path = f"{__name__}.{name}"
         try:
             if not name.startswith("_"):

@@ -10,7 +10,28 @@ import time
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, TypeVar
 
-__all__ = ["ClientDisconnected", "RequestTimeout", "begin", "early_hints", "sleep", "version", "wait"]
+from appliance import _outside_cache, _outside_locks, _outside_metrics, _outside_signals, _outside_websocket
+from appliance._outside_cache import *
+from appliance._outside_locks import *
+from appliance._outside_metrics import *
+from appliance._outside_signals import *
+from appliance._outside_websocket import *
+
+__all__ = [
+    "ClientDisconnected",
+    "RequestTimeout",
+    "RpcError",
+    "begin",
+    "early_hints",
+    "register_rpc",
+    "rpc_call",
+    "rpc_list",
+    "sleep",
+    "version",
+    "wait",
+]
+__all__ += _outside_cache.__all__ + _outside_locks.__all__ + _outside_metrics.__all__
+__all__ += _outside_signals.__all__ + _outside_websocket.__all__
 
 T = TypeVar("T")
 
@@ -84,3 +105,41 @@ def begin(name: str, function: Callable[[], Any], deliver: Callable[[Any, BaseEx
 def early_hints(headers: Iterable[tuple[str, str]], /) -> None:
     """Sends `103 Early Hints`; there is nobody to send them to here."""
     list(headers)
+
+
+class RpcError(Exception):
+    """A procedure is not there, has failed, or cannot be reached."""
+
+
+_procedures: dict[str, Callable[..., bytes | str]] = {}
+
+
+def register_rpc(name: str | bytes, function: Callable[..., bytes | str], argc: int = 0, /) -> bool:
+    """A function that others may call; here only this process can."""
+    _procedures[_text(name)] = function
+    return True
+
+
+def rpc_list() -> tuple[bytes, ...]:
+    """The names of all procedures."""
+    return tuple(name.encode() for name in _procedures)
+
+
+def rpc_call(node: str, name: str, args: list[bytes | str]) -> bytes:
+    """Calls a procedure; there are no other workers and servers here."""
+    if node:
+        raise RpcError(f"{node} can be called only in the server")
+    if name not in _procedures:
+        raise RpcError(f"there is no procedure {name!r} in this process")
+    result = _procedures[name](*map(_bytes, args))
+    if not isinstance(result, bytes | str):
+        raise RpcError(f"the procedure {name!r} gave neither bytes nor text")
+    return _bytes(result)
+
+
+def _bytes(value: bytes | str) -> bytes:
+    return value.encode() if isinstance(value, str) else bytes(value)
+
+
+def _text(value: bytes | str) -> str:
+    return value.decode() if isinstance(value, bytes) else value

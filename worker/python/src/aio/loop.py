@@ -102,6 +102,12 @@ class Loop(asyncio.SelectorEventLoop):
         events._set_running_loop(self)
         sys.set_asyncgen_hooks(firstiter=self._asyncgen_firstiter_hook, finalizer=self._asyncgen_finalizer_hook)
 
+    def rest(self):
+        """The last request has ended: the loop may be run again, for what is to be done at the end."""
+        self._serves = False
+        self._thread_id = None
+        events._set_running_loop(None)
+
     def submit(self, awaitable):
         """A concurrent future for anything that can be awaited; for other threads than the loop's."""
         if isinstance(awaitable, concurrent.futures.Future):

@@ -19,6 +19,8 @@ pub struct Aio {
     run_once: Py<PyAny>,
     events: RefCell<Vec<(RawFd, i32)>>,
     in_turn: Cell<bool>,
+    /// Somebody on this thread has scheduled something outside of a turn.
+    stirred: Cell<bool>,
     serves: Cell<bool>,
 }
 
@@ -38,6 +40,7 @@ impl Aio {
             run_once: bound.getattr("_run_once")?.unbind(),
             events: RefCell::default(),
             in_turn: Cell::new(false),
+            stirred: Cell::new(false),
             serves: Cell::new(false),
             event_loop,
         })
@@ -58,6 +61,11 @@ impl Aio {
     /// Whether requests are served on this thread's loop: it must not be kept from them any more.
     pub fn serves(&self) -> bool {
         self.serves.get()
+    }
+
+    /// The loop does not serve any more: whoever has something to finish may run it.
+    pub fn rest(&self, py: Python<'_>) -> PyResult<()> {
+        self.event_loop.call_method0(py, "rest").map(drop)
     }
 
     /// A future for anything that can be awaited; one of `concurrent.futures` is taken as it is.
@@ -85,9 +93,14 @@ impl Aio {
         self.event_loop.bind(py).call_method1("submit", (awaitable,))
     }
 
-    /// Whether a descriptor is ready of which asyncio has not heard.
+    /// Whether a descriptor is ready of which asyncio has not heard, or its ready queue is known to have grown.
     pub fn has_events(&self) -> bool {
-        !self.events.borrow().is_empty()
+        self.stirred.get() || !self.events.borrow().is_empty()
+    }
+
+    /// Something was scheduled from this thread, though not by what asyncio runs: it wants its turn now.
+    pub fn stir(&self) {
+        self.stirred.set(true);
     }
 
     /// When asyncio wants its turn.
@@ -115,6 +128,7 @@ impl Aio {
         if self.next(py) != Next::Now {
             return Ok(());
         }
+        self.stirred.set(false);
         self.in_turn.set(true);
         let result = self.run_once.call0(py);
         self.in_turn.set(false);

@@ -10,7 +10,6 @@ use crate::wsgi::environ::Template;
 use crate::wsgi::run;
 use crate::{raw, timeout};
 use appliance_config::Settings;
-use appliance_worker::board::Board;
 use appliance_worker::pool::Pool;
 use appliance_worker::roll::Roll;
 use appliance_worker::{CoreId, Engine, Remote, Request};
@@ -39,8 +38,6 @@ pub struct Site {
     pub pool: Pool<Job>,
     /// Number of the worker.
     pub worker_id: u32,
-    /// The board that all workers share.
-    pub board: Arc<Board>,
     /// Which request is on which core.
     pub roll: Arc<Roll>,
     app: Py<PyAny>,
@@ -64,7 +61,6 @@ impl Site {
         Ok(Site {
             pool: Pool::default(),
             worker_id: engine.worker_id(),
-            board: Arc::clone(engine.board()),
             roll: Arc::clone(engine.roll()),
             app: worker.app.clone_ref(py),
             template: Arc::clone(&worker.template),

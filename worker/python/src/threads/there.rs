@@ -203,6 +203,19 @@ impl There {
         unattached(|| desk.ask(question))
     }
 
+    /// Has the engine try something until it gives something or `deadline` has passed, and waits for that; `None` also for a
+    /// request that has ended.
+    pub fn until<T: Send + 'static>(
+        &self,
+        core: CoreId,
+        deadline: Option<Instant>,
+        attempt: impl FnMut(&Engine) -> Option<T> + Send + 'static,
+    ) -> Option<T> {
+        let desk = self.desk(core)?;
+        self.post();
+        unattached(|| desk.until(deadline, attempt))
+    }
+
     /// Has the engine do something that needs no answer.
     pub fn command(&self, core: CoreId, command: impl FnOnce(&Engine) + Send + 'static) {
         if let Some(desk) = self.desk(core) {

@@ -1,28 +1,31 @@
 //! The module `uwsgi`, as far as it goes here: argument conversion, then one call into the engine. Results follow uWSGI:
 //! text comes back as bytes, "no" is often `None`. The functions that wait suspend only their own request.
-use crate::host::Worker;
+use crate::home::Home;
 use appliance_config::settings::Suspend;
-use appliance_worker::board::{State, Wish};
+use appliance_worker::board::Wish;
 use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use pyo3::exceptions::{PyOSError, PyRuntimeError};
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyDict, PyTuple};
-use std::sync::atomic::Ordering::Relaxed;
+use pyo3::types::{PyBytes, PyDict};
 
+mod cache;
+pub mod locks;
+mod metrics;
+mod process;
+mod remote_cache;
 mod request;
+pub mod rpc;
+pub mod signals;
+mod sockets;
 mod waiting;
+mod websocket;
 pub use request::log_if_asked;
 pub use waiting::{Pending, forget_pending, wait_pending};
 
 /// Interface version that we say we are: the uWSGI whose module this one follows.
 const VERSION: (u32, u32, u32) = (2, 0, 31);
-
-#[pyfunction]
-fn worker_id() -> u32 {
-    Worker::current().map_or(0, |worker| worker.engine.worker_id())
-}
 
 #[pyfunction]
 fn mypid() -> u32 {
@@ -49,7 +52,7 @@ fn ask_master(signal: Signal, wish: Wish) -> PyResult<bool> {
     }
     match kill(Pid::from_raw(pid), signal) {
         Ok(()) => {}
-        Err(Errno::EPERM) => Worker::current()?.engine.board().ask(wish),
+        Err(Errno::EPERM) => Home::of("asking the master")?.board.ask(wish),
         Err(error) => {
             return Err(PyOSError::new_err(format!("cannot signal the master, process {pid}: {error}")));
         }
@@ -70,51 +73,8 @@ fn stop() -> PyResult<bool> {
 }
 
 #[pyfunction]
-fn total_requests() -> PyResult<u64> {
-    let worker = Worker::current()?;
-    let board = worker.engine.board();
-    Ok((1..=board.workers()).map(|id| board.current(id).requests.load(Relaxed)).sum())
-}
-
-/// Resident and virtual memory of this process in bytes.
-#[pyfunction]
-fn mem() -> (u64, u64) {
-    appliance_worker::board::memory()
-}
-
-#[pyfunction]
 fn micros() -> u128 {
     std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |since| since.as_micros())
-}
-
-/// One dict per worker, from the board.
-#[pyfunction]
-fn workers(py: Python<'_>) -> PyResult<Bound<'_, PyTuple>> {
-    let worker = Worker::current()?;
-    let board = worker.engine.board();
-    let mut all = Vec::new();
-    for id in 1..=board.workers() {
-        let slot = board.current(id);
-        let status: &[u8] = match slot.state() {
-            State::Ready if slot.busy.load(Relaxed) > 0 => b"busy",
-            State::Ready => b"idle",
-            State::Booting | State::Draining => b"pause",
-            State::Dead => b"cheap",
-        };
-        let facts = PyDict::new(py);
-        facts.set_item("id", id)?;
-        facts.set_item("pid", slot.pid.load(Relaxed))?;
-        facts.set_item("requests", slot.requests.load(Relaxed))?;
-        facts.set_item("exceptions", slot.exceptions.load(Relaxed))?;
-        facts.set_item("status", PyBytes::new(py, status))?;
-        facts.set_item("rss", u64::from(slot.rss_kib.load(Relaxed)) * 1024)?;
-        facts.set_item("tx", slot.bytes_out.load(Relaxed))?;
-        facts.set_item("cores", slot.cores.load(Relaxed))?;
-        facts.set_item("busy", slot.busy.load(Relaxed))?;
-        facts.set_item("waiting", slot.waiting.load(Relaxed))?;
-        all.push(facts);
-    }
-    PyTuple::new(py, all)
 }
 
 /// Runs a hook; an exception goes to the log and nowhere else.
@@ -139,6 +99,7 @@ pub fn run_postfork(py: Python<'_>) -> PyResult<()> {
 pub fn install(py: Python<'_>, loaded: &crate::load::Facts) -> PyResult<()> {
     let module = PyModule::new(py, "uwsgi")?;
     add_functions(&module)?;
+    crate::remote::set_terms(&loaded.settings);
     request::set_access_log(loaded.settings.log.access);
     let (major, minor, patch) = VERSION;
     module.add("version", PyBytes::new(py, format!("{major}.{minor}.{patch}").as_bytes()))?;
@@ -153,6 +114,11 @@ pub fn install(py: Python<'_>, loaded: &crate::load::Facts) -> PyResult<()> {
     module.add("is_a_reload", loaded.generation > 0)?;
     module.add("loop", PyBytes::new(py, b"appliance"))?;
     module.add("has_threads", true)?;
+    module.add("buffer_size", loaded.settings.limits.header_bytes)?;
+    for (name, code) in [("SPOOL_OK", -2), ("SPOOL_RETRY", -1), ("SPOOL_IGNORE", 0)] {
+        // Returned by the tasks of spoolers, of which there are none here; code that is shared with them names these.
+        module.add(name, code)?;
+    }
     module.add("post_fork_hook", py.None())?;
     module.add("applications", PyDict::new(py))?;
     module.add("opt", options(py, loaded)?)?;
@@ -163,8 +129,58 @@ fn add_functions(module: &Bound<'_, PyModule>) -> PyResult<()> {
     macro_rules! add {
         ($($function:path),* $(,)?) => { $(module.add_function(wrap_pyfunction!($function, module)?)?;)* };
     }
-    add!(worker_id, mypid, masterpid, log, reload, stop, total_requests, mem, micros, workers, _guard);
+    add!(mypid, masterpid, log, reload, stop, micros, _guard);
     add!(
+        process::worker_id,
+        process::total_requests,
+        process::mem,
+        process::workers,
+        process::listen_queue,
+        process::ready,
+        process::accepting,
+        process::logsize,
+        process::alarm,
+        process::set_warning_message,
+        process::extract,
+        process::setprocname,
+        process::embedded_data,
+        process::mule_id,
+        process::i_am_the_spooler,
+        process::in_farm,
+        process::i_am_the_lord,
+        process::mule_msg,
+        process::mule_get_msg,
+    );
+    add!(
+        sockets::connect,
+        sockets::async_connect,
+        sockets::send,
+        sockets::recv,
+        sockets::close,
+        sockets::is_connected,
+    );
+    add!(
+        signals::register_signal,
+        signals::signal,
+        signals::signal_registered,
+        signals::signal_wait,
+        signals::signal_received,
+        signals::add_timer,
+        signals::add_rb_timer,
+        signals::add_ms_timer,
+        signals::add_cron,
+        signals::add_file_monitor,
+        metrics::metric_get,
+        metrics::metric_set,
+        metrics::metric_inc,
+        metrics::metric_dec,
+        metrics::metric_mul,
+        metrics::metric_div,
+        metrics::metric_set_max,
+        metrics::metric_set_min,
+        locks::lock,
+        locks::unlock,
+        locks::is_locked,
         waiting::suspend,
         waiting::async_sleep,
         waiting::wait_fd_read,
@@ -172,9 +188,15 @@ fn add_functions(module: &Bound<'_, PyModule>) -> PyResult<()> {
         waiting::ready_fd,
     );
     add!(
+        websocket::websocket_handshake,
+        websocket::websocket_recv,
+        websocket::websocket_recv_nb,
+        websocket::websocket_send,
+        websocket::websocket_send_binary,
+    );
+    add!(
         request::async_id,
         request::connection_fd,
-        request::is_connected,
         request::disconnect,
         request::chunked_read,
         request::chunked_read_nb,
@@ -185,10 +207,24 @@ fn add_functions(module: &Bound<'_, PyModule>) -> PyResult<()> {
         request::log_this_request,
         request::set_user_harakiri,
         request::request_id,
-        request::send,
         request::cl,
         request::__getattr__,
     );
+    add!(
+        cache::cache_get,
+        cache::cache_set,
+        cache::cache_update,
+        cache::cache_del,
+        cache::cache_exists,
+        cache::cache_clear,
+        cache::cache_keys,
+        cache::cache_inc,
+        cache::cache_dec,
+        cache::cache_mul,
+        cache::cache_div,
+        cache::cache_num,
+    );
+    add!(rpc::register_rpc, rpc::rpc_list, rpc::rpc, rpc::call);
     module.add("green_schedule", module.getattr("suspend")?)
 }
 

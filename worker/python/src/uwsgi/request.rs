@@ -45,12 +45,16 @@ pub fn connection_fd(py: Python<'_>) -> PyResult<RawFd> {
     Ok(worker.engine.connection_fd(call.core).unwrap_or(-1))
 }
 
-/// Whether the client of this request is still there. The number is uWSGI's way to name its connection.
-#[pyfunction]
-#[pyo3(signature = (fd, /))]
-pub fn is_connected(py: Python<'_>, fd: RawFd) -> PyResult<bool> {
-    let (worker, call) = wait::current(py, "uwsgi.is_connected()")?;
-    Ok(worker.engine.connection_fd(call.core) == Some(fd) && worker.engine.is_connected(call.core))
+/// Whether that number names the connection of the request that runs here, if one does.
+pub fn is_own_connection(py: Python<'_>, fd: RawFd) -> bool {
+    is_client_connected(py, fd).is_some()
+}
+
+/// Whether the client of this request is still there, if the number is uWSGI's name for its connection.
+pub fn is_client_connected(py: Python<'_>, fd: RawFd) -> Option<bool> {
+    let (worker, call) = wait::current(py, "uwsgi.is_connected()").ok()?;
+    let is_own = worker.engine.connection_fd(call.core) == Some(fd);
+    is_own.then(|| worker.engine.is_connected(call.core))
 }
 
 /// Ends the response; the request runs on, and nothing that it sends can reach anybody.
@@ -61,24 +65,9 @@ pub fn disconnect(py: Python<'_>) -> PyResult<()> {
 }
 
 /// Sends a piece of the body at once, the head before it if that has not left: `write()` by another name. Bytes that are no
-/// part of an answer cannot be sent. `None` if the client has left. `send(fd, data)` for the request's own descriptor only.
-#[pyfunction]
-#[pyo3(signature = (first, second = None, /))]
-pub fn send(
-    py: Python<'_>,
-    first: Bound<'_, PyAny>,
-    second: Option<Bound<'_, PyAny>>,
-) -> PyResult<Option<bool>> {
+/// part of an answer cannot be sent. `None` if the client has left.
+pub fn send(py: Python<'_>, data: &Bound<'_, PyAny>) -> PyResult<Option<bool>> {
     let (worker, call) = wait::current(py, "uwsgi.send()")?;
-    let data = match second {
-        None => first,
-        Some(data) if worker.engine.connection_fd(call.core) == Some(first.extract::<RawFd>()?) => data,
-        Some(_) => {
-            return Err(PyValueError::new_err(
-                "uwsgi.send(fd, data) sends only on the request's own connection; use the socket module for others",
-            ));
-        }
-    };
     let Ok(data) = data.cast::<PyBytes>() else {
         return Err(PyTypeError::new_err("uwsgi.send(): the data must be bytes"));
     };
@@ -145,7 +134,7 @@ fn opened<'py>(file: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
 }
 
 /// Bytes of a str (as UTF-8) or of bytes.
-fn bytes(value: &Bound<'_, PyAny>) -> PyResult<Vec<u8>> {
+pub(super) fn bytes(value: &Bound<'_, PyAny>) -> PyResult<Vec<u8>> {
     if let Ok(text) = value.cast::<PyString>() {
         Ok(text.to_str()?.as_bytes().to_vec())
     } else if let Ok(bytes) = value.cast::<PyBytes>() {

@@ -126,6 +126,12 @@ fn wait_fd<'py>(
 ) -> PyResult<Bound<'py, PyBytes>> {
     let (worker, call) = wait::current(py, "waiting for a descriptor")?;
     let deadline = wait::deadline(timeout)?;
+    // What has come on a WebSocket is not in its descriptor any more.
+    let is_own = call.is_websocket() && worker.engine.connection_fd(call.core) == Some(fd);
+    if is_own && interest.is_readable() && worker.engine.has_message(call.core) {
+        call.pending.borrow_mut().push(Pending::Until(Instant::now()));
+        return Ok(PyBytes::new(py, b""));
+    }
     let wait = (worker.engine.wake_on_fd(call.core, fd, interest))
         .map_err(|error| PyOSError::new_err(format!("cannot wait for descriptor {fd}: {error}")))?;
     call.pending.borrow_mut().push(Pending::Fd { wait, fd, deadline });

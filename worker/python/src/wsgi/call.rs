@@ -15,6 +15,7 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
 mod end;
+mod switch;
 
 /// A request that has a core, as Python hosting sees it.
 pub struct Call {
@@ -30,6 +31,8 @@ pub struct Call {
     pub logvars: RefCell<Vec<(Vec<u8>, Vec<u8>)>>,
     /// `uwsgi.log_this_request` was called.
     pub wants_line: Cell<bool>,
+    /// The signal that it handles, or has waited for last (`uwsgi.signal_received`).
+    pub signal: Cell<u8>,
     /// The descriptor that ended the last wait (`uwsgi.ready_fd`).
     pub ready_fd: Cell<i32>,
     /// What the application was called with.
@@ -81,6 +84,7 @@ impl Call {
             pending: RefCell::default(),
             logvars: RefCell::default(),
             wants_line: Cell::new(false),
+            signal: Cell::new(0),
             ready_fd: Cell::new(-1),
             environ: RefCell::default(),
             input: RefCell::default(),

@@ -12,7 +12,7 @@ use pyo3::types::{PyDict, PyString};
 use rustc_hash::FxHashMap;
 
 /// Names of header fields up to this length are looked up without an allocation.
-const NAME: usize = 64;
+pub const NAME: usize = 64;
 /// Header fields that only the proxy may send; never shown to an application.
 const PRIVATE: &str = "x-appliance-";
 /// CPython copies a dict by `memcpy` if it is at least two thirds full of its table; after adding and deleting this many
@@ -20,7 +20,7 @@ const PRIVATE: &str = "x-appliance-";
 const ROOM: usize = 7;
 
 /// Fields that nearly every request has; their keys are made once.
-const USUAL: [&str; 33] = [
+pub const USUAL: [&str; 33] = [
     "accept",
     "accept-charset",
     "accept-encoding",
@@ -211,26 +211,33 @@ fn add_address(py: Python<'_>, environ: &Bound<'_, PyDict>, whose: Side, value: 
         Side::Peer => (intern!(py, "REMOTE_ADDR"), intern!(py, "REMOTE_PORT")),
         Side::Server => (intern!(py, "SERVER_NAME"), intern!(py, "SERVER_PORT")),
     };
+    // A local process has no address; a server on a unix socket is called what the template says.
+    let Some((address, number)) = split_address(value) else { return Ok(()) };
+    environ.set_item(host, latin1(py, address))?;
+    environ.set_item(port, latin1(py, number))
+}
+
+/// Address and port as the proxy writes them; `None`: a unix socket, which has neither.
+pub fn split_address(value: &[u8]) -> Option<(&[u8], &[u8])> {
     if value == b"unix:" {
-        // A local process has no address; a server on a unix socket is called what the template says.
-        return Ok(());
+        return None;
     }
     let (address, number) = match value.iter().rposition(|&byte| byte == b':') {
         Some(colon) => (&value[..colon], &value[colon + 1..]),
         None => (value, &b""[..]),
     };
     let address = address.strip_prefix(b"[").and_then(|inner| inner.strip_suffix(b"]")).unwrap_or(address);
-    environ.set_item(host, latin1(py, address))?;
-    environ.set_item(port, latin1(py, number))
+    Some((address, number))
 }
 
-fn is_private(name: &str) -> bool {
+/// Whether only the proxy may send this field; no application sees it.
+pub fn is_private(name: &str) -> bool {
     starts_with(name, PRIVATE)
 }
 
 /// Fields by which a proxy speaks for a client. Applications believe them, so nobody but our own proxy, which checks or
 /// removes them, may bring them; `Proxy` would become an environment variable of CGI's (httpoxy).
-fn is_claim(name: &str) -> bool {
+pub fn is_claim(name: &str) -> bool {
     const CLAIMS: [&str; 3] = ["forwarded", "x-real-ip", "proxy"];
     starts_with(name, "x-forwarded-") || CLAIMS.iter().any(|claim| name.eq_ignore_ascii_case(claim))
 }
@@ -239,14 +246,16 @@ fn starts_with(name: &str, start: &str) -> bool {
     name.get(..start.len()).is_some_and(|found| found.eq_ignore_ascii_case(start))
 }
 
-fn lowercase<'a>(name: &str, into: &'a mut [u8; NAME]) -> Option<&'a [u8]> {
+/// The name in lower case, if it is not too long.
+pub fn lowercase<'a>(name: &str, into: &'a mut [u8; NAME]) -> Option<&'a [u8]> {
     let into = into.get_mut(..name.len())?;
     into.copy_from_slice(name.as_bytes());
     into.make_ascii_lowercase();
     Some(into)
 }
 
-fn method<'py>(py: Python<'py>, method: &str) -> Bound<'py, PyString> {
+/// The method as a `str`.
+pub fn method<'py>(py: Python<'py>, method: &str) -> Bound<'py, PyString> {
     match method {
         "GET" => intern!(py, "GET").clone(),
         "POST" => intern!(py, "POST").clone(),
@@ -255,7 +264,7 @@ fn method<'py>(py: Python<'py>, method: &str) -> Bound<'py, PyString> {
 }
 
 /// Undoes percent-encoding; what is not a valid escape stays as it is, as in `urllib.parse.unquote`.
-fn percent_decoded(path: &[u8]) -> std::borrow::Cow<'_, [u8]> {
+pub fn percent_decoded(path: &[u8]) -> std::borrow::Cow<'_, [u8]> {
     if !path.contains(&b'%') {
         return path.into();
     }

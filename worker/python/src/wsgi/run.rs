@@ -5,10 +5,11 @@ use super::files::{self, FileWrapper};
 use super::input::Input;
 use super::start::Spare;
 use crate::host::Worker;
-use crate::{disconnect, greenlet, log, timeout};
-use appliance_worker::Outcome;
+use crate::{disconnect, greenlet, log, timeout, websocket};
 use appliance_worker::answer::{Answer, Cause, Opening};
 use appliance_worker::engine::OVERDUE;
+use appliance_worker::http::declared::Invalid;
+use appliance_worker::{CoreId, Outcome, Request};
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList, PyString, PyTuple};
@@ -27,7 +28,9 @@ pub fn serve(py: Python<'_>, worker: &Worker, call: &Rc<Call>) {
     }
     let (outcome, failed) = match served {
         Ok(Ok(())) => {
-            check_length(call);
+            if let Some(answer) = &*call.answer.borrow() {
+                check_length(&call.request, answer);
+            }
             (call.outcome(), false)
         }
         Ok(Err(trouble)) => give_up(py, worker, call, trouble),
@@ -188,10 +191,8 @@ fn kind(object: &Bound<'_, PyAny>) -> String {
 }
 
 /// Reports a body that ended normally, but not where its application had announced.
-fn check_length(call: &Call) {
-    let answer = call.answer.borrow();
-    let Some(answer) = &*answer else { return };
-    let target = String::from_utf8_lossy(call.request.received.head.target()).into_owned();
+pub fn check_length(request: &Request, answer: &Answer) {
+    let target = String::from_utf8_lossy(request.received.head.target()).into_owned();
     if answer.missing() > 0 {
         tracing::warn!(
             target,
@@ -216,13 +217,16 @@ fn give_up(py: Python<'_>, worker: &Worker, call: &Rc<Call>, trouble: Trouble) -
         if let Trouble::Raised(error) = &trouble
             && !timeout::is_said_by(py, error)
         {
-            report(py, call, error);
+            report(py, call.core, &call.request, error);
         }
         return (fail(py, worker, call, Cause::TimedOut), true);
     }
     match raised(py, worker, call, trouble) {
+        Some(error) if websocket::is_no_handshake(py, &error) && !call.has_answer() => {
+            (refuse(py, worker, call, &error), false)
+        }
         Some(error) => {
-            report(py, call, &error);
+            report(py, call.core, &call.request, &error);
             (fail(py, worker, call, Cause::Exception), true)
         }
         None => {
@@ -233,23 +237,25 @@ fn give_up(py: Python<'_>, worker: &Worker, call: &Rc<Call>, trouble: Trouble) -
     }
 }
 
-/// The exception that the application has to answer for; `None`: the request has ended because its client has left.
+/// The exception that the application has to answer for; `None`: the request has ended because its client has left, or its
+/// WebSocket was closed.
 fn raised(py: Python<'_>, worker: &Worker, call: &Call, trouble: Trouble) -> Option<PyErr> {
     match trouble {
         Trouble::Raised(error) => {
             let is_over = disconnect::is_said_by(py, &error) && call.was_left(worker);
-            (!is_over).then_some(error)
+            let is_closed = call.is_websocket() && websocket::is_closed(py, &error);
+            (!is_over && !is_closed).then_some(error)
         }
         Trouble::Gone => None,
     }
 }
 
 /// Logs an exception for which the application has to answer, and in which request or errand it was raised.
-pub fn report(py: Python<'_>, call: &Call, error: &PyErr) {
-    let head = &call.request.received.head;
+pub fn report(py: Python<'_>, core: CoreId, request: &Request, error: &PyErr) {
+    let head = &request.received.head;
     let (method, target) = (head.method(), String::from_utf8_lossy(head.target()));
     let id = head.request_id().map_or_else(|| "-".into(), String::from_utf8_lossy);
-    let who = format!("{method} {target} (core {}, request {id})", call.core.index);
+    let who = format!("{method} {target} (core {}, request {id})", core.index);
     // Greenlet's own, when the last reference is gone; applications raise what they have derived from it.
     if greenlet::exit(py).is_some_and(|exit| error.get_type(py).is(&exit)) {
         tracing::error!("{who} was ended: it waited, and nothing could resume it any more");
@@ -268,11 +274,37 @@ fn fail(py: Python<'_>, worker: &Worker, call: &Call, cause: Cause) -> Outcome {
         Cause::TimedOut => ("504 Gateway Timeout", OVERDUE),
         _ => ("500 Internal Server Error", "Internal Server Error"),
     };
+    answer_plainly(py, worker, call, status, sentence, |opening| {
+        opening.cause(cause);
+        Ok(())
+    })
+}
+
+/// A request that the application wanted to be a WebSocket, and that is none.
+fn refuse(py: Python<'_>, worker: &Worker, call: &Call, error: &PyErr) -> Outcome {
+    let refusal = call.offer().err();
+    let status = refusal.map_or("400 Bad Request", |refusal| refusal.line());
+    let headers = refusal.map_or(&[][..], |refusal| refusal.headers());
+    let sentence = error.value(py).str().map_or_else(|_| status.to_owned(), |text| text.to_string());
+    answer_plainly(py, worker, call, status, &sentence, |opening| {
+        headers.iter().try_for_each(|(name, value)| opening.header(name.as_bytes(), value.as_bytes()))
+    })
+}
+
+/// An answer of the server itself; `add` may put more into its head.
+fn answer_plainly(
+    py: Python<'_>,
+    worker: &Worker,
+    call: &Call,
+    status: &str,
+    sentence: &str,
+    add: impl FnOnce(&mut Opening) -> Result<(), Invalid>,
+) -> Outcome {
     let sentence = format!("{sentence}\n").into_bytes();
     let opened = Opening::new(&call.request, call.core, status.as_bytes()).and_then(|mut opening| {
-        opening.cause(cause);
         call.put_variables(&mut opening);
         opening.header(b"Content-Type", b"text/plain; charset=utf-8")?;
+        add(&mut opening)?;
         Ok(opening)
     });
     let Ok(opening) = opened else { return Outcome::Cut };

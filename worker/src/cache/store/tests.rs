@@ -198,3 +198,34 @@ fn threads_count_together() {
     });
     assert_eq!(cache.number(b"n"), Ok(Some(2_000)));
 }
+
+#[test]
+fn what_is_kept_is_there_again_but_not_what_has_expired() {
+    let folder = Scratch::new();
+    let file = folder.path().join("kept");
+    let open = |name: &str| {
+        let settings =
+            Settings { name: name.into(), persist: Some(file.clone()), ..cache(|_| ()).settings.clone() };
+        Cache::open(folder.path(), &settings).unwrap()
+    };
+    let first = open("first");
+    set(&first, "a", "1").unwrap();
+    first.put(b"b", b"2", Some(Duration::from_secs(50)), Mode::Set).unwrap();
+    first.put(b"over", b"3", Some(Duration::from_millis(1)), Mode::Set).unwrap();
+    keeper::save(&first, Duration::ZERO);
+    let second = open("second");
+    assert_eq!((get(&second, "a").as_deref(), get(&second, "b").as_deref()), (Some("1"), Some("2")));
+    assert!(second.life(b"b").unwrap().flatten().is_some_and(|left| left <= Duration::from_secs(51)));
+    assert_eq!(get(&second, "over"), None);
+}
+
+#[test]
+fn a_broken_file_is_put_aside_and_the_cache_begins_empty() {
+    let folder = Scratch::new();
+    let file = folder.path().join("kept");
+    std::fs::write(&file, "garbage").unwrap();
+    let settings = Settings { persist: Some(file.clone()), ..cache(|_| ()).settings.clone() };
+    let cache = Cache::open(folder.path(), &settings).unwrap();
+    assert_eq!(cache.keys().unwrap(), Vec::<Vec<u8>>::new());
+    assert!(!file.exists() && folder.path().join("kept.broken").exists());
+}

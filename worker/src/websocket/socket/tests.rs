@@ -113,12 +113,27 @@ fn violations_are_told_with_their_code() {
 fn the_peer_closes_behind_its_last_message() {
     let mut bench = Bench::new();
     bench.feed(&[frame(0x81, b"last"), frame(0x88, b"\x0f\xa0bye")].concat());
-    assert_eq!(bench.output(), close(4000, "bye"));
-    assert!(bench.socket.is_over());
+    assert_eq!(bench.output(), b"");
     assert_eq!(bench.socket.receive(), text("last"));
+    bench.socket.send(Message::Text("answer".into())).unwrap();
     let bye = Closed { code: 4000, reason: "bye".to_owned() };
     assert_eq!(bench.socket.receive(), Incoming::Closed(bye.clone()));
+    assert_eq!(bench.output(), [&b"\x81\x06answer"[..], &close(4000, "bye")].concat());
+    assert!(bench.socket.is_over());
     assert_eq!(bench.socket.send(Message::Text("x".into())), Err(bye));
+}
+
+#[test]
+fn an_end_is_not_left_unanswered_for_long() {
+    for end in [frame(0x88, b"\x0f\xa0"), frame(0x83, b"")] {
+        let mut bench = Bench::new();
+        bench.feed(&[frame(0x81, b"unread"), end, frame(0x81, b"late")].concat());
+        assert!(!bench.socket.wants_input() && !bench.socket.is_over());
+        bench.later(3);
+        assert!(bench.socket.is_over() && bench.output()[0] == 0x88);
+        assert_eq!(bench.socket.receive(), text("unread"));
+        assert!(matches!(bench.socket.receive(), Incoming::Closed(_)));
+    }
 }
 
 #[test]

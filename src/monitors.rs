@@ -1,0 +1,194 @@
+//! Files whose changes raise signals (uWSGI `add_file_monitor`), watched with inotify. Owned by the master. A file that is
+//! written is told, and one that is replaced, removed, or comes back; however often in a moment, once. Where the files lie is
+//! said by workers: they are watched, never opened.
+use nix::errno::Errno;
+use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify, WatchDescriptor};
+use std::collections::{BTreeMap, BTreeSet};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::time::{Duration, Instant};
+
+/// A file that is not there is looked for again after this.
+const AGAIN: Duration = Duration::from_secs(1);
+
+/// See the module.
+#[derive(Debug, Default)]
+pub struct Monitors {
+    /// Made when the first file is watched.
+    inotify: Option<Inotify>,
+    files: BTreeMap<String, File>,
+    /// When to look for those that are missing.
+    due: Option<Instant>,
+}
+
+#[derive(Debug)]
+struct File {
+    signals: BTreeSet<u8>,
+    /// None while it is not there.
+    watch: Option<WatchDescriptor>,
+}
+
+fn of_content() -> AddWatchFlags {
+    AddWatchFlags::IN_MODIFY | AddWatchFlags::IN_CREATE | AddWatchFlags::IN_DELETE | AddWatchFlags::IN_MOVE
+}
+
+/// Another file may have taken its place. The last link to a file that is still open goes with a change of attributes.
+fn of_place() -> AddWatchFlags {
+    AddWatchFlags::IN_ATTRIB | AddWatchFlags::IN_DELETE_SELF | AddWatchFlags::IN_MOVE_SELF
+}
+
+impl Monitors {
+    /// From now on it is these files, each with its signals. An error says why none can be watched.
+    pub fn set(&mut self, files: BTreeMap<String, BTreeSet<u8>>, now: Instant) -> Result<(), Errno> {
+        if files.is_empty() && self.files.is_empty() {
+            return Ok(());
+        }
+        let flags = InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK;
+        let inotify = match self.inotify.take() {
+            Some(inotify) => inotify,
+            None => Inotify::init(flags)?,
+        };
+        let mut before = std::mem::take(&mut self.files);
+        for (path, signals) in files {
+            let known = before.remove(&path).and_then(|file| file.watch);
+            let watch = known.or_else(|| watch(&inotify, &path));
+            self.files.insert(path, File { signals, watch });
+        }
+        for watch in before.into_values().filter_map(|file| file.watch) {
+            // Two names of one file have one watch.
+            if !self.files.values().any(|file| file.watch == Some(watch)) {
+                let _ = inotify.rm_watch(watch);
+            }
+        }
+        self.inotify = Some(inotify);
+        self.plan(now);
+        Ok(())
+    }
+
+    fn plan(&mut self, now: Instant) {
+        let is_any_missing = self.files.values().any(|file| file.watch.is_none());
+        self.due = is_any_missing.then_some(now + AGAIN);
+    }
+
+    /// Readable when something has happened.
+    pub fn as_fd(&self) -> Option<BorrowedFd<'_>> {
+        self.inotify.as_ref().map(AsFd::as_fd)
+    }
+
+    /// When to look without that.
+    pub fn next_deadline(&self) -> Option<Instant> {
+        self.due
+    }
+
+    /// The signals of all files that have changed.
+    pub fn take(&mut self, now: Instant) -> BTreeSet<u8> {
+        let mut told = BTreeSet::new();
+        let Some(inotify) = &self.inotify else { return told };
+        // What does not fit one read is there in the next turn.
+        for event in inotify.read_events().unwrap_or_default() {
+            let has_moved = event.mask.intersects(of_place() | AddWatchFlags::IN_IGNORED);
+            for (path, file) in self.files.iter_mut().filter(|(_, file)| file.watch == Some(event.wd)) {
+                told.extend(&file.signals);
+                if has_moved {
+                    // A name that has moved keeps its watch, and would tell of what it is not any more.
+                    let _ = inotify.rm_watch(event.wd);
+                    file.watch = watch(inotify, path);
+                }
+            }
+        }
+        if self.due.is_some_and(|due| due <= now) {
+            for (path, file) in self.files.iter_mut().filter(|(_, file)| file.watch.is_none()) {
+                file.watch = watch(inotify, path);
+                if file.watch.is_some() {
+                    told.extend(&file.signals);
+                }
+            }
+        }
+        self.plan_if_due(now);
+        told
+    }
+
+    fn plan_if_due(&mut self, now: Instant) {
+        if self.due.is_none_or(|due| due <= now) {
+            self.plan(now);
+        }
+    }
+}
+
+fn watch(inotify: &Inotify, path: &str) -> Option<WatchDescriptor> {
+    inotify.add_watch(path, of_content() | of_place()).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+    use std::path::PathBuf;
+
+    struct Folder(PathBuf);
+
+    impl Folder {
+        fn new(name: &str) -> Folder {
+            let path = std::env::temp_dir().join(format!("monitors-{}-{name}", std::process::id()));
+            fs::create_dir_all(&path).unwrap();
+            Folder(path)
+        }
+
+        fn file(&self, name: &str) -> String {
+            self.0.join(name).to_str().unwrap().to_owned()
+        }
+    }
+
+    impl Drop for Folder {
+        fn drop(&mut self) {
+            let _ = fs::remove_dir_all(&self.0);
+        }
+    }
+
+    fn watching(path: &str, now: Instant) -> Monitors {
+        let mut monitors = Monitors::default();
+        monitors.set(BTreeMap::from([(path.to_owned(), BTreeSet::from([7]))]), now).unwrap();
+        monitors
+    }
+
+    #[test]
+    fn a_file_that_is_written_or_replaced_is_told() {
+        let (folder, now) = (Folder::new("written"), Instant::now());
+        let (path, other) = (folder.file("watched"), folder.file("other"));
+        fs::write(&path, "a").unwrap();
+        let mut monitors = watching(&path, now);
+        assert!(monitors.take(now).is_empty());
+        fs::write(&path, "b").unwrap();
+        assert_eq!(monitors.take(now), BTreeSet::from([7]));
+        for _ in 0..3 {
+            fs::write(&other, "c").unwrap();
+            fs::rename(&other, &path).unwrap();
+            assert_eq!(monitors.take(now), BTreeSet::from([7]));
+            while !monitors.take(now).is_empty() {}
+        }
+        fs::write(&path, "d").unwrap();
+        assert_eq!(monitors.take(now), BTreeSet::from([7]), "the one that is there now is watched");
+    }
+
+    #[test]
+    fn a_file_that_comes_later_is_found() {
+        let (folder, now) = (Folder::new("later"), Instant::now());
+        let path = folder.file("watched");
+        let mut monitors = watching(&path, now);
+        assert_eq!(monitors.next_deadline(), Some(now + AGAIN));
+        fs::write(&path, "a").unwrap();
+        assert!(monitors.take(now).is_empty());
+        assert_eq!(monitors.take(now + AGAIN), BTreeSet::from([7]));
+        assert_eq!(monitors.next_deadline(), None);
+    }
+
+    #[test]
+    fn what_is_not_to_be_watched_any_more_is_not_told() {
+        let (folder, now) = (Folder::new("ended"), Instant::now());
+        let path = folder.file("watched");
+        fs::write(&path, "a").unwrap();
+        let mut monitors = watching(&path, now);
+        monitors.set(BTreeMap::new(), now).unwrap();
+        fs::write(&path, "b").unwrap();
+        assert!(monitors.take(now).is_empty());
+    }
+}

@@ -1,0 +1,154 @@
+"""A Starlette application as people write them: middleware, streams, files, background tasks, lifespan."""
+import asyncio
+import contextlib
+import os
+
+from starlette.applications import Starlette
+from starlette.background import BackgroundTask
+from starlette.middleware import Middleware
+from starlette.middleware.base import BaseHTTPMiddleware
+from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, RedirectResponse, StreamingResponse
+from starlette.routing import Route, WebSocketRoute
+from starlette.websockets import WebSocketDisconnect
+
+notes = []
+
+
+class Stamp(BaseHTTPMiddleware):
+    async def dispatch(self, request, call_next):
+        response = await call_next(request)
+        response.headers["x-stamp"] = "seen"
+        return response
+
+
+@contextlib.asynccontextmanager
+async def lifespan(app):
+    if os.environ.get("FAILS") == "raises":
+        raise RuntimeError("no database on purpose")
+    yield {"greeting": "hello"}
+
+
+async def index(request):
+    return PlainTextResponse(request.state.greeting)
+
+
+def blocking(request):
+    return PlainTextResponse("from a thread")
+
+
+async def upload(request):
+    async with request.form() as form:
+        file = form["file"]
+        return JSONResponse({"title": form["title"], "name": file.filename, "bytes": len(await file.read())})
+
+
+async def stream(request):
+    async def lines():
+        for i in range(5):
+            yield f"line {i}\n"
+            await asyncio.sleep(0.01)
+    return StreamingResponse(lines(), media_type="text/plain")
+
+
+async def events(request):
+    async def forever():
+        notes.append("began")
+        try:
+            while True:
+                yield "data: tick\n\n"
+                await asyncio.sleep(0.01)
+        finally:
+            notes.append("ended")
+    return StreamingResponse(forever(), media_type="text/event-stream")
+
+
+async def background(request):
+    return PlainTextResponse("accepted", background=BackgroundTask(later))
+
+
+async def later():
+    await asyncio.sleep(0.05)
+    notes.append("done in the background")
+
+
+async def file(request):
+    return FileResponse(request.query_params["path"])
+
+
+async def taken(request):
+    body, notes[:] = list(notes), []
+    return JSONResponse(body)
+
+
+async def seen(request):
+    return JSONResponse(notes)
+
+
+async def fails(request):
+    raise RuntimeError("in a view")
+
+
+async def facts(request):
+    return JSONResponse({"url": str(request.url), "client": request.client.host, "body": (await request.body()).decode(),
+                         "headers": sorted(name for name in request.headers if not name.startswith("x-"))})
+
+
+async def moved(request):
+    return RedirectResponse("/")
+
+
+async def echo(socket):
+    """Sends back what comes, until the client leaves."""
+    protocols = socket.scope["subprotocols"]
+    await socket.accept(subprotocol=protocols[-1] if protocols else None, headers=[(b"x-from", b"starlette")])
+    try:
+        while True:
+            message = await socket.receive()
+            if message["type"] == "websocket.disconnect":
+                notes.append([message["code"], message["reason"]])
+                return
+            await socket.send({"type": "websocket.send", **{key: message[key] for key in ("text", "bytes") if key in message}})
+    except WebSocketDisconnect:
+        notes.append("disconnected")
+
+
+async def closes(socket):
+    await socket.accept()
+    await socket.send_text(f"{socket.url.scheme} {socket.client.host} {socket.query_params['x']}")
+    await socket.close(4001, "enough")
+
+
+async def refuses(socket):
+    await socket.close()
+
+
+async def denies(socket):
+    await socket.send_denial_response(PlainTextResponse("not you", 401))
+
+
+async def breaks(socket):
+    await socket.accept()
+    raise RuntimeError("in a socket")
+
+
+async def floods(socket):
+    await socket.accept()
+    try:
+        for number in range(10_000):
+            await socket.send_bytes(b"x" * 10_000)
+            notes[:] = [number]
+    except WebSocketDisconnect:
+        notes[:] = ["left"]
+
+
+app = Starlette(
+    routes=[
+        Route("/", index), Route("/blocking", blocking), Route("/upload", upload, methods=["POST"]), Route("/stream", stream),
+        Route("/events", events), Route("/background", background), Route("/file", file), Route("/notes", taken), Route("/seen", seen),
+        Route("/fails", fails), Route("/facts", facts, methods=["GET", "POST", "PUT"]), Route("/moved", moved),
+        WebSocketRoute("/echo", echo), WebSocketRoute("/closes", closes), WebSocketRoute("/refuses", refuses),
+        WebSocketRoute("/denies", denies), WebSocketRoute("/breaks", breaks), WebSocketRoute("/floods", floods),
+    ],
+    middleware=[Middleware(Stamp)] if os.environ.get("STAMP") else [],
+    lifespan=lifespan,
+)

@@ -1,0 +1,138 @@
+"""Run by the tests where no server runs, with the installed package: what users' own tests may rely on. Ends with "fine"."""
+import asyncio
+import os
+import socket
+import threading
+import time
+
+import appliance
+import uwsgi
+import uwsgidecorators
+
+
+def raises(kind, function, *arguments):
+    try:
+        function(*arguments)
+    except kind as error:
+        return str(error)
+    raise AssertionError(f"{function} did not raise {kind}")
+
+
+# Caches, by whatever name.
+assert uwsgi.cache_set("k", "v", 0, "pages") and uwsgi.cache_set("k", "v2", 0, "pages") is None
+assert uwsgi.cache_get(b"k", "pages") == b"v" and uwsgi.cache_get("k") is None
+assert uwsgi.cache_update("k", "é", 0, "pages") and uwsgi.cache_get("k", "pages") == "é".encode()
+assert uwsgi.cache_keys("pages") == [b"k"] and uwsgi.cache_del("k", "pages") and uwsgi.cache_del("k", "pages") is None
+assert uwsgi.cache_inc("n", 5) and uwsgi.cache_dec("n", 8) and uwsgi.cache_num("n") == -3 and len(uwsgi.cache_get("n")) == 8
+assert uwsgi.cache_mul("n", -4) and uwsgi.cache_div("n", 5) and uwsgi.cache_num("n") == 2
+assert uwsgi.cache_set("short", "v", 1) and uwsgi.cache_exists("short") and uwsgi.cache_clear()
+raises(TypeError, uwsgi.cache_set, "k", 5)
+
+# Metrics.
+assert uwsgi.metric_inc("m") and uwsgi.metric_set_max("m", 7) and uwsgi.metric_get("m") == 7
+assert uwsgi.metric_div("m", 0) is None and uwsgi.metric_get("unknown") == 0
+
+# Signals come at once; what would come later is written down.
+seen = []
+uwsgi.register_signal(17, "", seen.append)
+uwsgi.signal(17)
+uwsgi.signal(99)
+uwsgi.add_timer(17, 60)
+assert seen == [17] and uwsgi.signal_registered(17) and uwsgi.scheduled == [("timer", 17, 60)]
+
+# Procedures, locks, decorators.
+assert uwsgi.register_rpc("double", lambda x: x * 2) and uwsgi.call("double", "ab") == b"abab"
+assert uwsgi.rpc(None, b"double", b"x") == b"xx" and uwsgi.rpc("127.0.0.1:1", b"double") is None
+uwsgi.lock()
+assert uwsgi.is_locked()
+uwsgi.unlock()
+
+
+@uwsgidecorators.postfork
+def later():
+    raise AssertionError("no process forks here")
+
+
+@uwsgidecorators.harakiri(1)
+@uwsgidecorators.lock
+def guarded(x):
+    return uwsgi.is_locked(), x
+
+
+@uwsgidecorators.thread
+def in_a_thread():
+    seen.append(threading.current_thread() is not threading.main_thread())
+
+
+@uwsgidecorators.rpc("named")
+def named():
+    return "named"
+
+
+in_a_thread().join()
+assert guarded(1) == (True, 1) and seen[-1] is True and uwsgi.call("named") == b"named"
+
+# Waiting.
+here, there = socket.socketpair()
+uwsgi.wait_fd_read(here.fileno(), 0.01)
+assert uwsgi.suspend() and uwsgi.ready_fd() == -1
+assert uwsgi.send(there.fileno(), b"hello")
+uwsgi.wait_fd_read(here.fileno())
+assert uwsgi.suspend() and uwsgi.ready_fd() == here.fileno() and uwsgi.recv(here.fileno()) == b"hello"
+assert uwsgi.is_connected(here.fileno()) and not uwsgi.is_connected(9999) and uwsgi.connect("/nonexistent") == -1
+before = time.monotonic()
+uwsgi.async_sleep(0.05)
+uwsgi.suspend()
+assert time.monotonic() - before >= 0.04
+raises(RuntimeError, uwsgi.suspend)
+
+# What needs a request or a master says so.
+assert "no server runs here" in raises(RuntimeError, uwsgi.request_id)
+assert "no server runs here" in raises(OSError, uwsgi.websocket_recv)
+raises(RuntimeError, uwsgi.reload)
+assert (uwsgi.worker_id(), uwsgi.mypid(), uwsgi.workers()) == (0, os.getpid(), ())
+
+
+# The package itself.
+async def answer():
+    await asyncio.sleep(0)
+    return "result"
+
+
+async def awaited():
+    return await appliance.on_core(uwsgi.call, "named")
+
+
+async def slow():
+    await asyncio.sleep(60)
+
+
+assert appliance.wait(answer()) == "result" and asyncio.run(awaited()) == b"named"
+assert "0.01 s" in raises(TimeoutError, appliance.wait, slow(), 0.01)
+appliance.sleep(0.001)
+appliance.early_hints([("Link", "</a.css>")])
+assert appliance.__version__
+raises(AttributeError, getattr, appliance, "nonsense")
+
+# Its modules and `uwsgi` see the same.
+appliance.cache.set("shared", "value", ttl=60)
+assert uwsgi.cache_get("shared") == b"value" and uwsgi.cache_inc("number", 3) and appliance.cache.incr("number") == 4
+assert uwsgi.cache_set("named", "x", 0, "other") and appliance.cache["other"]["named"] == b"x"
+orders = appliance.metrics.counter("orders")
+orders.inc(2)
+assert uwsgi.metric_inc("orders") and orders.value == 3 and uwsgi.metric_get("orders") == 3
+assert appliance.rpc.call("double", "z") == b"zz"
+with appliance.lock(7):
+    assert uwsgi.is_locked(7)
+appliance.signals.handler(lambda: seen.append("sent")).send()
+assert seen[-1] == "sent" and uwsgi.signal_registered(0)
+
+
+@appliance.every("1h")
+@appliance.cron("0 3 * * *")
+def at_times():
+    raise AssertionError("no time passes here")
+
+
+raises(OSError, appliance.websocket.accept)
+print("fine")

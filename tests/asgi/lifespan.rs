@@ -1,0 +1,55 @@
+//! What applications do before their first request and after their last.
+use super::bare;
+use crate::harness::{Setup, until};
+use std::fs;
+
+#[test]
+fn the_state_of_the_lifespan_is_every_request_s() {
+    let appliance = bare().workers(2).start();
+    for worker in [1, 2] {
+        let mut client = appliance.worker_client(worker);
+        let (first, second) = (client.get("/state").json(), client.get("/state").json());
+        assert_eq!(first["started"], first["pid"], "each worker starts by itself");
+        assert_eq!((&first["shared"], &second["shared"]), (&[1].into(), &[1, 2].into()));
+        assert_eq!((&first["own"], &second["own"]), (&1.into(), &1.into()), "the state is copied");
+    }
+}
+
+#[test]
+fn a_worker_that_ends_says_so_to_its_application() {
+    for engine in ["greenlet", "thread"] {
+        let setup = bare().set("app.suspend", engine).workers(2);
+        let farewell = setup.dir().path().join("farewell");
+        let mut appliance = setup.env("FAREWELL", farewell.display()).start();
+        appliance.wait_for_workers();
+        appliance.stop();
+        let said = fs::read_to_string(farewell).unwrap();
+        assert_eq!(said.lines().count(), 2, "{said}");
+    }
+}
+
+#[test]
+fn a_start_that_fails_is_told_with_its_reason() {
+    for (app, fails, reason) in [
+        ("asgi_bare:app", "message", "the database is not there"),
+        ("asgi_starlette:app", "raises", "RuntimeError: no database on purpose"),
+    ] {
+        let refusal = Setup::app(app).env("FAILS", fails).refused();
+        assert_eq!(refusal.code, Some(1), "{}", refusal.text);
+        assert!(refusal.text.contains(reason), "{}", refusal.text);
+        assert!(refusal.text.contains("the application refuses to start in this worker"), "{}", refusal.text);
+    }
+}
+
+#[test]
+fn an_application_without_lifespan_is_served_all_the_same() {
+    let code = "
+async def application(scope, receive, send):
+    assert scope['type'] == 'http'
+    await send({'type': 'http.response.start', 'status': 200, 'headers': []})
+    await send({'type': 'http.response.body', 'body': b'served'})
+";
+    let appliance = Setup::code(code).start();
+    assert_eq!(appliance.get("/").text(), "served");
+    until("it is said", || appliance.log.text().contains("does not take part in ASGI's lifespan"));
+}

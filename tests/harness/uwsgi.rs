@@ -1,0 +1,77 @@
+//! A real uWSGI, for the tests that it and an appliance understand each other: Debian's, or the one of the benchmarks' virtual
+//! environment. Serves `tests/apps/caller.py`; everything of it ends with its value.
+use super::{Client, Dir, Log, free_ports, root, until};
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
+use std::net::SocketAddr;
+use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+
+/// See the module.
+pub struct Uwsgi {
+    child: Child,
+    log: Log,
+    _dir: Dir,
+    http: SocketAddr,
+    /// Where it speaks its own protocol.
+    pub address: SocketAddr,
+}
+
+/// The program, and what makes it load its Python.
+fn program() -> (PathBuf, &'static [&'static str]) {
+    let debian = PathBuf::from("/usr/bin/uwsgi-core");
+    let ours = root().join("benches/.venv/bin/uwsgi");
+    if ours.is_file() {
+        return (ours, &[]);
+    }
+    assert!(debian.is_file(), "there is no uWSGI; run packaging/setup.sh uwsgi-core uwsgi-plugin-python3");
+    (debian, &["--plugins", "python3,cache,rpc"])
+}
+
+impl Uwsgi {
+    /// Starts it with further options, and waits until it serves.
+    #[track_caller]
+    pub fn start(options: &[&str]) -> Uwsgi {
+        let first = free_ports(2);
+        let [http, address] = [first, first + 1].map(|port| SocketAddr::from(([127, 0, 0, 1], port)));
+        let (program, plugins) = program();
+        let dir = Dir::new();
+        let mut child = Command::new(program)
+            .args(plugins)
+            .args(["--master", "--need-app", "--no-orphans", "--socket-timeout", "5"])
+            .args(["--http-socket", &http.to_string(), "--socket", &address.to_string()])
+            .arg("--wsgi-file")
+            .arg(root().join("tests/apps/caller.py"))
+            .args(options)
+            .current_dir(dir.path())
+            .env("PYTHONDONTWRITEBYTECODE", "1")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .process_group(0)
+            .spawn()
+            .unwrap();
+        let log = Log::of(child.stderr.take().unwrap());
+        let uwsgi = Uwsgi { child, log, _dir: dir, http, address };
+        until("uWSGI listens", || Client::tcp(http).is_ok());
+        assert_eq!(uwsgi.eval("1 + 1"), "2");
+        uwsgi
+    }
+
+    /// What a Python expression gives there.
+    #[track_caller]
+    pub fn eval(&self, expression: &str) -> String {
+        Client::tcp(self.http).unwrap().post("/", expression).text()
+    }
+}
+
+impl Drop for Uwsgi {
+    fn drop(&mut self) {
+        let _ = killpg(Pid::from_raw(self.child.id() as i32), Signal::SIGKILL);
+        let _ = self.child.wait();
+        if std::thread::panicking() {
+            eprintln!("the end of uWSGI's log:\n{}", self.log.tail(40));
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! Looks after the caches that outlive the appliance (`persist`): loads them where they are opened first, and writes them
+//! now and then and when the worker ends, on a thread of its own. Every worker has such a thread; whichever comes first
+//! writes, and the others see that it was done.
+use super::store::Cache;
+use super::{Refusal, now, snapshot};
+use std::fs::{self, File};
+use std::io::{self, ErrorKind, Read, Seek, Write};
+use std::path::Path;
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+/// How often a cache that has changed is written: what a power cut, or whoever kills the appliance, can take.
+const EVERY: Duration = Duration::from_secs(30);
+/// How long the end of a worker waits for another one that is writing.
+const END: Duration = Duration::from_secs(10);
+/// Pause between two looks whether it has written.
+const LOOK: Duration = Duration::from_millis(20);
+
+/// The thread.
+#[derive(Debug)]
+pub struct Keeper {
+    stop: Sender<()>,
+    thread: JoinHandle<()>,
+}
+
+impl Keeper {
+    /// Starts it, for those of `caches` that are to be kept; none: no thread.
+    pub fn start(caches: &'static [Cache]) -> io::Result<Option<Keeper>> {
+        if !caches.iter().any(|cache| cache.settings().persist.is_some()) {
+            return Ok(None);
+        }
+        let (stop, stopped) = channel();
+        let keep = move || {
+            while let Err(RecvTimeoutError::Timeout) = stopped.recv_timeout(EVERY) {
+                caches.iter().for_each(|cache| save(cache, Duration::ZERO));
+            }
+            caches.iter().for_each(|cache| save(cache, END));
+        };
+        let thread = thread::Builder::new().name("cache keeper".to_owned()).spawn(keep)?;
+        Ok(Some(Keeper { stop, thread }))
+    }
+
+    /// Writes what has changed, and ends it.
+    pub fn stop(self) {
+        drop(self.stop);
+        // Its panic is in the log.
+        let _ = self.thread.join();
+    }
+}
+
+/// Writes a cache if it is to be kept and has changed. Waits so long for another process that does.
+pub fn save(cache: &Cache, patience: Duration) {
+    let Some(path) = &cache.settings().persist else { return };
+    if let Err(error) = try_save(cache, path, patience) {
+        tracing::error!(
+            "cache {}: {} cannot be written, so the last changes end with the appliance: {error}; see \
+             cache.{}.persist, which the workers' user must be able to write beside",
+            cache.name(),
+            path.display(),
+            cache.name()
+        );
+    }
+}
+
+fn try_save(cache: &Cache, path: &Path, patience: Duration) -> io::Result<()> {
+    let mut done =
+        File::options().read(true).write(true).create(true).truncate(false).open(cache.beside("kept"))?;
+    let mut waited = Duration::ZERO;
+    while done.try_lock().is_err() {
+        if waited >= patience {
+            return Ok(());
+        }
+        thread::sleep(LOOK);
+        waited += LOOK;
+    }
+    // Read before the items: what changes meanwhile is written the next time.
+    let change = cache.last_change().map_err(io::Error::other)?.to_le_bytes();
+    let mut kept = Vec::new();
+    done.read_to_end(&mut kept)?;
+    if kept == change {
+        return Ok(());
+    }
+    write(cache, path)?;
+    done.rewind()?;
+    done.write_all(&change)
+}
+
+fn write(cache: &Cache, path: &Path) -> io::Result<()> {
+    let mut writer = snapshot::Writer::create(path)?;
+    let (to_calendar, mut failed) = (offset(), Ok(()));
+    let now = now();
+    let each = cache.each(|key, value, left| {
+        let expires =
+            left.map_or(0, |left| now.saturating_add(u64::try_from(left.as_millis()).unwrap_or(u64::MAX)));
+        if failed.is_ok() {
+            failed = writer.item(key, value, snapshot::shifted(expires, to_calendar));
+        }
+    });
+    each.map_err(io::Error::other)?;
+    failed?;
+    writer.finish()
+}
+
+/// Fills a cache that nobody has opened before from its file. The caller is alone with it.
+pub fn load(cache: &Cache) -> Result<(), Refusal> {
+    let mark = cache.beside("loaded");
+    let Some(path) = cache.settings().persist.as_ref().filter(|_| !mark.exists()) else { return Ok(()) };
+    let from_calendar = offset().saturating_neg();
+    let (mut batch, mut size) = (Vec::new(), 0);
+    let fill = |batch: &mut Vec<_>| cache.fill(std::mem::take(batch)).map_err(io::Error::other);
+    let read = snapshot::read(path, |key, value, expires| {
+        batch.push((key.to_vec(), value.to_vec(), snapshot::shifted(expires, from_calendar)));
+        size += key.len() + value.len();
+        if size < BATCH {
+            return Ok(());
+        }
+        size = 0;
+        fill(&mut batch)
+    });
+    match read.and_then(|_| fill(&mut batch)) {
+        Ok(()) => {}
+        Err(error) if error.kind() == ErrorKind::InvalidData => {
+            let aside = snapshot::put_aside(path);
+            let aside = aside.map_or_else(|error| error.to_string(), |aside| aside.display().to_string());
+            tracing::error!(
+                "cache {}: {} is broken ({error}); it is put aside as {aside}, and the cache begins empty",
+                cache.name(),
+                path.display()
+            );
+        }
+        Err(error) => return Err(Refusal::Store(format!("{}: {error}", path.display()))),
+    }
+    fs::write(mark, "").map_err(super::env::store)
+}
+
+/// Bytes that are loaded in one transaction, give or take an item: what it touches must be reserved before.
+const BATCH: usize = 128 * 1024;
+
+/// What makes a moment of the stores' clock one of the calendar's.
+fn offset() -> i64 {
+    let calendar = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
+    i64::try_from(calendar).unwrap_or(i64::MAX).saturating_sub_unsigned(now())
+}

@@ -1,0 +1,262 @@
+//! The locks in shared memory: one word for each, which says who holds it, and a table of names. A process that is killed
+//! between any two instructions leaves nothing behind but its own number in a word, and the master takes that out
+//! ([`Table::free_dead`]). Every access is atomic, and whatever is found is only a number.
+#![expect(unsafe_code, reason = "says that its layout may be shared")]
+
+use crate::shared::{Plain, Shared};
+use std::io;
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
+
+/// The highest number that a lock may have.
+pub const MOST_NUMBER: u32 = 1000;
+/// How many locks may have names.
+pub const NAMES: usize = 256;
+/// Longest name in bytes.
+pub const MOST_NAME: usize = 8 * NAME_WORDS;
+const NAME_WORDS: usize = 8;
+const NUMBERS: usize = MOST_NUMBER as usize + 1;
+
+/// Nobody.
+const FREE: u64 = 0;
+/// The name is complete, and stays.
+const COMPLETE: u64 = u64::MAX;
+
+/// One process of a worker, as it stands in a word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Holder(u64);
+
+impl Holder {
+    /// This life of a worker, whose id is not 0.
+    pub fn new(worker: u32, life: u32) -> Holder {
+        Holder(u64::from(worker) << 32 | u64::from(life))
+    }
+
+    /// The worker's id.
+    pub fn worker(self) -> u32 {
+        (self.0 >> 32) as u32
+    }
+
+    /// Which of its processes.
+    pub fn life(self) -> u32 {
+        self.0 as u32
+    }
+}
+
+/// Where a lock lies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Place(usize);
+
+impl Place {
+    /// Of a lock with a number, [`MOST_NUMBER`] at most.
+    pub fn number(number: u32) -> Place {
+        Place((number as usize).min(NUMBERS - 1))
+    }
+}
+
+/// Where a name was looked for.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Search {
+    /// There it is, or there it is now.
+    Found(Place),
+    /// Somebody is writing a name that may be this one.
+    Busy,
+    /// It is not there, and there is no room.
+    Full,
+}
+
+#[repr(C)]
+#[derive(Debug)]
+struct Word {
+    holder: AtomicU64,
+    /// Somebody waits, or did.
+    wanted: AtomicU64,
+}
+
+#[repr(C)]
+#[derive(Debug)]
+struct Name {
+    /// [`FREE`], [`COMPLETE`], or who writes it.
+    writer: AtomicU64,
+    /// Its bytes, then zeros.
+    text: [AtomicU64; NAME_WORDS],
+}
+
+#[repr(C)]
+#[derive(Debug)]
+struct Layout {
+    words: [Word; NUMBERS + NAMES],
+    names: [Name; NAMES],
+}
+
+// SAFETY: atomics only.
+unsafe impl Plain for Layout {}
+
+/// The mapped locks.
+#[derive(Debug)]
+pub struct Table(Shared<Layout>);
+
+impl Table {
+    /// Makes them, all free. Master only, before the first fork.
+    pub fn create() -> io::Result<Table> {
+        Shared::create(c"appliance-locks").map(Table)
+    }
+
+    /// Maps what the master made.
+    pub fn open(fd: OwnedFd) -> io::Result<Table> {
+        Shared::open(fd).map(Table)
+    }
+
+    /// The memfd, to hand to another process.
+    pub fn fd(&self) -> BorrowedFd<'_> {
+        self.0.fd()
+    }
+
+    fn word(&self, place: Place) -> &Word {
+        &self.0.words[place.0]
+    }
+
+    /// Who holds it.
+    pub fn holder(&self, place: Place) -> Option<Holder> {
+        Some(self.word(place).holder.load(SeqCst)).filter(|&holder| holder != FREE).map(Holder)
+    }
+
+    /// Takes it, if it is free.
+    pub fn take(&self, place: Place, me: Holder) -> bool {
+        self.word(place).holder.compare_exchange(FREE, me.0, SeqCst, SeqCst).is_ok()
+    }
+
+    /// Says that somebody waits for it; say so before every [`Table::take`] that may fail for good.
+    pub fn want(&self, place: Place) {
+        self.word(place).wanted.store(1, SeqCst);
+    }
+
+    /// Gives it back, if `me` holds it. True: somebody waits, and the bell must be rung.
+    pub fn give(&self, place: Place, me: Holder) -> bool {
+        let word = self.word(place);
+        let is_given = word.holder.compare_exchange(me.0, FREE, SeqCst, SeqCst).is_ok();
+        is_given && word.wanted.swap(0, SeqCst) != 0
+    }
+
+    /// Frees what is held by nobody who `lives`; for how many workers' sakes, each as often as it held one. Whoever is freed
+    /// must be gone for good. Ring the bell afterwards.
+    pub fn free_dead(&self, lives: impl Fn(Holder) -> bool) -> Vec<Holder> {
+        let mut freed = Vec::new();
+        for word in &self.0.words {
+            let holder = word.holder.load(SeqCst);
+            if holder != FREE
+                && !lives(Holder(holder))
+                && word.holder.compare_exchange(holder, FREE, SeqCst, SeqCst).is_ok()
+            {
+                freed.push(Holder(holder));
+            }
+        }
+        for name in &self.0.names {
+            let writer = name.writer.load(SeqCst);
+            if writer != FREE && writer != COMPLETE && !lives(Holder(writer)) {
+                // It may have been completed, or taken by another one, meanwhile.
+                let _ = name.writer.compare_exchange(writer, FREE, SeqCst, SeqCst);
+            }
+        }
+        freed
+    }
+
+    /// The lock with this name; one that is new is given the first place that has none. So whoever adds a name has seen all
+    /// that were before it, and no name is there twice.
+    pub fn search(&self, name: &str, me: Holder) -> Search {
+        let text = words_of(name);
+        let mut at = 0;
+        while let Some(slot) = self.0.names.get(at) {
+            match slot.writer.load(SeqCst) {
+                COMPLETE if slot.text.iter().zip(text).all(|(word, wanted)| word.load(SeqCst) == wanted) => {
+                    return Search::Found(Place(NUMBERS + at));
+                }
+                COMPLETE => at += 1,
+                FREE if slot.writer.compare_exchange(FREE, me.0, SeqCst, SeqCst).is_ok() => {
+                    slot.text.iter().zip(text).for_each(|(word, wanted)| word.store(wanted, SeqCst));
+                    // Nobody but the master can have taken it away, which believes that this process is gone.
+                    let done = slot.writer.compare_exchange(me.0, COMPLETE, SeqCst, SeqCst).is_ok();
+                    return if done { Search::Found(Place(NUMBERS + at)) } else { Search::Busy };
+                }
+                // It was free a moment ago, or somebody writes there.
+                _ => return Search::Busy,
+            }
+        }
+        Search::Full
+    }
+}
+
+/// The bytes of a name in words; what is too long is the caller's fault, and cut.
+fn words_of(name: &str) -> [u64; NAME_WORDS] {
+    let mut bytes = [0; MOST_NAME];
+    let length = name.len().min(MOST_NAME);
+    bytes[..length].copy_from_slice(&name.as_bytes()[..length]);
+    let mut words = [0; NAME_WORDS];
+    for (word, chunk) in words.iter_mut().zip(bytes.chunks_exact(8)) {
+        *word = chunk.iter().rev().fold(0, |word, byte| word << 8 | u64::from(*byte));
+    }
+    words
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ME: Holder = Holder(1 << 32 | 7);
+    const YOU: Holder = Holder(2 << 32);
+
+    #[test]
+    fn one_holds_it_and_only_that_one_gives_it_back() {
+        let table = Table::create().unwrap();
+        let place = Place::number(3);
+        assert!(table.take(place, ME) && !table.take(place, YOU) && !table.take(place, ME));
+        assert_eq!(table.holder(place).map(|holder| (holder.worker(), holder.life())), Some((1, 7)));
+        assert!(!table.give(place, YOU));
+        assert_eq!(table.holder(place), Some(ME));
+        table.want(place);
+        assert!(table.give(place, ME), "somebody waits");
+        assert!(table.take(place, YOU) && !table.give(place, YOU), "nobody waits any more");
+    }
+
+    #[test]
+    fn what_the_dead_held_is_free_and_nothing_else() {
+        let table = Table::create().unwrap();
+        assert!(table.take(Place::number(0), ME) && table.take(Place::number(MOST_NUMBER), YOU));
+        assert_eq!(table.free_dead(|holder| holder == YOU), [ME]);
+        assert_eq!(table.holder(Place::number(0)), None);
+        assert_eq!(table.holder(Place::number(MOST_NUMBER)), Some(YOU));
+    }
+
+    #[test]
+    fn a_name_is_found_again_by_everybody() {
+        let here = Table::create().unwrap();
+        let there = Table::open(here.fd().try_clone_to_owned().unwrap()).unwrap();
+        let Search::Found(place) = here.search("mail", ME) else { panic!("no place") };
+        assert_eq!(there.search("mail", YOU), Search::Found(place));
+        assert_ne!(there.search("mai", YOU), Search::Found(place));
+        assert_ne!(place, Place::number(MOST_NUMBER));
+    }
+
+    #[test]
+    fn a_name_that_its_writer_left_half_written_is_written_by_the_next() {
+        let table = Table::create().unwrap();
+        table.0.names[0].writer.store(ME.0, SeqCst);
+        assert_eq!(table.search("mail", YOU), Search::Busy);
+        table.free_dead(|holder| holder == YOU);
+        assert!(matches!(table.search("mail", YOU), Search::Found(_)));
+    }
+
+    #[test]
+    fn names_have_a_bound_and_any_bytes_in_the_memory_harm_nobody() {
+        let table = Table::create().unwrap();
+        for n in 0..NAMES {
+            assert!(matches!(table.search(&n.to_string(), ME), Search::Found(_)));
+        }
+        assert_eq!(table.search("one more", ME), Search::Full);
+        table.0.names.iter().for_each(|name| name.writer.store(0x1234_5678_9abc_def0, SeqCst));
+        table.0.words.iter().for_each(|word| word.holder.store(u64::MAX, SeqCst));
+        assert_eq!(table.search("one more", ME), Search::Busy);
+        assert_eq!(table.free_dead(|holder| holder.worker() == 1).len(), NUMBERS + NAMES);
+        assert!(matches!(table.search("one more", ME), Search::Found(_)));
+    }
+}
