@@ -4,6 +4,9 @@ use crate::harness::{Appliance, DEADLINE, Setup, Uwsgi, free_ports, until};
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream, UdpSocket};
 
+/// Evaluates expressions on one side.
+type Side<'a> = &'a dyn Fn(&str) -> String;
+
 trait Eval {
     /// What a Python expression gives in a request.
     fn eval(&self, expression: &str) -> String;
@@ -128,10 +131,10 @@ fn a_cache_follows_that_of_uwsgi_and_the_other_way_round() {
     let [ours, theirs] = [ports, ports + 1].map(|port| format!("127.0.0.1:{port}"));
     let uwsgi = Uwsgi::start(&["--cache2", &format!("name=sync,items=100,udp={theirs},nodes={ours}")]);
     let here = cached(caller(), "sync", &[("udp", &ours), ("nodes", &theirs)]).start();
-    let sees = |eval: &dyn Fn(&str) -> String, expression: &str, expected: &str| {
+    let sees = |eval: Side<'_>, expression: &str, expected: &str| {
         until(expression, || eval(expression) == expected);
     };
-    let (of_us, of_them): (&dyn Fn(&str) -> String, &dyn Fn(&str) -> String) =
+    let (of_us, of_them): (Side<'_>, Side<'_>) =
         (&|text: &str| here.eval(text), &|text: &str| uwsgi.eval(text));
     assert_eq!(of_them("uwsgi.cache_set('a', 'v', 60, 'sync')"), "True");
     sees(of_us, "uwsgi.cache_get('a', 'sync')", "b'v'");

@@ -13,6 +13,9 @@ fn silent() -> (TcpListener, String) {
     (listener, address)
 }
 
+/// Evaluates expressions on one side.
+type Side<'a> = &'a dyn Fn(&str) -> String;
+
 trait Eval {
     /// What a Python expression gives in a request.
     fn eval(&self, expression: &str) -> String;
@@ -145,7 +148,7 @@ fn a_procedure_that_suspends_holds_nobody() {
 fn uwsgi_calls_and_is_called() {
     let uwsgi = Uwsgi::start(&[]);
     let (appliance, address) = callable(caller());
-    let sides: [(&dyn Fn(&str) -> String, String); 2] =
+    let sides: [(Side<'_>, String); 2] =
         [(&|text| appliance.eval(text), uwsgi.address.to_string()), (&|text| uwsgi.eval(text), address)];
     for (here, there) in sides {
         let call = |rest: &str| here(&format!("uwsgi.rpc('{there}', {rest})"));
