@@ -201,9 +201,9 @@ fn every_request_of_a_worker_may_send_to_a_websocket() {
     everywhere(setup, |doors, door| {
         let mut peers: Vec<Peer> = (0..5).map(|_| Peer::open(doors.client(door), "/chat")).collect();
         // Until all are members, whoever speaks reaches some only.
-        for number in 0..5 {
-            peers[number].send(TEXT, format!("hello {number}"));
-            while peers[number].text() != format!("hello {number}") {}
+        for (number, peer) in peers.iter_mut().enumerate() {
+            peer.send(TEXT, format!("hello {number}"));
+            while peer.text() != format!("hello {number}") {}
         }
         peers[0].send(TEXT, "to all");
         for peer in &mut peers {
