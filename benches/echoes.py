@@ -7,7 +7,7 @@ table.
     benches/.venv/bin/python benches/echoes.py --binary target/release/appliance [--connections 1000] [--rounds 5]
 
 How it measures is told in measure.py: all servers run, each is measured in turn. sockets.py is the application. A client sends
-a text of 32 bytes on every connection, and the next one when its echo has come.
+a text of 32 bytes on every connection, and the next one when its echo has come. Nobody pings, and nobody compresses.
 """
 import argparse
 import resource
@@ -41,6 +41,7 @@ def ours(place):
         place.binary, "run", place.application, "--listen", front, "--workers", 1, "--cores", 3000,
         "--native-base-port", native_port - 1, "--venv", servers.HERE / ".venv", "--log-level", "warn",
         "--set", f"app.chdir={servers.HERE}", "--set", f"admin.run_dir={run_dir}", "--set", "log.access=false",
+        "--set", "websocket.ping_interval=0",
     ]  # fmt: skip
     routes = [
         servers.Route("appliance, native listener", servers.ALONE, f"127.0.0.1:{native_port}"),
@@ -55,7 +56,7 @@ def uvicorn(library):
         host, port = address.split(":")
         command = [servers.BIN / "uvicorn", f"{place.module}:asgi", "--host", host, "--port", port, "--ws", library,
                    "--log-level", "warning", "--no-access-log", "--lifespan", "off",
-                   "--ws-per-message-deflate", "false"]  # fmt: skip
+                   "--ws-per-message-deflate", "false", "--ws-ping-interval", "3600"]  # fmt: skip
         return servers.Contender([command], [servers.Route(f"uvicorn ({library})", servers.ALONE, address)])
 
     return contender

@@ -40,6 +40,18 @@ fn caches_have_names_and_the_first_one_is_meant_where_none_is_said() {
 }
 
 #[test]
+fn the_python_face_has_plain_values_and_says_what_is_wrong() {
+    let expected = [
+        "b'1', True, False, b'made', b'made', 1, -4, False, \"KeyError: 'none'\", ",
+        "'CacheError: cache second: is full; raise items or size, or let it drop what is used least: lru = true', ",
+        "'LookupError: there is no cache \"third\"; configure it with [cache.third]', ",
+        "'ValueError: cache first: the value is not a number', ",
+        "'ValueError: cache first: a key has 1 to 1024 bytes, not 0', True, 2",
+    ];
+    answers("face", &format!("[{}]", expected.concat()));
+}
+
+#[test]
 fn every_call_is_safe_in_threads() {
     answers("in_threads", "1600");
 }
@@ -223,6 +235,8 @@ fn storm(lasts: Duration) {
             let worker = appliance.process(&format!("worker {}", 1 + kills % 4));
             worker.signal(Signal::SIGKILL);
             appliance.successor(&worker);
+            // Whoever is killed before it is ready is replaced ever more slowly.
+            appliance.worker_client(1 + (kills % 4) as u32).get("/");
             kills += 1;
         }
         kills

@@ -181,7 +181,7 @@ fn hostile_questions_change_nothing() {
     let dump = b"\x6f\x00\x00\x06".to_vec();
     let call = b"\xad\x07\x00\x00\x05\x00hello".to_vec();
     let huge =
-        b"\x6f\x27\x00\x11\x03\x00cmd\x06\x00update\x03\x00key\x01\x00k\x04\x00size\x0c\x00999999999999"
+        b"\x6f\x29\x00\x11\x03\x00cmd\x06\x00update\x03\x00key\x01\x00k\x04\x00size\x0c\x00999999999999"
             .to_vec();
     for bytes in [dump, call, huge, b"\x6f\xff\xff\x11\x03".to_vec(), b"GET / HTTP/1.1\r\n\r\n".to_vec()] {
         let mut stream = TcpStream::connect(&address).unwrap();

@@ -187,7 +187,7 @@ fn a_name_is_looked_up_beside_the_loop() {
 fn hostile_bytes_call_nothing() {
     let (appliance, address) = callable(caller().set("timeouts.remote", "1s"));
     let vars = b"\x00\x12\x00\x00\x0a\x00UWSGI_FILE\x04\x00/etc";
-    let cache = b"\x6f\x10\x00\x11\x03\x00cmd\x03\x00get\x03\x00key\x01\x00k";
+    let cache = b"\x6f\x12\x00\x11\x03\x00cmd\x03\x00get\x03\x00key\x01\x00k";
     for bytes in [
         &b"GET / HTTP/1.1\r\nHost: test\r\n\r\n"[..],
         b"\xad\x00\x00\x00",
@@ -254,7 +254,7 @@ fn a_workers_own_socket_takes_calls_and_nothing_else_of_this_protocol() {
     client.send(call(&[b"hello", b"you"]));
     assert_eq!(client.rest(), b"\xad\x09\x00\x00hello you");
     let mut client = appliance.worker_client(1);
-    client.send(b"\x6f\x10\x00\x11\x03\x00cmd\x03\x00get\x03\x00key\x01\x00k");
+    client.send(b"\x6f\x12\x00\x11\x03\x00cmd\x03\x00get\x03\x00key\x01\x00k");
     client.finish();
     assert!(client.rest().starts_with(b"HTTP/1.1 400"));
 }

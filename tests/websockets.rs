@@ -152,7 +152,7 @@ fn messages_that_came_before_the_end_are_received_behind_it() {
         let mut peer = Peer::open(doors.client(door), "/late");
         let all = [frame(TEXT, b"a"), frame(TEXT, b"b"), frame(CLOSE, &closing(4000, "bye"))].concat();
         peer.client.send(all);
-        assert_eq!(peer.closed(), (4000, "bye".to_owned()), "the server answers although nobody asks");
+        assert_eq!(peer.closed(), (4000, "bye".to_owned()), "it is answered behind them");
         ended(&doors.appliance, &json!(["late", ["a", "b"], 4000, "bye"]));
     });
 }
@@ -163,6 +163,7 @@ fn pings_are_answered_while_the_application_does_something_else() {
         let mut peer = Peer::open(doors.client(door), "/silent");
         peer.send(PING, "are you there");
         assert_eq!(peer.frame(), (PONG, b"are you there".to_vec()));
+        assert_eq!(peer.close(4000), 4000);
     });
 }
 

@@ -93,7 +93,7 @@ typedef struct {
     int32_t (*send_file)(int32_t fd, uint64_t offset, uint64_t count);
     // Says why the request failed, for the log; the application then returns something other than 0.
     int32_t (*fail)(ApplianceText why);
-    // Waits so many microseconds.
+    // Waits so many microseconds; 0 lets the others have one turn.
     int32_t (*sleep)(uint64_t micros);
     // Waits until a descriptor is ready (`APPLIANCE_READ`, `APPLIANCE_WRITE`, or both), at most so many microseconds
     // (negative: for ever): 1, or 0 if that time has passed. It may be wrong about readiness, so the caller tries and

@@ -62,6 +62,38 @@ def names():
     ]
 
 
+def face():
+    from appliance import cache
+
+    def error(call):
+        try:
+            return call()
+        except Exception as error:
+            return f"{type(error).__name__}: {error}"
+
+    cache.set("a", "1", ttl=60)
+    tiny = cache["second"]
+    for n in range(10):
+        tiny[f"{n}"] = "x"
+    return [
+        cache.get("a"),
+        59 < cache.ttl("a") <= 60,
+        cache.add("a", "2"),
+        cache.get_or_set("b", lambda: "made"),
+        cache["first"]["b"],
+        cache.incr("n"),
+        cache.decr("n", 5),
+        "none" in tiny,
+        error(lambda: tiny["none"]),
+        error(lambda: tiny.set("one more", "x")),
+        error(lambda: cache["third"].get("a")),
+        error(lambda: cache.incr("a")),
+        error(lambda: cache.set("", "x")),
+        cache.delete("a"),
+        cache.stats()["items"],
+    ]
+
+
 def in_threads():
     def work():
         for n in range(200):
@@ -96,9 +128,9 @@ def storm(query):
     for _ in range(int(query["rounds"])):
         if uwsgi.cache_inc("count"):
             os.write(ledger, b".")
-        uwsgi.cache_update("text", (b"%d" % (os.getpid() % 10)) * 3000)
+        is_there = uwsgi.cache_update("text", (b"%d" % (os.getpid() % 10)) * 3000)
         value = uwsgi.cache_get("text")
-        if value is None or len(value) != 3000 or len(set(value)) != 1:
+        if is_there and (value is None or len(value) != 3000 or len(set(value)) != 1):
             return f"corrupt: {value!r}"
     return "ok"
 

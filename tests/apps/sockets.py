@@ -94,7 +94,10 @@ def chat(ws):
     try:
         for message in ws:
             for member in list(members):
-                member.send(message)
+                try:
+                    member.send(message)
+                except websocket.ConnectionClosed:
+                    pass  # its own request notices that too
     finally:
         members.discard(ws)
 

@@ -48,11 +48,12 @@ fn handle(request: &mut Request, response: &mut Response) -> Result<()> {
         "tasks" => tasks(response, time)?,
         "blocking" => {
             let began = Instant::now();
-            let name = blocking(move || {
+            let caller = std::thread::current().id();
+            let is_other = blocking(move || {
                 std::thread::sleep(time);
-                std::thread::current().name().map(str::to_owned)
+                std::thread::current().id() != caller
             })?;
-            writeln!(response, "{name:?} {}", began.elapsed() >= time)?;
+            writeln!(response, "{is_other} {}", began.elapsed() >= time)?;
         }
         "fetch" => {
             let url = String::from_utf8(request.query().to_vec())?;

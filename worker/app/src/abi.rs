@@ -76,7 +76,7 @@ pub struct ApplianceHost {
     pub send_file: unsafe extern "C" fn(fd: i32, offset: u64, count: u64) -> i32,
     /// Says why the request failed, for the log; the application then returns something other than 0.
     pub fail: unsafe extern "C" fn(why: ApplianceText) -> i32,
-    /// Waits so many microseconds.
+    /// Waits so many microseconds; 0 lets the others have one turn.
     pub sleep: unsafe extern "C" fn(micros: u64) -> i32,
     /// Waits until a descriptor is ready ([`APPLIANCE_READ`], [`APPLIANCE_WRITE`], or both), at most so many microseconds
     /// (negative: for ever): 1, or 0 if that time has passed. It may be wrong about readiness, so the caller tries and

@@ -209,8 +209,15 @@ pub fn accept_websocket(
     Ok(WebSocket { core: call.core, subprotocol, how: Mutex::default() })
 }
 
+/// What was given as a list. A text would be a list of its letters.
 fn items<'py>(given: Option<Bound<'py, PyAny>>) -> PyResult<Vec<Bound<'py, PyAny>>> {
-    given.map_or_else(|| Ok(Vec::new()), |given| given.try_iter()?.collect())
+    match given {
+        None => Ok(Vec::new()),
+        Some(text) if text.is_instance_of::<PyString>() => {
+            Err(PyTypeError::new_err("subprotocols and headers are lists, and this is one text"))
+        }
+        Some(given) => given.try_iter()?.collect(),
+    }
 }
 
 /// Puts what `appliance.websocket` is made of into `_appliance`.

@@ -14,7 +14,7 @@ use heed::types::Bytes;
 use heed::{Database, EnvFlags, EnvOpenOptions, MdbError, RoTxn, RwTxn, WithTls};
 use nix::errno::Errno;
 use nix::fcntl::{FallocateFlags, fallocate};
-use std::fs::File;
+use std::fs::{self, File};
 use std::io;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -29,6 +29,8 @@ const STEP: u64 = 1024 * 1024;
 /// What one transaction may touch beyond the pages in use, but for the value itself: copies of what it changes.
 const SLACK: u64 = 1024 * 1024;
 const PAGE: u64 = 4096;
+/// LMDB's own name for the file of items.
+const DATA: &str = "data.mdb";
 
 /// An open environment.
 #[derive(Debug)]
@@ -52,12 +54,14 @@ impl Env {
     /// Opens the environment in `folder`, or makes it, for `size` bytes of items of which none is longer than `item_size`.
     pub fn open(folder: &Path, size: u64, item_size: u64) -> Result<Env, Refusal> {
         let mut options = EnvOpenOptions::new();
-        options.map_size(map_size(size)).max_dbs(3).max_readers(READERS);
+        // Never smaller than another generation has it: that would end whoever writes where the file was cut off.
+        let there = fs::metadata(folder.join(DATA)).map_or(0, |found| found.len());
+        options.map_size(map_size(size, there)).max_dbs(3).max_readers(READERS);
         // SAFETY: without syncs a crash of the machine could corrupt the files, but they do not outlive it.
         unsafe { options.flags(EnvFlags::NO_SYNC | EnvFlags::WRITE_MAP | EnvFlags::NO_READ_AHEAD) };
         // SAFETY: the folder is the caches' own, and closed to everybody but the workers; they open it by this function only.
         let env = unsafe { options.open(folder) }.map_err(refusal)?;
-        let file = File::options().read(true).write(true).open(folder.join("data.mdb")).map_err(store)?;
+        let file = File::options().read(true).write(true).open(folder.join(DATA)).map_err(store)?;
         let mut txn = env.write_txn().map_err(refusal)?;
         let mut table = |name| env.create_database(&mut txn, Some(name)).map_err(refusal);
         let (items, expiry) = (table("items")?, table("expiry")?);
@@ -127,10 +131,10 @@ impl Env {
 
 /// Address space for a store: pages are half empty at worst, and copies of changed ones come beside them. Only what is used
 /// of it takes memory.
-fn map_size(size: u64) -> usize {
+fn map_size(size: u64, there: u64) -> usize {
     const ROOM: u64 = 64 * 1024 * 1024;
-    usize::try_from((size.saturating_mul(3).saturating_add(ROOM)).next_multiple_of(PAGE))
-        .unwrap_or(usize::MAX)
+    let wanted = size.saturating_mul(3).saturating_add(ROOM).max(there);
+    usize::try_from(wanted.next_multiple_of(PAGE)).unwrap_or(usize::MAX)
 }
 
 /// What LMDB says, in our words.

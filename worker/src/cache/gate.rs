@@ -14,13 +14,14 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// How long a write waits for the others; they take microseconds.
-const PATIENCE: Duration = Duration::from_millis(20);
-/// How long it waits when the last one waited in vain: the store is held by a process that does not run.
+/// How long a write waits for the others. They take microseconds, but one of them may have to wait for a processor first.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// How long it waits when the last one waited in vain.
 const IMPATIENCE: Duration = Duration::from_micros(200);
-/// Tries before it is asked whether whoever is inside lives, and between two such questions.
+/// Tries before it is asked how whoever is inside is, and between two such questions. Who is stopped both times is not waited
+/// for any longer.
 const TRIES: u32 = 200;
-/// Pause between two tries after the first question.
+/// Pause between two tries after the first question, so that there are some 10 ms between the first and the second.
 const PAUSE: Duration = Duration::from_micros(50);
 /// Nobody is inside.
 const OPEN: u64 = 0;
@@ -94,8 +95,11 @@ impl Gate {
             let is_over = Instant::now() >= deadline;
             if is_over || tries.is_multiple_of(TRIES) {
                 let inside = self.word.0.load(Ordering::Relaxed);
-                if inside != OPEN && !is_alive(inside) && self.try_take(inside) {
-                    return true;
+                match fate(inside) {
+                    _ if inside == OPEN => {}
+                    Fate::Gone if self.try_take(inside) => return true,
+                    Fate::Stopped if tries > TRIES => break,
+                    Fate::Gone | Fate::Stopped | Fate::Runs => {}
                 }
             }
             match tries {
@@ -115,12 +119,36 @@ impl Drop for Turn<'_> {
     }
 }
 
+/// How a process is.
+#[derive(Debug, PartialEq, Eq)]
+enum Fate {
+    /// It has ended.
+    Gone,
+    /// Somebody has stopped it, and must make it go on.
+    Stopped,
+    /// It goes on, or will by itself.
+    Runs,
+}
+
 /// A process by its number and its start, for numbers are used again. `None` if it does not live.
 fn name(pid: u32) -> Option<u64> {
+    look(pid).map(|(name, _)| name)
+}
+
+/// The same, and whether it is stopped.
+fn look(pid: u32) -> Option<(u64, bool)> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     let (state, start) = state_and_start(&stat)?;
-    let is_dead = matches!(state, "Z" | "X");
-    (!is_dead).then(|| u64::from(pid) << 32 | start & u64::from(u32::MAX))
+    let name = u64::from(pid) << 32 | start & u64::from(u32::MAX);
+    (!matches!(state, "Z" | "X")).then_some((name, matches!(state, "T" | "t")))
+}
+
+fn fate(process: u64) -> Fate {
+    match u32::try_from(process >> 32).ok().and_then(look) {
+        Some((name, true)) if name == process => Fate::Stopped,
+        Some((name, false)) if name == process => Fate::Runs,
+        _ => Fate::Gone,
+    }
 }
 
 /// The third field of such a line, and the twenty-second: when the process began, in ticks of the kernel's clock.
@@ -130,15 +158,15 @@ fn state_and_start(stat: &str) -> Option<(&str, u64)> {
     Some((fields.next()?, fields.nth(18)?.parse().ok()?))
 }
 
-fn is_alive(process: u64) -> bool {
-    u32::try_from(process >> 32).is_ok_and(|pid| name(pid) == Some(process))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::cache::testing::Scratch;
+    use nix::sys::signal::{Signal, kill};
+    use nix::unistd::Pid;
     use std::process::Command;
+
+    const SHORT: Duration = Duration::from_millis(5);
 
     #[test]
     fn one_passes_at_a_time_and_the_next_one_is_not_kept_waiting_for_ever() {
@@ -148,7 +176,7 @@ mod tests {
         let parent = name(nix::unistd::getppid().as_raw() as u32).unwrap();
         let there = Gate::open_as(&path, parent).unwrap();
         let turn = here.enter().unwrap();
-        assert!(matches!(there.enter(), Err(Refusal::Busy)));
+        assert!(matches!(there.enter_within(SHORT), Err(Refusal::Busy)));
         assert!(matches!(there.enter(), Err(Refusal::Busy)));
         drop(turn);
         assert!(there.enter().is_ok() && here.enter().is_ok());
@@ -162,7 +190,14 @@ mod tests {
         let dead = Gate::open_as(&path, name(child.id()).unwrap()).unwrap();
         let turn = dead.enter().unwrap();
         let here = Gate::open(&path).unwrap();
-        assert!(matches!(here.enter(), Err(Refusal::Busy)), "it lives, though it does nothing");
+        assert!(matches!(here.enter_within(SHORT), Err(Refusal::Busy)), "it lives, though it does nothing");
+        let pid = Pid::from_raw(child.id() as i32);
+        kill(pid, Signal::SIGSTOP).unwrap();
+        while fate(dead.me) != Fate::Stopped {
+            thread::yield_now();
+        }
+        let forever = Duration::from_secs(3600);
+        assert!(matches!(here.enter_within(forever), Err(Refusal::Busy)), "it does not go on by itself");
         child.kill().unwrap();
         child.wait().unwrap();
         assert!(here.enter().is_ok());
@@ -200,7 +235,7 @@ mod tests {
         let stat = "12 (a) b) c) S 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 4711 0";
         assert_eq!(state_and_start(stat), Some(("S", 4711)));
         assert_eq!(state_and_start("12 (a"), None);
-        assert!(is_alive(name(std::process::id()).unwrap()));
-        assert!(!is_alive(name(std::process::id()).unwrap() + 1));
+        let me = name(std::process::id()).unwrap();
+        assert_eq!((fate(me), fate(me + 1)), (Fate::Runs, Fate::Gone));
     }
 }

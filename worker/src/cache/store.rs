@@ -349,8 +349,8 @@ impl Cache {
 
     fn expires(&self, life: Option<Duration>, now: u64) -> u64 {
         let life = life.unwrap_or(self.settings.expires);
-        // A part of a millisecond is a whole one: nothing expires before its time.
-        let millis = u64::try_from(life.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX);
+        // The clock has whole milliseconds: an item may go a part of one too early, and never too late.
+        let millis = u64::try_from(life.as_millis()).unwrap_or(u64::MAX);
         if life.is_zero() { NEVER } else { now.saturating_add(millis) }
     }
 

@@ -38,7 +38,7 @@ pub(super) struct Call {
     pub(super) reply: RefCell<Reply>,
     fibers: RefCell<Vec<Slot>>,
     ending: Cell<Option<Ending>>,
-    /// A coroutine has ended for which another one may wait.
+    /// A coroutine is to be resumed in the next turn of the loop.
     has_news: Cell<bool>,
     /// What the application says went wrong.
     pub(super) failure: RefCell<Option<String>>,
@@ -105,7 +105,7 @@ impl Call {
         if let Some(slot) = self.fibers.borrow_mut().get_mut(number) {
             *slot = Slot::Over;
         }
-        self.has_news.set(true);
+        self.set_news();
     }
 
     /// The coroutine is to begin anew.
@@ -125,7 +125,12 @@ impl Call {
         self.fibers.borrow().len()
     }
 
-    /// Whether a coroutine has ended since this was asked last.
+    /// A coroutine of the request is to be resumed in the next turn.
+    pub(super) fn set_news(&self) {
+        self.has_news.set(true);
+    }
+
+    /// Whether one is, also because another one for which it may wait has ended; asked once.
     pub(super) fn take_news(&self) -> bool {
         self.has_news.take()
     }

@@ -22,6 +22,9 @@ const SIGNAL_STACK: usize = 64 * 1024;
 /// may not be there yet.
 static THREAD: AtomicUsize = AtomicUsize::new(0);
 
+/// Bytes of a page of memory, and so of a guard page.
+static PAGE: AtomicUsize = AtomicUsize::new(4096);
+
 /// What handled the signal before.
 struct Before(UnsafeCell<MaybeUninit<libc::sigaction>>);
 
@@ -36,6 +39,10 @@ pub fn install() -> io::Result<()> {
     let me = unsafe { libc::pthread_self() } as usize;
     if THREAD.swap(me, Relaxed) != 0 {
         return Ok(());
+    }
+    // SAFETY: asks for a number.
+    if let Ok(page) = usize::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) }) {
+        PAGE.store(page, Relaxed);
     }
     let stack = Box::leak(vec![0u8; SIGNAL_STACK].into_boxed_slice());
     let stack = libc::stack_t { ss_sp: stack.as_mut_ptr().cast(), ss_flags: 0, ss_size: SIGNAL_STACK };
@@ -80,8 +87,7 @@ extern "C" fn on_fault(_signal: i32, info: *mut libc::siginfo_t, context: *mut c
 
 /// Whether an address lies in the guard page, the lowest one of the stack.
 fn is_guarded(trap: &corosensei::trap::CoroutineTrapHandler<End>, address: usize) -> bool {
-    const PAGE: usize = 4096;
-    address.checked_sub(PAGE).is_none_or(|below| !trap.stack_ptr_in_bounds(below))
+    address.checked_sub(PAGE.load(Relaxed)).is_none_or(|below| !trap.stack_ptr_in_bounds(below))
 }
 
 #[cfg(target_arch = "x86_64")]

@@ -107,6 +107,9 @@ impl Here {
             if self.is_full() {
                 break;
             }
+            if offset < end {
+                self.turn()?;
+            }
         }
         Ok(())
     }

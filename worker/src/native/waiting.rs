@@ -42,8 +42,17 @@ impl Here {
         if self.call.ending().is_some() { Err(Errno::ECANCELED) } else { Ok(()) }
     }
 
-    /// Waits until then.
+    /// Gives the loop back for one turn.
+    pub(super) fn turn(&self) -> Result<(), Errno> {
+        self.call.set_news();
+        self.park(Wait::Nothing)
+    }
+
+    /// Waits until then, for one turn of the loop at least.
     pub(super) fn sleep(&self, when: Instant) -> Result<(), Errno> {
+        if when <= Instant::now() {
+            return self.turn();
+        }
         self.with_timer(Some(when), || {
             while Instant::now() < when {
                 self.park(Wait::Time)?;

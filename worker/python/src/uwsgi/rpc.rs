@@ -16,7 +16,7 @@ use std::sync::OnceLock;
 
 /// Longest name: uWSGI's own limit.
 const LONGEST_NAME: usize = 254;
-/// Most procedures of one worker, as many as arguments: nobody has more, and whoever registers one in each request hears it.
+/// Most procedures of one worker: nobody has so many, and whoever registers one in each request hears of it.
 const MOST: usize = 4096;
 
 static PROCEDURES: PyOnceLock<Py<PyDict>> = PyOnceLock::new();
@@ -128,13 +128,10 @@ fn bytes<'py>(value: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyBytes>> {
     if let Ok(text) = value.cast::<PyString>() {
         return Ok(PyBytes::new(value.py(), text.to_str()?.as_bytes()));
     }
-    if let Ok(bytes) = value.py().get_type::<PyBytes>().call1((value
-        .py()
-        .import("builtins")?
-        .getattr("memoryview")?
-        .call1((value,))?,))
-    {
-        return Ok(bytes.cast_into()?);
+    let py = value.py();
+    // Whatever has a buffer; `bytes(3)` would be three zeros.
+    if let Ok(view) = py.import("builtins")?.getattr("memoryview")?.call1((value,)) {
+        return Ok(py.get_type::<PyBytes>().call1((view,))?.cast_into()?);
     }
     let kind = value.get_type().name()?;
     Err(PyTypeError::new_err(format!("a procedure takes bytes or text, not {kind}")))
