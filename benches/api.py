@@ -25,13 +25,14 @@ def here(place):
         place.binary, "run", place.application, "--listen", address, "--workers", 1, "--venv", HERE / ".venv",
         "--log-level", "error", "--set", f"app.chdir={HERE}", "--set", f"admin.run_dir={run_dir}",
         "--set", "log.access=false", "--set", "cache.bench.items=10000",
+        "--set", 'metric=[{name="bench.hits"}]',
     ]  # fmt: skip
     return Contender([command], [Route("appliance", ALONE, address)])
 
 
 def uwsgi(place):
     address = place.tcp()
-    command = uwsgi_command(place, "--http-socket", address, "--cache2", "name=bench,items=10000")
+    command = uwsgi_command(place, "--http-socket", address, "--cache2", "name=bench,items=10000", "--metric", "bench.hits")
     return Contender([command], [Route("uWSGI", ALONE, address)])
 
 

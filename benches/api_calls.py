@@ -13,6 +13,8 @@ CALLS = {
     "cache_get": lambda uwsgi, n: uwsgi.cache_get(KEYS[n % 1000]),
     "cache_get of nothing": lambda uwsgi, n: uwsgi.cache_get(b"none"),
     "cache_inc": lambda uwsgi, n: uwsgi.cache_inc(b"counter"),
+    "metric_inc": lambda uwsgi, n: uwsgi.metric_inc("bench.hits"),
+    "metric_get": lambda uwsgi, n: uwsgi.metric_get("bench.hits"),
     "rpc, local": lambda uwsgi, n: uwsgi.rpc(None, b"echo", VALUE),
 }
 
