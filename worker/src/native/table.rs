@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 const ROOM: usize = 24 * 1024;
 
 /// Longest wait; a year is for ever.
-const LONGEST: Duration = Duration::from_hours(366 * 24);
+const LONGEST: Duration = Duration::from_secs(366 * 86_400);
 
 /// See the module.
 pub(super) static HOST: ApplianceHost = ApplianceHost {
