@@ -4,6 +4,7 @@
 use crate::harness::{Answer, Client, Framing, Setup, default_venv, free_ports, root, until};
 use std::net::SocketAddr;
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 struct Uvicorn {
     child: Child,
@@ -50,7 +51,6 @@ fn answers_are_the_same() {
         "GET /stream HTTP/1.1\r\nHost: a\r\n\r\n",
         "GET /moved HTTP/1.1\r\nHost: a\r\n\r\n",
         "GET /nothing%2Fhere HTTP/1.1\r\nHost: a\r\n\r\n",
-        "DELETE / HTTP/1.1\r\nHost: a\r\n\r\n",
         "GET /blocking HTTP/1.0\r\n\r\n",
         "GET /fails HTTP/1.1\r\nHost: a\r\n\r\n",
     ];
@@ -85,7 +85,8 @@ fn websockets_say_the_same() {
     const OFFER: &str = "Host: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
                          Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Protocol: a, b\r\n";
     /// A text of two bytes, and a close frame with 1000; the masks are all zeros.
-    const FRAMES: &[u8] = b"\x81\x82\0\0\0\0hi\x88\x82\0\0\0\0\x03\xe8";
+    const TEXT: &[u8] = b"\x81\x82\0\0\0\0hi";
+    const CLOSE: &[u8] = b"\x88\x82\0\0\0\0\x03\xe8";
     let app = "asgi_starlette:app";
     let uvicorn = Uvicorn::start(app);
     let base = free_ports(2);
@@ -98,8 +99,14 @@ fn websockets_say_the_same() {
             client.send(format!("GET {target} HTTP/1.1\r\n{OFFER}\r\n"));
             let answer = client.answer();
             let is_open = answer.status == 101;
-            client.send(if is_open { FRAMES } else { b"" });
-            let frames = if is_open { client.rest() } else { Vec::new() };
+            let mut frames = Vec::new();
+            if is_open {
+                client.send(TEXT);
+                // uvicorn answers nothing that a close frame follows at once.
+                until("a frame has come", || !client.arrived_within(Duration::from_millis(20)).is_empty());
+                client.send(CLOSE);
+                frames = client.rest();
+            }
             (of_application(answer), frames)
         };
         assert_eq!(ask(native), ask(uvicorn.address), "{target}");
