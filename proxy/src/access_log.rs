@@ -14,6 +14,8 @@ use tokio::sync::Notify;
 
 /// Above this many bytes the buffer is written at once; two pages, so that a write is worth its syscall.
 const FLUSH_BYTES: usize = 8 * 1024;
+/// What is written to a pipe at once stays together: other processes write there too (`PIPE_BUF`, pipe(7)).
+const ATOMIC_BYTES: usize = 4096;
 /// A line waits no longer than this in the buffer.
 const FLUSH_AFTER: Duration = Duration::from_millis(100);
 /// Bytes of a request target that are logged.
@@ -115,9 +117,25 @@ impl AccessLog {
 }
 
 fn write_out(buffer: &mut Vec<u8>) {
-    // Whoever cannot write its log can only serve on without it.
-    let _ = std::io::stderr().lock().write_all(buffer);
+    let mut stderr = std::io::stderr().lock();
+    let mut rest = &buffer[..];
+    while !rest.is_empty() {
+        let (lines, others) = rest.split_at(at_once(rest));
+        // Whoever cannot write its log can only serve on without it.
+        let _ = stderr.write_all(lines);
+        rest = others;
+    }
     buffer.clear();
+}
+
+/// How many bytes to write at once: the whole lines that fit `ATOMIC_BYTES`, at least one.
+fn at_once(text: &[u8]) -> usize {
+    if text.len() <= ATOMIC_BYTES {
+        return text.len();
+    }
+    let is_end = |byte: &u8| *byte == b'\n';
+    let last = text[..ATOMIC_BYTES].iter().rposition(is_end).or(text.iter().position(is_end));
+    last.map_or(text.len(), |last| last + 1)
 }
 
 /// `127.0.0.1 "GET /path HTTP/1.1" 200 1234B 3.2ms app=1.1ms worker=2 core=17 id=…`
@@ -367,6 +385,14 @@ mod tests {
         let path = vec![b'a'; 100_000];
         let long = Entry { path: &path, ..entry() };
         assert!(as_human(&long).len() < PATH_BYTES + 200 && as_json(&long).len() < PATH_BYTES + 500);
+    }
+
+    #[test]
+    fn lines_are_written_whole() {
+        let line = |length: usize| [vec![b'a'; length - 1], vec![b'\n']].concat();
+        assert_eq!(at_once(&line(ATOMIC_BYTES)), ATOMIC_BYTES);
+        assert_eq!(at_once(&[line(3000), line(1000), line(1000)].concat()), 4000);
+        assert_eq!(at_once(&[line(9000), line(10)].concat()), 9000, "one that is too long is alone");
     }
 
     #[test]
