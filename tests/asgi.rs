@@ -158,6 +158,18 @@ fn a_whole_answer_is_the_client_s_whatever_follows() {
 }
 
 #[test]
+fn whoever_still_waits_hears_of_the_end_of_the_answer() {
+    let doors = Doors::open(bare().set("workers.cores", 2));
+    for door in DOORS {
+        for target in ["/overhears", "/forgets"] {
+            let mut client = doors.client(door);
+            assert_eq!(client.get(target).status, 200);
+            assert_eq!(noted(&doors, 1), ["http.disconnect"], "{target} by {door:?}");
+        }
+    }
+}
+
+#[test]
 fn a_client_that_leaves_is_told_of_or_its_request_cancelled() {
     let doors = Doors::open(bare().set("workers.cores", 2));
     for door in DOORS {

@@ -213,6 +213,23 @@ fn every_request_of_a_worker_may_send_to_a_websocket() {
 }
 
 #[test]
+fn who_waits_to_send_hears_of_the_end_of_the_request() {
+    everywhere(setup, |doors, door| {
+        let _slow = Peer::open(doors.client(door), "/leaver");
+        let mut feeder = Peer::open(doors.client(door), "/feeder");
+        let sent = || doors.appliance.get("/ended").json().as_array().map_or(0, Vec::len);
+        let mut before = 0;
+        until("the feeder waits", || {
+            std::thread::sleep(Duration::from_millis(100));
+            let now = sent();
+            now > 0 && std::mem::replace(&mut before, now) == now
+        });
+        doors.appliance.get("/leave");
+        assert_eq!(feeder.text(), "it has left");
+    });
+}
+
+#[test]
 fn uwsgis_calls_take_and_give_what_uwsgi_documents() {
     everywhere(setup, |doors, door| {
         let mut peer = Peer::open(doors.client(door), "/uwsgi/echo");

@@ -7,6 +7,7 @@ import os
 number = contextvars.ContextVar("number")
 served = 0
 notes = []
+others = []
 
 
 async def lifespan(scope, receive, send):
@@ -166,6 +167,31 @@ async def page_listens(scope, receive, send):
     notes.append((await receive())["type"])
     await asyncio.sleep(0.05)
     notes.append("ended")
+
+
+async def page_overhears(scope, receive, send):
+    """Waits in a task for the end that its own answer brings."""
+    await whole(receive)
+
+    async def overhear():
+        notes.append((await receive())["type"])
+
+    task = asyncio.create_task(overhear())
+    await asyncio.sleep(0.02)
+    await answer(send, b"heard")
+    await task
+
+
+async def page_forgets(scope, receive, send):
+    """Its task still waits when it has returned."""
+    await whole(receive)
+
+    async def overhear():
+        notes.append((await receive())["type"])
+
+    others.append(asyncio.create_task(overhear()))
+    await asyncio.sleep(0.02)
+    await answer(send, b"forgotten")
 
 
 async def page_waits(scope, receive, send):

@@ -12,6 +12,8 @@ from starlette.routing import Route, WebSocketRoute
 from starlette.websockets import WebSocketDisconnect
 
 notes = []
+#: The WebSocket of /leaver.
+leavers = []
 
 
 class Stamp(BaseHTTPMiddleware):
@@ -131,6 +133,35 @@ async def breaks(socket):
     raise RuntimeError("in a socket")
 
 
+async def leaver(socket):
+    """Neither sends nor receives, and ends when /leave has been asked for."""
+    await socket.accept()
+    leavers.append(socket)
+    while leavers:
+        await asyncio.sleep(0.02)
+
+
+async def feed(request):
+    """Sends to the leaver until that has ended."""
+    leaver = leavers[0]
+    try:
+        for number in range(10_000):
+            await leaver.send_bytes(b"x" * 10_000)
+            notes[:] = [number]
+    except WebSocketDisconnect:
+        return PlainTextResponse("it has left")
+
+
+async def leave(request):
+    leavers.clear()
+    return PlainTextResponse("")
+
+
+async def named(socket):
+    """Accepts with whatever subprotocol the query names."""
+    await socket.accept(subprotocol=socket.query_params["name"])
+
+
 async def floods(socket):
     await socket.accept()
     try:
@@ -146,6 +177,7 @@ app = Starlette(
         Route("/", index), Route("/blocking", blocking), Route("/upload", upload, methods=["POST"]), Route("/stream", stream),
         Route("/events", events), Route("/background", background), Route("/file", file), Route("/notes", taken), Route("/seen", seen),
         Route("/fails", fails), Route("/facts", facts, methods=["GET", "POST", "PUT"]), Route("/moved", moved),
+        Route("/feed", feed), Route("/leave", leave), WebSocketRoute("/leaver", leaver), WebSocketRoute("/named", named),
         WebSocketRoute("/echo", echo), WebSocketRoute("/closes", closes), WebSocketRoute("/refuses", refuses),
         WebSocketRoute("/denies", denies), WebSocketRoute("/breaks", breaks), WebSocketRoute("/floods", floods),
     ],

@@ -13,6 +13,8 @@ PAGE = Path(__file__).with_name("sockets.html")
 ended = []
 #: The WebSockets of /chat.
 members = set()
+#: The WebSocket of /leaver.
+leavers = []
 
 
 def echo(ws):
@@ -102,6 +104,25 @@ def chat(ws):
         members.discard(ws)
 
 
+def leaver(ws):
+    """Neither sends nor receives, and ends when /leave has been asked for."""
+    leavers.append(ws)
+    while leavers:
+        appliance.sleep(0.02)
+
+
+def feeder(ws):
+    """Sends to the leaver until that has ended."""
+    sent = 0
+    try:
+        while True:
+            leavers[0].send(b"x" * 65536)
+            sent += 1
+            ended.append(["feeder", sent])
+    except (websocket.ConnectionClosed, IndexError):
+        ws.send("it has left")
+
+
 def raises_closed(ws):
     while True:
         ws.receive()
@@ -120,7 +141,7 @@ def limited(ws):
 
 
 PATHS = {f"/{f.__name__}": f for f in (
-    echo, kinds, two, fails, closes, misuses, impatient, silent, late, floods, chat, raises_closed, longer, limited,
+    echo, kinds, two, fails, closes, misuses, impatient, silent, late, floods, chat, leaver, feeder, raises_closed, longer, limited,
 )}
 
 
@@ -165,7 +186,9 @@ def application(environ, start_response):
         return [PAGE.read_bytes()]
     if path == "/browser":
         ended.append(["browser", environ["QUERY_STRING"]])
-    if path in ("/ended", "/browser"):
+    if path == "/leave":
+        leavers.clear()
+    if path in ("/ended", "/browser", "/leave"):
         start_response("200 OK", [("Content-Type", "application/json")])
         return [json.dumps(ended).encode()]
     if path in ("/", "/answered"):

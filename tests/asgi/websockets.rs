@@ -100,3 +100,36 @@ fn who_reads_slowly_holds_the_sender_and_leaves_it() {
         doors.appliance.get("/notes");
     }
 }
+
+#[test]
+fn who_waits_to_send_hears_of_the_end_of_the_request() {
+    let doors = start();
+    for door in DOORS {
+        let mut slow = doors.client(door);
+        assert_eq!(open(&mut slow, "/leaver", "").status, 101);
+        let mut feeder = doors.client(door);
+        feeder.send("GET /feed HTTP/1.1\r\nHost: test\r\n\r\n");
+        let mut before = json!(null);
+        until("the feeder waits", || {
+            std::thread::sleep(Duration::from_millis(100));
+            let now = doors.appliance.get("/seen").json();
+            now != json!([]) && std::mem::replace(&mut before, now.clone()) == now
+        });
+        doors.appliance.get("/leave");
+        assert_eq!(feeder.answer().text(), "it has left");
+        doors.appliance.get("/notes");
+    }
+}
+
+#[test]
+fn a_subprotocol_cannot_break_the_answer() {
+    let doors = start();
+    for door in DOORS {
+        assert_eq!(open(&mut doors.client(door), "/named?name=chat.v1", "").status, 101);
+        for name in ["x%0D%0ASet-Cookie:%20a=b", "a,b", "a%20b", "%C3%A9"] {
+            let answer = open(&mut doors.client(door), &format!("/named?name={name}"), "");
+            assert_eq!((answer.status, answer.header("set-cookie")), (500, None), "{name}");
+        }
+    }
+    doors.appliance.log.wait_for("cannot be a subprotocol");
+}

@@ -93,6 +93,7 @@ impl Engine {
     /// the application sends later can reach anybody.
     pub fn answer_overdue(&self, core: CoreId, has_begun: bool) {
         let Some(Place { conn, stream }) = self.place_of(core) else { return };
+        self.wake_others(conn);
         let serving = self.serving.borrow_mut()[core.index as usize].take();
         let head_only = serving.is_some_and(|serving| serving.head_only);
         let step = match (stream, has_begun) {

@@ -174,6 +174,7 @@ impl Engine {
             self.on_link(conn, |link| link.finish(stream, core, outcome));
             return;
         }
+        self.wake_others(conn);
         let step = self.tell(conn, |http, cx| {
             http.core = None;
             board::add(&self.slot().bytes_out, http.conn.take_bytes_out());

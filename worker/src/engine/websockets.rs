@@ -48,6 +48,12 @@ impl Engine {
         self.on_websocket(core, send).map_or_else(|| Posted::Closed(Closed::gone()), |(_, posted)| posted)
     }
 
+    /// A request ends, and with it its WebSocket: whoever waits to send on that finds it closed.
+    pub(super) fn wake_others(&self, conn: ConnId) {
+        let others = self.tell(conn, |http, _| std::mem::take(&mut http.others));
+        others.into_iter().flatten().for_each(|core| self.wake(core));
+    }
+
     /// Sends a ping with this payload on the WebSocket of `core`; it is lost if too much waits to leave.
     pub fn ping_websocket(&self, core: CoreId, payload: &[u8]) {
         self.on_websocket(core, |http, cx| http.conn.ping(payload, cx));

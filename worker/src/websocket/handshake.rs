@@ -73,6 +73,11 @@ impl Offer {
     }
 }
 
+/// Whether a subprotocol can be called so; anything else would break the answer that names it.
+pub fn is_protocol(name: &str) -> bool {
+    grammar::is_token(name.as_bytes())
+}
+
 /// The header fields of the answer that opens a WebSocket, for this key and this subprotocol.
 pub fn fields(key: &[u8], protocol: Option<&str>) -> Vec<(&'static [u8], Vec<u8>)> {
     let mut fields: Vec<(&'static [u8], Vec<u8>)> = vec![

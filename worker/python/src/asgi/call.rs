@@ -157,10 +157,10 @@ impl Call {
 
     /// Sends what the connection has not taken yet, and gives the connection back when that was the answer's end. An error is
     /// that of a file which is being sent.
-    pub fn flush(&self, asgi: &Asgi) -> std::io::Result<Flushed> {
+    pub fn flush(&self, py: Python<'_>, asgi: &Asgi) -> std::io::Result<Flushed> {
         let flushed = self.outgoing.borrow_mut().flush(self.to(asgi))?;
         match flushed {
-            Flushed::All => self.release(asgi),
+            Flushed::All => self.release(py, asgi),
             Flushed::Gone => self.left.set(true),
             Flushed::Wait => {}
         }
@@ -169,10 +169,11 @@ impl Call {
 
     /// The client has all of its answer: the connection is free for its next request, also if the application goes on. While
     /// the request's own task runs this waits for the end of its step, which is usually the end of the request.
-    pub fn release(&self, asgi: &Asgi) {
-        let outgoing = self.outgoing.borrow();
-        if outgoing.is_complete() && !self.steps.get() && !self.over.get() && !self.released.replace(true) {
-            asgi.engine.disconnect(self.core, outgoing.outcome());
+    pub fn release(&self, py: Python<'_>, asgi: &Asgi) {
+        let is_complete = self.outgoing.borrow().is_complete();
+        if is_complete && !self.steps.get() && !self.over.get() && !self.released.replace(true) {
+            asgi.engine.disconnect(self.core, self.outgoing.borrow().outcome());
+            self.rouse(py, asgi);
         }
     }
 
@@ -196,19 +197,28 @@ impl Call {
     }
 
     /// Something has happened on the connection: whoever waits looks again.
-    pub fn wake(&self, py: Python<'_>, asgi: &Asgi) -> PyResult<()> {
+    pub fn wake(&self, py: Python<'_>, asgi: &Asgi) {
         if !self.released.get() && !asgi.engine.is_connected(self.core) {
             self.left.set(true);
         }
+        self.rouse(py, asgi);
+    }
+
+    /// Whoever waits for the connection looks again: also when nothing more will happen on it, since tasks of the application's
+    /// own may wait, and those of other requests that send to a WebSocket.
+    pub fn rouse(&self, py: Python<'_>, asgi: &Asgi) {
         for future in self.waiters.take() {
             let future = future.bind(py);
-            if !is_done(future) {
-                // Whoever waits for this connection finds out that nobody is there.
-                self.heard.set(self.heard.get() || self.left.get());
-                future.call_method1(intern!(py, "set_result"), (py.None(),))?;
+            if is_done(future) {
+                continue;
             }
+            // Whoever waits for this connection finds out that nobody is there.
+            self.heard.set(self.heard.get() || self.left.get());
+            if let Err(error) = future.call_method1(intern!(py, "set_result"), (py.None(),)) {
+                crate::log::exception(py, &error, "exception while a request was resumed");
+            }
+            asgi.worker.aio.stir();
         }
-        Ok(())
     }
 
     /// Whether the client left before it had its answer.

@@ -138,7 +138,7 @@ impl Send {
         {
             return call.waiter(py, &asgi).map(Some);
         }
-        match call.flush(&asgi)? {
+        match call.flush(py, &asgi)? {
             Flushed::All => Ok(None),
             Flushed::Wait => call.waiter(py, &asgi).map(Some),
             Flushed::Gone => {
@@ -282,7 +282,7 @@ fn body(asgi: &Asgi, call: &Call, message: &Bound<'_, PyAny>) -> PyResult<bool> 
     let body = get(message, intern!(py, "body"))?.map(|body| raw::bytes_of(body)).transpose()?;
     let content = body.as_ref().map_or(&b""[..], |body| body.as_bytes());
     let is_taken = call.outgoing.borrow_mut().body(call.to(asgi), content, !more);
-    call.release(asgi);
+    call.release(py, asgi);
     Ok(is_taken)
 }
 

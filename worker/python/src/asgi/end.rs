@@ -100,16 +100,18 @@ fn fail(asgi: &Asgi, call: &Call, cause: Cause) {
     }
 }
 
-/// Gives the core back; `outcome` if it is not that of the answer.
-pub fn finish(asgi: &Asgi, call: &Call, outcome: Option<Outcome>) {
+/// Gives the core back; `outcome` if it is not that of the answer. Whatever else the application has waiting for the
+/// connection hears of its end.
+pub fn finish(py: Python<'_>, asgi: &Asgi, call: &Call, outcome: Option<Outcome>) {
     let outcome = outcome.unwrap_or_else(|| call.outgoing.borrow().outcome());
     asgi.forget(call.core);
     asgi.engine.finish(call.core, outcome, call.has_failed());
+    call.rouse(py, asgi);
 }
 
 /// Ends a request whose task does not exist, or not any more.
-pub fn abandon(asgi: &Asgi, call: &Call) {
+pub fn abandon(py: Python<'_>, asgi: &Asgi, call: &Call) {
     call.set_failed();
     asgi.engine.abort(call.core, Cause::Exception);
-    finish(asgi, call, Some(Outcome::Cut));
+    finish(py, asgi, call, Some(Outcome::Cut));
 }

@@ -72,7 +72,7 @@ impl Life {
         let result = match stepped {
             Ok(PySendResult::Next(awaited)) => {
                 // An error of a file that is being sent is that of whoever awaits it.
-                let _ = call.flush(&asgi);
+                let _ = call.flush(py, &asgi);
                 return Ok(Some(awaited));
             }
             Ok(PySendResult::Return(_)) => Ok(()),
@@ -86,13 +86,13 @@ impl Life {
 
 /// The application has come to its end: waits until the connection has taken the answer, then gives the core back.
 fn leave<'py>(py: Python<'py>, asgi: &Asgi, call: &Call) -> PyResult<Option<Bound<'py, PyAny>>> {
-    match call.flush(asgi) {
+    match call.flush(py, asgi) {
         Ok(Flushed::Wait) => return call.waiter(py, asgi).map(Some),
-        Ok(Flushed::All) => end::finish(asgi, call, None),
-        Ok(Flushed::Gone) => end::finish(asgi, call, Some(Outcome::Cut)),
+        Ok(Flushed::All) => end::finish(py, asgi, call, None),
+        Ok(Flushed::Gone) => end::finish(py, asgi, call, Some(Outcome::Cut)),
         Err(error) => {
             tracing::warn!(core = call.core.index, "{error}");
-            end::finish(asgi, call, Some(Outcome::Cut));
+            end::finish(py, asgi, call, Some(Outcome::Cut));
         }
     }
     Ok(None)
@@ -140,7 +140,7 @@ impl Life {
     fn throw<'py>(&self, py: Python<'py>, arguments: Bound<'py, PyTuple>) -> PyResult<Bound<'py, PyAny>> {
         if let Some((asgi, call)) = self.find().filter(|(_, call)| call.is_over()) {
             // Cancelled while its answer leaves: nobody waits for the rest.
-            end::finish(&asgi, &call, Some(Outcome::Cut));
+            end::finish(py, &asgi, &call, Some(Outcome::Cut));
         }
         self.step(py, |_, call| throw(py, call, &arguments))?.ok_or_else(|| PyStopIteration::new_err(()))
     }
@@ -150,7 +150,7 @@ impl Life {
         let Some((asgi, call)) = self.find() else { return Ok(()) };
         let iterator = call.iterator(py);
         call.set_over();
-        end::abandon(&asgi, &call);
+        end::abandon(py, &asgi, &call);
         iterator.map_or(Ok(()), |iterator| iterator.call_method0(intern!(py, "close")).map(drop))
     }
 

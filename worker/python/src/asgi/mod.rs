@@ -162,7 +162,7 @@ impl Asgi {
         if let Err(error) = self.make_task(py, &call) {
             // The task factory of the application has failed, or there was no memory.
             crate::log::exception(py, &error, "a request could not be started");
-            end::abandon(self, &call);
+            end::abandon(py, self, &call);
         }
         self.worker.aio.stir();
     }
@@ -195,9 +195,7 @@ impl Asgi {
     /// Something has happened that the request on this core may wait for.
     pub fn resume(&self, py: Python<'_>, core: CoreId) {
         let Some(call) = self.call_on(core) else { return };
-        if let Err(error) = call.wake(py, self) {
-            crate::log::exception(py, &error, "exception while a request was resumed");
-        }
+        call.wake(py, self);
         self.engine.park(call.core);
         self.worker.aio.stir();
     }

@@ -6,7 +6,7 @@ use super::channel::{get, gone as nobody, invalid, put_headers};
 use crate::raw;
 use appliance_worker::answer::Opening;
 use appliance_worker::http::Head;
-use appliance_worker::websocket::handshake::Offer;
+use appliance_worker::websocket::handshake::{Offer, is_protocol};
 use appliance_worker::websocket::{self, Bytes, Closed, Incoming, MOST_REASON, Message, Posted, code};
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::intern;
@@ -130,6 +130,9 @@ impl Socket {
             Some(protocol) => protocol.extract()?,
             None => None,
         };
+        if let Some(name) = protocol.as_ref().filter(|name| !is_protocol(name)) {
+            return Err(PyValueError::new_err(format!("websocket.accept: {name:?} cannot be a subprotocol")));
+        }
         let mut opening = Opening::switching(&call.request, &self.offer.key, protocol.as_deref());
         if let Some(headers) = get(message, intern!(py, "headers"))? {
             put_headers(&mut opening, &headers)?;

@@ -2,7 +2,7 @@
 //! told from none with `websocket_recv_nb`; `appliance.websocket` has no such riddles.
 use crate::wait;
 use crate::websocket::{bytes_like, closed, open, receive, send, text};
-use appliance_worker::websocket::handshake::Offer;
+use appliance_worker::websocket::handshake::{Offer, is_protocol};
 use appliance_worker::websocket::{Bytes, Closed, Incoming, Message};
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
@@ -28,8 +28,7 @@ pub fn websocket_handshake(
     };
     let (key, proto) = (given(key)?, given(proto)?);
     let proto = proto.map(|proto| String::from_utf8(proto.to_vec())).transpose()?;
-    if proto.as_ref().is_some_and(|proto| !proto.bytes().all(|byte| byte.is_ascii_graphic() && byte != b','))
-    {
+    if proto.as_ref().is_some_and(|proto| !is_protocol(proto)) {
         return Err(PyValueError::new_err("uwsgi.websocket_handshake(): the subprotocol is not a name"));
     }
     let choose = |offer: &Offer| (key.map_or_else(|| offer.key.clone(), |key| key.to_vec()), proto);
