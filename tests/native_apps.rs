@@ -110,12 +110,13 @@ fn what_goes_wrong_ends_one_request_and_no_other() {
     let appliance = setup().start();
     let before = appliance.process("worker 1").pid;
     std::thread::scope(|scope| {
-        let sibling = scope.spawn(|| appliance.get("/sleep/1500"));
+        let sibling = scope.spawn(|| appliance.get("/sleep/4000"));
         until("the sibling waits", || appliance.tell(&["requests"]).1.contains("/sleep"));
-        for path in ["/panic", "/error", "/overflow", "/task-overflow", "/task-panic"] {
+        for path in ["/panic", "/error", "/obscure", "/overflow", "/task-overflow", "/task-panic"] {
             let answer = appliance.get(path);
             assert_eq!((answer.status, answer.text().as_str()), (500, "Internal Server Error\n"), "{path}");
         }
+        assert_eq!(appliance.get("/result").text(), "still here\n");
         let mut client = appliance.worker_client(1);
         client.send("GET /late-error HTTP/1.1\r\nHost: a\r\n\r\n");
         assert!(client.try_answer().is_err(), "an answer that has begun is cut");
