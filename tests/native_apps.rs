@@ -166,7 +166,7 @@ fn a_worker_drains_while_a_thousand_requests_wait() {
         setup().set("workers.cores", COUNT).set("timeouts.graceful", "60s").set("limits.waiting", 0).start();
     let mut clients: Vec<Client> = (0..COUNT).map(|_| appliance.worker_client(1)).collect();
     for client in &mut clients {
-        client.send("GET /sleep/3000 HTTP/1.1\r\nHost: a\r\n\r\n");
+        client.send("GET /sleep/10000 HTTP/1.1\r\nHost: a\r\n\r\n");
     }
     until("all of them wait", || appliance.tell(&["requests"]).1.lines().count() >= COUNT);
     appliance.signal(Signal::SIGTERM);

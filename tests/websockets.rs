@@ -269,9 +269,9 @@ fn an_open_websocket_is_a_request_that_may_take_long() {
         let setup = setup().set("app.suspend", engine).set("timeouts.request", "500ms");
         let mut appliance = setup.set("timeouts.response", "500ms").start();
         let mut peer = open(&appliance, "/longer");
+        assert_eq!(peer.text(), "still here");
         let (_, shown, _) = appliance.tell(&["requests"]);
         assert!(shown.contains("/longer"), "{shown}");
-        assert_eq!(peer.text(), "still here");
         peer.close(1000);
         let logged = appliance.log.event("the access line", |event| event["path"] == "/longer");
         assert_eq!(logged["status"], 101);
