@@ -278,6 +278,7 @@ fn an_open_websocket_is_a_request_that_may_take_long() {
         assert!(logged["ms"].as_f64().is_some_and(|ms| ms > 1000.0), "{logged}");
         let mut limited = open(&appliance, "/limited");
         assert_eq!(limited.closed().0, 1011, "what it allows itself still holds");
+        limited.send(CLOSE, closing(1011, ""));
         assert_eq!(appliance.stop(), Some(0));
     }
 }
