@@ -163,9 +163,12 @@ impl Reports {
             Err(Errno::EAGAIN | Errno::EINTR) => return Ok(None),
             Err(error) => return Err(error.into()),
         };
-        let sender = received.cmsgs()?.find_map(|part| match part {
-            ControlMessageOwned::ScmCredentials(credentials) => Some(Pid::from_raw(credentials.pid())),
-            _ => None,
+        // Whoever sends descriptors along has them closed by the kernel, and is not heard.
+        let sender = received.cmsgs().ok().and_then(|mut parts| {
+            parts.find_map(|part| match part {
+                ControlMessageOwned::ScmCredentials(credentials) => Some(Pid::from_raw(credentials.pid())),
+                _ => None,
+            })
         });
         let length = received.bytes;
         Ok(Some(sender.zip(Message::decode(&self.packet[..length]))))
@@ -221,6 +224,18 @@ mod tests {
     fn garbage_between_reports_is_dropped() {
         let (mut reports, reporter) = reports().unwrap();
         send(reporter.as_fd().as_raw_fd(), b"\xff", MsgFlags::empty()).unwrap();
+        reporter.report(&Message::Ready);
+        assert_eq!(reports.take_all().unwrap(), [(Pid::this(), Message::Ready)]);
+    }
+
+    #[test]
+    fn descriptors_that_a_worker_sends_along_do_not_end_the_master() {
+        let (mut reports, reporter) = reports().unwrap();
+        let descriptors = [0; 3].map(|_| reporter.as_fd().as_raw_fd());
+        let with = [ControlMessage::ScmRights(&descriptors)];
+        let text = Message::Ready.encode();
+        let parts = [IoSlice::new(&text)];
+        sendmsg::<()>(descriptors[0], &parts, &with, MsgFlags::empty(), None).unwrap();
         reporter.report(&Message::Ready);
         assert_eq!(reports.take_all().unwrap(), [(Pid::this(), Message::Ready)]);
     }

@@ -30,6 +30,11 @@ pub struct Sources<'a> {
     pub now_ms: u64,
 }
 
+/// What each worker shows: the name without the prefix, its help, and how a slot of the board tells it.
+type Gauge<'a> = (&'a str, &'a str, &'a dyn Fn(&Slot) -> f64);
+/// What each worker counts, likewise.
+type Counter = (&'static str, &'static str, fn(&Slot) -> u64);
+
 impl Sources<'_> {
     /// The whole page.
     pub fn page(&self) -> String {
@@ -156,7 +161,7 @@ impl Sources<'_> {
             let tick = slot.tick_ms.load(Relaxed);
             if tick == 0 { 0.0 } else { seconds(self.now_ms.saturating_sub(tick)) }
         };
-        let gauges: [(&str, &str, &dyn Fn(&Slot) -> f64); 8] = [
+        let gauges: [Gauge<'_>; 8] = [
             ("ready", "1 if the worker serves, else 0.", &is_ready),
             ("cores", "Requests that the worker may run at once.", &|slot| {
                 self.at_most(&slot.cores, self.cores)
@@ -202,7 +207,7 @@ impl Sources<'_> {
     /// What the workers count, in all of their lives.
     fn worker_requests(&self, page: &mut Page) {
         let workers = 1..=self.panel.workers();
-        let counters: [(&str, &str, fn(&Slot) -> u64); 3] = [
+        let counters: [Counter; 3] = [
             ("requests_total", "Requests that the worker has finished.", |slot| {
                 slot.latency.iter().fold(0, |sum, count| sum.wrapping_add(count.load(Relaxed)))
             }),

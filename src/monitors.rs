@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
-/// A file that is not there is looked for again after this.
+/// All names are looked up again after this: one may lead to a file that was not there, or, through links, to another one.
 const AGAIN: Duration = Duration::from_secs(1);
 
 /// See the module.
@@ -16,7 +16,7 @@ pub struct Monitors {
     /// Made when the first file is watched.
     inotify: Option<Inotify>,
     files: BTreeMap<String, File>,
-    /// When to look for those that are missing.
+    /// When to look them up.
     due: Option<Instant>,
 }
 
@@ -60,13 +60,8 @@ impl Monitors {
             }
         }
         self.inotify = Some(inotify);
-        self.plan(now);
+        self.due = (!self.files.is_empty()).then_some(now + AGAIN);
         Ok(())
-    }
-
-    fn plan(&mut self, now: Instant) {
-        let is_any_missing = self.files.values().any(|file| file.watch.is_none());
-        self.due = is_any_missing.then_some(now + AGAIN);
     }
 
     /// Readable when something has happened.
@@ -96,21 +91,30 @@ impl Monitors {
             }
         }
         if self.due.is_some_and(|due| due <= now) {
-            for (path, file) in self.files.iter_mut().filter(|(_, file)| file.watch.is_none()) {
-                file.watch = watch(inotify, path);
-                if file.watch.is_some() {
-                    told.extend(&file.signals);
-                }
-            }
+            self.due = Some(now + AGAIN);
+            told.extend(self.look_up());
         }
-        self.plan_if_due(now);
         told
     }
 
-    fn plan_if_due(&mut self, now: Instant) {
-        if self.due.is_none_or(|due| due <= now) {
-            self.plan(now);
+    /// The signals of the names that lead to another file than before.
+    fn look_up(&mut self) -> BTreeSet<u8> {
+        let mut told = BTreeSet::new();
+        let Some(inotify) = &self.inotify else { return told };
+        let mut left = Vec::new();
+        for (path, file) in &mut self.files {
+            let found = watch(inotify, path);
+            if found != file.watch {
+                told.extend(&file.signals);
+                left.extend(std::mem::replace(&mut file.watch, found));
+            }
         }
+        for watch in left {
+            if !self.files.values().any(|file| file.watch == Some(watch)) {
+                let _ = inotify.rm_watch(watch);
+            }
+        }
+        told
     }
 }
 
@@ -178,7 +182,26 @@ mod tests {
         fs::write(&path, "a").unwrap();
         assert!(monitors.take(now).is_empty());
         assert_eq!(monitors.take(now + AGAIN), BTreeSet::from([7]));
-        assert_eq!(monitors.next_deadline(), None);
+        assert!(monitors.take(now + 2 * AGAIN).is_empty());
+    }
+
+    #[test]
+    fn a_link_that_leads_elsewhere_is_told() {
+        let (folder, now) = (Folder::new("link"), Instant::now());
+        let (link, new) = (folder.file("link"), folder.file("new"));
+        for name in ["one", "other"] {
+            fs::create_dir(folder.file(name)).unwrap();
+            fs::write(folder.file(&format!("{name}/watched")), "a").unwrap();
+        }
+        std::os::unix::fs::symlink("one", &link).unwrap();
+        let mut monitors = watching(&format!("{link}/watched"), now);
+        std::os::unix::fs::symlink("other", &new).unwrap();
+        fs::rename(&new, &link).unwrap();
+        assert_eq!(monitors.take(now + AGAIN), BTreeSet::from([7]));
+        fs::write(folder.file("one/watched"), "b").unwrap();
+        assert!(monitors.take(now + AGAIN).is_empty(), "that is another file now");
+        fs::write(folder.file("other/watched"), "b").unwrap();
+        assert_eq!(monitors.take(now + AGAIN), BTreeSet::from([7]));
     }
 
     #[test]

@@ -51,12 +51,6 @@ fn something_that_cannot_be_called() {
 }
 
 #[test]
-fn an_asgi_application_is_refused_as_one() {
-    let refusal = Setup::code("async def application(scope, receive, send):\n    pass\n").refused();
-    assert_refused(&refusal, 64, &["is an ASGI application; only WSGI is served here"]);
-}
-
-#[test]
 fn a_factory_that_nobody_calls_is_told_how_to_be_called() {
     let refusal = Setup::code("def application():\n    return None\n").refused();
     assert_refused(&refusal, 64, &["cannot be called with (environ, start_response)", "()\""]);

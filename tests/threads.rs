@@ -324,7 +324,7 @@ fn greenlet_is_not_needed() {
     assert!(made.success());
     let appliance = setup.venv(Some(venv)).set("workers.cores", 9).start();
     let loaded = appliance.log.event("the runtime", |event| event["runtime"].is_string());
-    assert!(loaded["runtime"].as_str().unwrap().ends_with("up to 9 threads a worker"), "{loaded}");
+    assert!(loaded["runtime"].as_str().unwrap().contains("up to 9 threads a worker"), "{loaded}");
     assert_answers(&appliance, &[("/", "True"), ("/result", "'result'"), ("/pause", "True")]);
     assert_eq!(appliance.get("/no_such_function").status, 500);
 }

@@ -7,6 +7,14 @@ use crate::harness::{Appliance, Setup, free_ports, root};
 fn start(file: &str, callable: &str) -> Appliance {
     let base = free_ports(3);
     let setup = Setup::app("validated:application").env("BASE_PORT", base).env("SECONDS", "0.1");
+    let setup = match file {
+        // It asks what is served there.
+        "examples/tornado/app.py" => setup
+            .set("app.pythonpath", root().join("examples/tornado").display())
+            .set("native.base_port", base)
+            .set("native.app", "tornado:app:make_app"),
+        _ => setup,
+    };
     setup.env("APPLICATION", format!("{}:{callable}", root().join(file).display())).start()
 }
 

@@ -8,7 +8,7 @@
 //! reload brings: other workers may still count in it, and what Prometheus has seen does not go away between two of its visits.
 use crate::shared::Shared;
 use appliance_config::settings::{Metric, MetricKind};
-use appliance_config::units::{METRIC_NAME_BYTES, metric, metric_identity};
+use appliance_config::units::{LABEL_NAME_BYTES, METRIC_NAME_BYTES, label, metric, metric_identity};
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -103,6 +103,12 @@ pub enum Error {
     /// There is no room.
     #[error("there is no room for the metric {0}: there are {MOST_FAMILIES} already")]
     Full(String),
+    /// The name of a label cannot be used, or is there twice.
+    #[error(
+        "{1:?} cannot be the name of a label of {0}: each is there once, of letters, digits and \"_\", at most {LABEL_NAME_BYTES} of \
+         them, no digit first, and is neither \"le\" nor \"__…\""
+    )]
+    Label(String, String),
     /// The names of its labels are too long.
     #[error(
         "the names of the labels of {0} are longer than {NAMES_BYTES} bytes together; use fewer, or shorter ones"
@@ -168,6 +174,10 @@ impl Metrics {
         let is_odd = has_none == (wanted.kind == Kind::Histogram);
         if !ascend || is_odd || wanted.bounds.len() > MOST_BOUNDS {
             return Err(Error::Bounds(wanted.name.to_owned()));
+        }
+        let is_new = |n: usize| !wanted.labels[..n].contains(&wanted.labels[n]);
+        if let Some(n) = (0..wanted.labels.len()).find(|&n| label(wanted.labels[n]).is_none() || !is_new(n)) {
+            return Err(Error::Label(wanted.name.to_owned(), wanted.labels[n].to_owned()));
         }
         let names = wanted.labels.join(",");
         if names.len() > NAMES_BYTES {

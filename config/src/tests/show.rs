@@ -53,6 +53,7 @@ cancel_on_disconnect = false
 
 [[route]]
 path = "/fast"
+to = "native"
 
 [[metric]]
 name = "shop.orders"

@@ -5,6 +5,7 @@ use super::store::Cache;
 use super::{Refusal, now, snapshot};
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Read, Seek, Write};
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::thread::{self, JoinHandle};
@@ -75,13 +76,16 @@ fn try_save(cache: &Cache, path: &Path, patience: Duration) -> io::Result<()> {
         waited += LOOK;
     }
     // Read before the items: what changes meanwhile is written the next time.
-    let change = cache.last_change().map_err(io::Error::other)?.to_le_bytes();
+    let change = cache.last_change().map_err(io::Error::other)?;
+    // With its place, which a reload may change.
+    let change = [&change.to_le_bytes()[..], path.as_os_str().as_bytes()].concat();
     let mut kept = Vec::new();
     done.read_to_end(&mut kept)?;
     if kept == change {
         return Ok(());
     }
     write(cache, path)?;
+    done.set_len(0)?;
     done.rewind()?;
     done.write_all(&change)
 }
@@ -104,8 +108,18 @@ fn write(cache: &Cache, path: &Path) -> io::Result<()> {
 
 /// Fills a cache that nobody has opened before from its file. The caller is alone with it.
 pub fn load(cache: &Cache) -> Result<(), Refusal> {
+    // One that is to be kept only since a reload has newer contents than the file, and is marked too.
     let mark = cache.beside("loaded");
-    let Some(path) = cache.settings().persist.as_ref().filter(|_| !mark.exists()) else { return Ok(()) };
+    if mark.exists() {
+        return Ok(());
+    }
+    if let Some(path) = &cache.settings().persist {
+        load_from(cache, path)?;
+    }
+    fs::write(mark, "").map_err(super::env::store)
+}
+
+fn load_from(cache: &Cache, path: &Path) -> Result<(), Refusal> {
     let from_calendar = offset().saturating_neg();
     let (mut batch, mut size) = (Vec::new(), 0);
     let fill = |batch: &mut Vec<_>| cache.fill(std::mem::take(batch)).map_err(io::Error::other);
@@ -131,7 +145,7 @@ pub fn load(cache: &Cache) -> Result<(), Refusal> {
         }
         Err(error) => return Err(Refusal::Store(format!("{}: {error}", path.display()))),
     }
-    fs::write(mark, "").map_err(super::env::store)
+    Ok(())
 }
 
 /// Bytes that are loaded in one transaction, give or take an item: what it touches must be reserved before.

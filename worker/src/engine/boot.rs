@@ -18,7 +18,7 @@ pub struct Boot {
     pub cores: u32,
     /// Requests that may wait for a core.
     pub waiting: usize,
-    /// Whether the host hears of clients that leave ([`Host::client_left`]); otherwise their requests run on.
+    /// Whether the host hears of clients that leave ([`crate::Host::client_left`]); otherwise their requests run on.
     pub cancel_on_disconnect: bool,
     /// How long a request may take, from when an application is entered; `None`: as long as it likes.
     pub limit: Option<Duration>,

@@ -44,6 +44,20 @@ fn what_one_process_counts_another_sees() {
 }
 
 #[test]
+fn a_label_that_no_page_could_show_is_refused() {
+    let metrics = Metrics::create().unwrap();
+    for name in ["le", "", "a-b", "a,b", "1a", "__a"] {
+        let refused = metrics.define(&Definition { labels: &["kind", name], ..counter("orders") });
+        assert_eq!(refused, Err(Error::Label("orders".to_owned(), name.to_owned())));
+    }
+    let refused = metrics.define(&Definition { labels: &["kind", "kind"], ..counter("orders") });
+    assert!(
+        refused.unwrap_err().to_string().starts_with("\"kind\" cannot be the name of a label of orders: ")
+    );
+    assert_eq!(metrics.family("orders"), None);
+}
+
+#[test]
 fn labels_make_series() {
     let metrics = Metrics::create().unwrap();
     let labels = &["kind", "size"][..];

@@ -41,7 +41,7 @@ pub enum Step {
     Wait,
     /// Ask the cache of this name, with the value that was sent, and give the answer to [`Conn::answer`].
     Cache(String, Box<Asked>, Vec<u8>),
-    /// Call a procedure, and give its result to [`Conn::answer`] in the form of [`result`].
+    /// Call a procedure, and give its result to [`Conn::answer`].
     Call(String, Vec<Vec<u8>>),
     /// It is over; drop it. The reason, if it is not the usual one.
     Drop(Option<&'static str>),

@@ -166,7 +166,7 @@ mod tests {
         let packet = Body::default().var("cmd", b"get").var("key", b"k").packet(CACHE, 17).unwrap();
         assert_eq!(packet, b"\x6f\x12\x00\x11\x03\x00cmd\x03\x00get\x03\x00key\x01\x00k");
         let header = Header::read(&packet).unwrap();
-        assert_eq!(header, Header { modifier1: 111, size: 16, modifier2: 17 });
+        assert_eq!(header, Header { modifier1: 111, size: 18, modifier2: 17 });
         assert_eq!(vars(&packet[HEADER..]), Ok(vec![(&b"cmd"[..], &b"get"[..]), (b"key", b"k")]));
     }
 

@@ -8,7 +8,7 @@ use pyo3::exceptions::{PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBytes, PyDict};
-use std::path::{Path, PathBuf, absolute};
+use std::path::{PathBuf, absolute};
 use std::sync::{Arc, LazyLock};
 
 /// What this process has registered: in the template what was registered at import, in a worker all of it.
@@ -170,16 +170,9 @@ pub fn add_file_monitor(number: u8, path: &Bound<'_, PyAny>) -> PyResult<()> {
         Ok(path) => path,
         Err(_) => PathBuf::from(text(path)?),
     };
-    let path = resolved(&path)?;
+    // Links are followed by whoever watches it, each time anew.
+    let path = absolute(path)?;
     let path =
         path.to_str().ok_or_else(|| PyValueError::new_err("the path of a watched file is not UTF-8"))?;
     register(|registry| registry.add_monitor(Monitor { signal: number, path: path.to_owned() }))
-}
-
-fn resolved(path: &Path) -> PyResult<PathBuf> {
-    match path.canonicalize() {
-        Ok(path) => Ok(path),
-        // It may come later.
-        Err(_) => Ok(absolute(path)?),
-    }
 }

@@ -220,6 +220,30 @@ fn what_is_kept_is_there_again_but_not_what_has_expired() {
 }
 
 #[test]
+fn a_cache_that_lives_already_is_written_to_a_new_place_and_not_filled_from_it() {
+    let folder = Scratch::new();
+    let files = ["one", "other"].map(|name| folder.path().join(name));
+    let open = |persist: Option<&PathBuf>| {
+        let settings = Settings { persist: persist.cloned(), ..cache(|_| ()).settings.clone() };
+        Cache::open(folder.path(), &settings).unwrap()
+    };
+    let before = Fixture { cache: open(Some(&files[0])), _folder: Scratch::new() };
+    set(&before, "a", "old").unwrap();
+    keeper::save(&before, Duration::ZERO);
+    std::fs::remove_dir_all(folder.path().join("test")).unwrap();
+    drop(before);
+    let plain = open(None);
+    set(&plain, "a", "new").unwrap();
+    drop(plain);
+    let kept = open(Some(&files[0]));
+    assert_eq!(get(&kept, "a").as_deref(), Some("new"), "what lives is newer than a file");
+    keeper::save(&kept, Duration::ZERO);
+    drop(kept);
+    keeper::save(&open(Some(&files[1])), Duration::ZERO);
+    assert_eq!(std::fs::read(&files[0]).unwrap(), std::fs::read(&files[1]).unwrap());
+}
+
+#[test]
 fn a_broken_file_is_put_aside_and_the_cache_begins_empty() {
     let folder = Scratch::new();
     let file = folder.path().join("kept");
