@@ -249,10 +249,13 @@ fn files_are_sent_by_their_path() {
     fs::write(&path, &content).unwrap();
     let empty = doors.appliance.dir().path().join("empty");
     fs::write(&empty, "").unwrap();
+    let pipe = doors.appliance.dir().path().join("pipe");
+    nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRUSR).unwrap();
     for door in DOORS {
         let mut client = doors.client(door);
         assert_same(&client.get(&format!("/file?{}", path.display())).body, &content, "a file");
         assert_eq!(client.get(&format!("/file?{}", empty.display())).text(), "");
+        assert_eq!(client.get(&format!("/file?{}", pipe.display())).status, 500, "nobody waits for a pipe");
         assert_eq!(client.get("/").text(), "hello");
     }
 }

@@ -2,11 +2,12 @@
 //! library with one path for each thing.
 use crate::harness::{Appliance, Client, DEADLINE, Setup, free_ports, root, until};
 use nix::sys::signal::Signal;
+use std::fs::File;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Instant;
+use std::time::{Duration, Instant, SystemTime};
 
 /// A library that `cargo build --workspace` has made.
 fn library(name: &str) -> PathBuf {
@@ -110,12 +111,13 @@ fn what_goes_wrong_ends_one_request_and_no_other() {
     let appliance = setup().start();
     let before = appliance.process("worker 1").pid;
     std::thread::scope(|scope| {
-        let sibling = scope.spawn(|| appliance.get("/sleep/1500"));
+        let sibling = scope.spawn(|| appliance.get("/sleep/4000"));
         until("the sibling waits", || appliance.tell(&["requests"]).1.contains("/sleep"));
-        for path in ["/panic", "/error", "/overflow", "/task-overflow", "/task-panic"] {
+        for path in ["/panic", "/error", "/obscure", "/overflow", "/task-overflow", "/task-panic"] {
             let answer = appliance.get(path);
             assert_eq!((answer.status, answer.text().as_str()), (500, "Internal Server Error\n"), "{path}");
         }
+        assert_eq!(appliance.get("/result").text(), "still here\n");
         let mut client = appliance.worker_client(1);
         client.send("GET /late-error HTTP/1.1\r\nHost: a\r\n\r\n");
         assert!(client.try_answer().is_err(), "an answer that has begun is cut");
@@ -164,7 +166,7 @@ fn a_worker_drains_while_a_thousand_requests_wait() {
         setup().set("workers.cores", COUNT).set("timeouts.graceful", "60s").set("limits.waiting", 0).start();
     let mut clients: Vec<Client> = (0..COUNT).map(|_| appliance.worker_client(1)).collect();
     for client in &mut clients {
-        client.send("GET /sleep/3000 HTTP/1.1\r\nHost: a\r\n\r\n");
+        client.send("GET /sleep/10000 HTTP/1.1\r\nHost: a\r\n\r\n");
     }
     until("all of them wait", || appliance.tell(&["requests"]).1.lines().count() >= COUNT);
     appliance.signal(Signal::SIGTERM);
@@ -252,6 +254,8 @@ fn files() -> Appliance {
     }
     std::fs::write(folder.join("large.bin"), vec![7; 3 << 20]).unwrap();
     std::fs::write(folder.join("app.js.gz"), "compressed").unwrap();
+    let old = File::create(folder.join("old.txt")).unwrap();
+    old.set_modified(SystemTime::UNIX_EPOCH - Duration::from_secs(86_400)).unwrap();
     setup.set("native.folder", folder.display()).start()
 }
 
@@ -278,6 +282,11 @@ fn files_are_sent_whole_in_part_or_not_again() {
         let part = client.get_with("/large.bin", "Range: bytes=1000000-2999999\r\n");
         assert_eq!((part.status, part.body.len()), (206, 2_000_000));
         assert_eq!(client.post("/a.txt", "x").status, 405);
+        client.send("HEAD /a.txt HTTP/1.1\r\nHost: test\r\nRange: bytes=2-4\r\n\r\n");
+        let head = client.answer_to_head();
+        assert_eq!((head.status, head.header("content-length")), (200, Some("10")), "a range is for GET");
+        let old = client.get("/old.txt");
+        assert_eq!((old.status, old.header("last-modified")), (200, Some("Thu, 01 Jan 1970 00:00:00 GMT")));
     }
 }
 
@@ -310,5 +319,7 @@ fn files_that_are_compressed_already_are_sent_to_those_who_accept_them() {
     assert_eq!((small.text().as_str(), small.header("content-encoding")), ("compressed", Some("gzip")));
     assert_eq!(small.header("content-type"), Some("text/javascript; charset=utf-8"));
     assert_ne!(small.header("etag"), plain.header("etag"));
+    let none = client.get_with("/app.js", "Accept-Encoding: gzip\r\nRange: bytes=10-\r\n");
+    assert_eq!((none.status, none.header("content-encoding")), (416, None), "the sentence is not compressed");
     assert_eq!(client.get_with("/app.js", "Accept-Encoding: gzip;q=0\r\n").text(), "plain");
 }

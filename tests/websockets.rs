@@ -269,15 +269,16 @@ fn an_open_websocket_is_a_request_that_may_take_long() {
         let setup = setup().set("app.suspend", engine).set("timeouts.request", "500ms");
         let mut appliance = setup.set("timeouts.response", "500ms").start();
         let mut peer = open(&appliance, "/longer");
+        assert_eq!(peer.text(), "still here");
         let (_, shown, _) = appliance.tell(&["requests"]);
         assert!(shown.contains("/longer"), "{shown}");
-        assert_eq!(peer.text(), "still here");
         peer.close(1000);
         let logged = appliance.log.event("the access line", |event| event["path"] == "/longer");
         assert_eq!(logged["status"], 101);
         assert!(logged["ms"].as_f64().is_some_and(|ms| ms > 1000.0), "{logged}");
         let mut limited = open(&appliance, "/limited");
         assert_eq!(limited.closed().0, 1011, "what it allows itself still holds");
+        limited.send(CLOSE, closing(1011, ""));
         assert_eq!(appliance.stop(), Some(0));
     }
 }

@@ -157,6 +157,14 @@ async def leave(request):
     return PlainTextResponse("")
 
 
+async def tardy(socket):
+    """Accepts when /leave has been asked for, whoever is there then."""
+    leavers.append(socket)
+    while leavers:
+        await asyncio.sleep(0.02)
+    await socket.accept()
+
+
 async def named(socket):
     """Accepts with whatever subprotocol the query names."""
     await socket.accept(subprotocol=socket.query_params["name"])
@@ -177,7 +185,7 @@ app = Starlette(
         Route("/", index), Route("/blocking", blocking), Route("/upload", upload, methods=["POST"]), Route("/stream", stream),
         Route("/events", events), Route("/background", background), Route("/file", file), Route("/notes", taken), Route("/seen", seen),
         Route("/fails", fails), Route("/facts", facts, methods=["GET", "POST", "PUT"]), Route("/moved", moved),
-        Route("/feed", feed), Route("/leave", leave), WebSocketRoute("/leaver", leaver), WebSocketRoute("/named", named),
+        Route("/feed", feed), Route("/leave", leave), WebSocketRoute("/leaver", leaver), WebSocketRoute("/named", named), WebSocketRoute("/tardy", tardy),
         WebSocketRoute("/echo", echo), WebSocketRoute("/closes", closes), WebSocketRoute("/refuses", refuses),
         WebSocketRoute("/denies", denies), WebSocketRoute("/breaks", breaks), WebSocketRoute("/floods", floods),
     ],

@@ -132,6 +132,8 @@ def longer(ws):
     """Lives longer than `timeouts.request`."""
     appliance.sleep(1.5)
     ws.send("still here")
+    for _ in ws:
+        pass
 
 
 def limited(ws):

@@ -11,12 +11,12 @@ fn start() -> Doors {
     Doors::open(Setup::app("asgi_starlette:app"))
 }
 
+/// What asks for a WebSocket.
+const HANDSHAKE: &str = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+                         Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
+
 fn open(client: &mut Client, target: &str, lines: &str) -> Answer {
-    let lines = format!(
-        "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
-         Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n{lines}"
-    );
-    client.get_with(target, &lines)
+    client.get_with(target, &format!("{HANDSHAKE}{lines}"))
 }
 
 /// Sends a short frame; its mask is all zeros.
@@ -61,6 +61,19 @@ fn a_client_that_vanishes_is_told_of() {
         drop(client);
         until("the application knows", || doors.appliance.get("/notes").json() == json!([[1006, ""]]));
     }
+}
+
+#[test]
+fn a_client_that_leaves_before_it_is_accepted_is_no_error() {
+    let doors = start();
+    let mut client = doors.appliance.client();
+    client.send(format!("GET /tardy HTTP/1.1\r\nHost: test\r\n{HANDSHAKE}\r\n"));
+    until("it waits", || doors.appliance.tell(&["requests"]).1.contains("/tardy"));
+    drop(client);
+    doors.appliance.log.wait_for("/tardy");
+    doors.appliance.get("/leave");
+    until("it has ended", || !doors.appliance.tell(&["requests"]).1.contains("/tardy"));
+    assert!(!doors.appliance.log.text().contains("exception"), "{}", doors.appliance.log.text());
 }
 
 #[test]

@@ -22,6 +22,27 @@ impl Drop for Guard {
     }
 }
 
+/// An error that cannot even be shown.
+#[derive(Debug)]
+struct Obscure;
+
+impl std::error::Error for Obscure {}
+
+impl std::fmt::Display for Obscure {
+    fn fmt(&self, _: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        panic!("in an error")
+    }
+}
+
+/// Cannot be dropped in peace.
+struct Bomb;
+
+impl Drop for Bomb {
+    fn drop(&mut self) {
+        panic!("in a destructor")
+    }
+}
+
 fn handle(request: &mut Request, response: &mut Response) -> Result<()> {
     let path = String::from_utf8(request.path().to_vec())?;
     let number = path.rsplit('/').next().and_then(|last| last.parse().ok()).unwrap_or(100);
@@ -46,6 +67,16 @@ fn handle(request: &mut Request, response: &mut Response) -> Result<()> {
         "task-panic" => spawn(|| panic!("in a task"))?.join()?,
         "segfault" => writeln!(response, "{}", segfault())?,
         "tasks" => tasks(response, time)?,
+        "result" => {
+            // Nobody takes it, so it is dropped when the task has ended.
+            spawn(|| {
+                sleep(Duration::from_millis(1));
+                Bomb
+            })?;
+            sleep(time);
+            writeln!(response, "still here")?;
+        }
+        "obscure" => return Err(Box::new(Obscure)),
         "blocking" => {
             let began = Instant::now();
             let caller = std::thread::current().id();

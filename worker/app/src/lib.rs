@@ -63,9 +63,12 @@ impl<F: Fn(&mut Request, &mut Response) -> Result<()> + Sync> App for F {
 /// Serves the request of the calling coroutine; what [`abi::ApplianceApp::handle`] answers. Never unwinds.
 pub fn serve(app: &dyn App) -> i32 {
     let (mut request, mut response) = (Request::new(), Response::new());
-    match catch_unwind(AssertUnwindSafe(|| app.handle(&mut request, &mut response))) {
-        Ok(Ok(())) => 0,
-        Ok(Err(error)) => host::fail(&error.to_string()),
+    // What an error says, and its end, is the application's code too.
+    let handled = catch_unwind(AssertUnwindSafe(|| {
+        app.handle(&mut request, &mut response).map_or_else(|error| host::fail(&error.to_string()), |()| 0)
+    }));
+    match handled {
+        Ok(code) => code,
         Err(payload) if payload.is::<Ended>() => 1,
         Err(payload) => host::fail(&format!("it panicked: {}", message(&*payload))),
     }

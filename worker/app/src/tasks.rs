@@ -50,9 +50,17 @@ pub fn spawn<T: 'static>(run: impl FnOnce() -> T + 'static) -> io::Result<Task<T
 unsafe extern "C" fn run_beside<T>(data: *mut c_void) {
     // SAFETY: the caller's promise.
     let work = unsafe { Rc::from_raw(data.cast::<Beside<T>>()) };
-    if let Some(run) = work.run.take() {
-        work.result.set(Some(catch_unwind(AssertUnwindSafe(run))));
-    }
+    contained(move || {
+        if let Some(run) = work.run.take() {
+            work.result.set(Some(catch_unwind(AssertUnwindSafe(run))));
+        }
+    });
+}
+
+/// Runs what must not unwind: a result that nobody takes is dropped in there, and its destructor may wait or panic.
+fn contained(run: impl FnOnce()) {
+    // The panic hook has logged where, and there is nobody whom it could be told.
+    let _ = catch_unwind(AssertUnwindSafe(run));
 }
 
 impl<T> Task<T> {
@@ -105,9 +113,11 @@ pub fn blocking<T: Send + 'static>(run: impl FnOnce() -> T + Send + 'static) -> 
 unsafe extern "C" fn run_blocking<T>(data: *mut c_void) {
     // SAFETY: the caller's promise.
     let work = unsafe { Arc::from_raw(data.cast::<Blocking<T>>()) };
-    let run = work.run.lock().unwrap_or_else(PoisonError::into_inner).take();
-    if let Some(run) = run {
-        let result = catch_unwind(AssertUnwindSafe(run));
-        *work.result.lock().unwrap_or_else(PoisonError::into_inner) = Some(result);
-    }
+    contained(move || {
+        let run = work.run.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(run) = run {
+            let result = catch_unwind(AssertUnwindSafe(run));
+            *work.result.lock().unwrap_or_else(PoisonError::into_inner) = Some(result);
+        }
+    });
 }

@@ -9,11 +9,13 @@ use appliance_worker::CoreId;
 use appliance_worker::answer::Opening;
 use appliance_worker::hints::Hints;
 use appliance_worker::http::declared::Invalid;
+use nix::fcntl::OFlag;
 use pyo3::exceptions::{PyConnectionResetError, PyRuntimeError, PyStopIteration, PyTypeError, PyValueError};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyString};
-use std::fs::File;
+use std::fs::OpenOptions;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 use std::rc::Rc;
 
@@ -288,7 +290,8 @@ fn body(asgi: &Asgi, call: &Call, message: &Bound<'_, PyAny>) -> PyResult<bool> 
 
 fn file(asgi: &Asgi, call: &Call, message: &Bound<'_, PyAny>) -> PyResult<bool> {
     let path: PathBuf = message.get_item(intern!(message.py(), "path"))?.extract()?;
-    let file = File::open(&path)?;
+    // A pipe would keep the loop until somebody writes into it; to a regular file this means nothing.
+    let file = OpenOptions::new().read(true).custom_flags(OFlag::O_NONBLOCK.bits()).open(&path)?;
     let facts = file.metadata()?;
     if !facts.is_file() {
         return Err(PyValueError::new_err(format!(

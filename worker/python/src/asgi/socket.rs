@@ -139,6 +139,7 @@ impl Socket {
         }
         let (_, head) = opening.finish(&*asgi.engine, call.core, &call.request, None);
         if !asgi.engine.open_websocket(call.core, &head) {
+            call.set_heard();
             return Err(nobody());
         }
         self.phase.set(Phase::Open);

@@ -12,7 +12,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::OnceLock;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 mod conditions;
 mod paths;
@@ -21,6 +21,9 @@ use paths::Place;
 
 /// What is served.
 static FOLDER: OnceLock<OwnedFd> = OnceLock::new();
+
+/// The end of the year 9999, since 1970.
+const LATEST: Duration = Duration::from_secs(253_402_300_799);
 
 /// What a folder is shown as.
 const INDEX: &str = "index.html";
@@ -56,10 +59,15 @@ impl Found {
         let nanos = i128::from(self.facts.mtime()) * 1_000_000_000 + i128::from(self.facts.mtime_nsec());
         Version {
             tag: format!("\"{nanos:x}-{:x}\"", self.facts.len()),
-            modified: self.facts.modified().unwrap_or(SystemTime::UNIX_EPOCH),
+            modified: sayable(self.facts.modified().unwrap_or(SystemTime::UNIX_EPOCH)),
             length: self.facts.len(),
         }
     }
+}
+
+/// The nearest time that a date of HTTP can say: its year has four digits, and `httpdate` begins with 1970.
+fn sayable(time: SystemTime) -> SystemTime {
+    time.clamp(SystemTime::UNIX_EPOCH, SystemTime::UNIX_EPOCH + LATEST)
 }
 
 /// Serves one request.
@@ -121,20 +129,18 @@ fn send(request: &Request, response: &mut Response, path: &str, plain: Found) ->
         response.header("Vary", "Accept-Encoding")?;
     }
     let chosen = variants.into_iter().find(|(coding, _)| paths::accepts(accepts, coding));
-    let found = match chosen {
-        Some((coding, found)) => {
-            response.header("Content-Encoding", coding)?;
-            found
-        }
-        None => plain,
-    };
+    let (coding, found) = chosen.map_or((None, plain), |(coding, found)| (Some(coding), found));
     let version = found.version();
     response.header("ETag", &version.tag)?;
     response.header("Last-Modified", httpdate::fmt_http_date(version.modified))?;
     response.header("Accept-Ranges", "bytes")?;
-    let grant = decide(&Asked::of(|name| request.header(name)), &version);
+    // A range is for GET only (RFC 9110 section 14.2).
+    let may_ask = |name: &str| name != "Range" || request.method() == "GET";
+    let header = |name: &str| request.header(name).filter(|_| may_ask(name));
+    let grant = decide(&Asked::of(header), &version);
     if matches!(grant, Grant::Whole | Grant::Part { .. }) {
         response.header("Content-Type", paths::kind(path))?;
+        coding.map_or(Ok(()), |coding| response.header("Content-Encoding", coding))?;
     }
     give(request, response, &found.file, grant, version.length)
 }
