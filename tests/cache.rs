@@ -230,13 +230,16 @@ fn storm(lasts: Duration) {
                 }
             });
         }
-        let mut kills = 0;
+        let (mut kills, mut born) = (0, [Instant::now(); 4]);
         while Instant::now() < end {
-            let worker = appliance.process(&format!("worker {}", 1 + kills % 4));
+            let (id, born) = (1 + kills as u32 % 4, &mut born[kills as usize % 4]);
+            // Whoever is killed younger than this is replaced ever more slowly.
+            until("it has lived for a while", || born.elapsed() > Duration::from_millis(1_200));
+            let worker = appliance.process(&format!("worker {id}"));
             worker.signal(Signal::SIGKILL);
             appliance.successor(&worker);
-            // Whoever is killed before it is ready is replaced ever more slowly.
-            appliance.worker_client(1 + (kills % 4) as u32).get("/");
+            appliance.worker_client(id).get("/");
+            *born = Instant::now();
             kills += 1;
         }
         kills
