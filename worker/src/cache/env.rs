@@ -29,14 +29,17 @@ const STEP: u64 = 1024 * 1024;
 /// What one transaction may touch beyond the pages in use, but for the value itself: copies of what it changes.
 const SLACK: u64 = 1024 * 1024;
 const PAGE: u64 = 4096;
-/// LMDB's own name for the file of items.
+/// LMDB's own names for the file of items, and for the one in which readers have their places.
 const DATA: &str = "data.mdb";
+const READING: &str = "lock.mdb";
 
 /// An open environment.
 #[derive(Debug)]
 pub struct Env {
     env: heed::Env,
     file: File,
+    /// Never closed before the environment: that would take LMDB's locks on it from this process (POSIX, `fcntl`).
+    _reading: File,
     reserved: AtomicU64,
     slack: u64,
     process: u32,
@@ -61,7 +64,13 @@ impl Env {
         unsafe { options.flags(EnvFlags::NO_SYNC | EnvFlags::WRITE_MAP | EnvFlags::NO_READ_AHEAD) };
         // SAFETY: the folder is the caches' own, and closed to everybody but the workers; they open it by this function only.
         let env = unsafe { options.open(folder) }.map_err(refusal)?;
-        let file = File::options().read(true).write(true).open(folder.join(DATA)).map_err(store)?;
+        let open = |name| File::options().read(true).write(true).open(folder.join(name)).map_err(store);
+        let (file, reading) = (open(DATA)?, open(READING)?);
+        reading
+            .metadata()
+            .map_err(store)
+            .and_then(|found| take(&reading, 0, found.len()).map_err(no_room))?;
+        take(&file, 0, STEP).map_err(no_room)?;
         let mut txn = env.write_txn().map_err(refusal)?;
         let mut table = |name| env.create_database(&mut txn, Some(name)).map_err(refusal);
         let (items, expiry) = (table("items")?, table("expiry")?);
@@ -71,7 +80,7 @@ impl Env {
         txn.commit().map_err(refusal)?;
         let process = std::process::id();
         let (reserved, slack) = (AtomicU64::new(0), SLACK + item_size + size / 256);
-        Ok(Env { env, file, reserved, slack, process, items, expiry, order, counts })
+        Ok(Env { env, file, _reading: reading, reserved, slack, process, items, expiry, order, counts })
     }
 
     /// Begins to read: a moment of the store, which no writer changes. `None`: too many threads do.
@@ -114,12 +123,8 @@ impl Env {
             return Ok(());
         }
         let end = needed.next_multiple_of(STEP);
-        let signed = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX);
-        match fallocate(&self.file, FallocateFlags::empty(), signed(reserved), signed(end - reserved)) {
-            // A file system that cannot is not one in memory; its maps grow as they are written.
-            Ok(()) | Err(Errno::EOPNOTSUPP) => self.reserved.store(end, Relaxed),
-            Err(error) => return Err(error),
-        }
+        take(&self.file, reserved, end - reserved)?;
+        self.reserved.store(end, Relaxed);
         Ok(())
     }
 
@@ -127,6 +132,31 @@ impl Env {
     pub fn require_own(&self) -> Result<(), Refusal> {
         if std::process::id() == self.process { Ok(()) } else { Err(Refusal::Forked) }
     }
+}
+
+/// Refuses a new store where there is no room for an empty one: its files are written through maps from the beginning.
+pub fn require_room(folder: &Path) -> Result<(), Refusal> {
+    if folder.join(DATA).exists() {
+        return Ok(());
+    }
+    let path = folder.join(format!("room-{}", std::process::id()));
+    let taken = File::create(&path).map_err(store).and_then(|file| take(&file, 0, 2 * STEP).map_err(no_room));
+    let _ = fs::remove_file(path);
+    taken
+}
+
+/// Takes the memory of a part of a file.
+fn take(file: &File, from: u64, bytes: u64) -> nix::Result<()> {
+    let signed = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX);
+    match fallocate(file, FallocateFlags::empty(), signed(from), signed(bytes)) {
+        // A file system that cannot is not one in memory; its maps grow as they are written.
+        Err(Errno::EOPNOTSUPP) => Ok(()),
+        taken => taken,
+    }
+}
+
+fn no_room(error: Errno) -> Refusal {
+    Refusal::Store(format!("an empty one finds no room there: {}", error.desc()))
 }
 
 /// Address space for a store: pages are half empty at worst, and copies of changed ones come beside them. Only what is used

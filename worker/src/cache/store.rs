@@ -17,8 +17,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
-/// How long the opening of a store may wait for the others: each makes or finds its tables, and
-/// the first one may have a file to load.
+/// How long the opening of a store may wait for the others: each finds its tables, and the first one may have a file to load.
 const BOOT: Duration = Duration::from_secs(30);
 /// Transactions that one item may need to find room: as many items as a long one can drive out.
 const ROUNDS: usize = 1_000;
@@ -103,6 +102,7 @@ impl Cache {
         let folder = folder.join(&settings.name);
         let opened = || {
             DirBuilder::new().recursive(true).mode(0o700).create(&folder).map_err(super::env::store)?;
+            super::env::require_room(&folder)?;
             let gate = Gate::open(&folder.join("gate")).map_err(super::env::store)?;
             let turn = gate.enter_within(BOOT)?;
             let env = Env::open(&folder, settings.size, settings.item_size)?;

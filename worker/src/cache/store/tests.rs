@@ -185,6 +185,15 @@ fn it_can_be_full_and_emptied_again_and_again() {
 }
 
 #[test]
+fn what_is_written_through_maps_has_its_memory_from_the_beginning() {
+    use std::os::unix::fs::MetadataExt;
+    let cache = cache(|_| ());
+    let file = std::fs::metadata(cache.beside("lock.mdb")).unwrap();
+    assert!(file.blocks() * 512 >= file.len(), "{} of {}", file.blocks() * 512, file.len());
+    assert!(cache.stats().unwrap().memory >= 1024 * 1024);
+}
+
+#[test]
 fn threads_count_together() {
     let cache = cache(|_| ());
     thread::scope(|scope| {
