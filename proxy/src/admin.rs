@@ -17,6 +17,9 @@ use tokio::time::timeout;
 
 /// Longest request head of a probe, in bytes; curl sends 90, a browser under 2000.
 const HEAD_BYTES: usize = 4096;
+/// Connections at once; the next ones wait in the backlog, so that whoever reaches this port cannot use up the proxy's
+/// descriptors.
+const MAX_PROBES: usize = 64;
 /// Time for one request, and pause after a failed accept.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -33,7 +36,7 @@ pub(crate) async fn run(listener: StdListener, shared: Arc<Shared>, drain: Drain
             biased;
             () = &mut replaced => break,
             Some(_) = probes.join_next() => continue,
-            accepted = listener.accept() => accepted,
+            accepted = listener.accept(), if probes.len() < MAX_PROBES => accepted,
         };
         match accepted {
             Ok((stream, _)) => {

@@ -137,6 +137,9 @@ impl Line {
                 self.news += 1;
                 return Some(news.map(Said::News));
             }
+            if self.owed.is_empty() && length > 0 {
+                return Some(Err("it answered what it was not asked".to_owned()));
+            }
             self.size += length;
             match self.assembly.take(&packet[..length]) {
                 Ok(None) => {}

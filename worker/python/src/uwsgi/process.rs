@@ -22,7 +22,9 @@ pub fn worker_id() -> u32 {
 #[pyfunction]
 pub fn total_requests() -> PyResult<u64> {
     let board = &Home::of("uwsgi.total_requests()")?.board;
-    Ok((1..=board.workers()).map(|id| board.current(id).requests.load(Relaxed)).sum())
+    let requests = |id| board.current(id).requests.load(Relaxed);
+    // Every worker writes there, and may write nonsense.
+    Ok((1..=board.workers()).map(requests).fold(0, u64::wrapping_add))
 }
 
 /// Resident and virtual memory of this process in bytes.
