@@ -71,7 +71,13 @@ impl Request {
     /// What carries an errand to a core.
     pub(crate) fn of_errand(errand: Errand, now: Instant, place: Place) -> Request {
         let head = Head::named(errand.kind(), &errand.name());
-        let [address, port, server_address, server_port] = [const { String::new() }; 4];
+        let request = Request::without_body(head, [const { String::new() }; 4], now, place);
+        Request { errand: Some(Box::new(errand)), ..request }
+    }
+
+    /// One that is complete with its head. `peer`: the client's address and port, and ours.
+    fn without_body(head: Head, peer: [String; 4], now: Instant, place: Place) -> Request {
+        let [address, port, server_address, server_port] = peer;
         Request {
             received: Received { head, body: Vec::new(), complete: true },
             peer: Arc::new(Peer {
@@ -87,7 +93,7 @@ impl Request {
             deadline: None,
             place,
             announce: false,
-            errand: Some(Box::new(errand)),
+            errand: None,
         }
     }
 }
@@ -100,25 +106,8 @@ impl Request {
         let limits = Limits { request_line: 1000, header_bytes: 1000, headers: 10, body: 0 };
         let bytes = format!("GET {target} HTTP/1.1\r\nHost: test\r\n\r\n");
         let head = head::parse(bytes.as_bytes(), &limits, &mut Scan::default());
-        let [address, port, server_address, server_port] =
-            ["192.0.2.1", "1", "127.0.0.1", "80"].map(str::to_owned);
-        Request {
-            received: Received { head: head.unwrap().unwrap(), body: Vec::new(), complete: true },
-            peer: Arc::new(Peer {
-                door: Door::Proxy,
-                address,
-                port,
-                server_address,
-                server_port,
-                trusted: false,
-            }),
-            arrived: now,
-            number: 0,
-            deadline: None,
-            place: Place::NOWHERE,
-            announce: false,
-            errand: None,
-        }
+        let peer = ["192.0.2.1", "1", "127.0.0.1", "80"].map(str::to_owned);
+        Request::without_body(head.unwrap().unwrap(), peer, now, Place::NOWHERE)
     }
 }
 

@@ -10,6 +10,7 @@ pub mod answer;
 pub mod app;
 pub mod begin;
 pub mod bell;
+pub mod beside;
 pub mod board;
 pub mod cache;
 pub mod conn;

@@ -1,14 +1,14 @@
 //! The applications of a worker that are served on the loop itself, ASGI's and Tornado's: what they do before the first request
-//! and after the last, and the host that the engine is given because of them.
+//! and after the last, and between these as a guest beside the suspend engine's host.
 use crate::application::Application;
 use crate::asgi::{Asgi, lifespan};
-use crate::beside::Beside;
 use crate::host::Worker;
 use crate::load::Loaded;
 use crate::log;
 use crate::serve::internal;
 use crate::tornado::Server;
-use appliance_worker::{Error, Host};
+use appliance_worker::beside::Guest;
+use appliance_worker::{CoreId, Error, Request};
 use pyo3::prelude::*;
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -44,9 +44,9 @@ impl Apps {
         Ok(Apps { asgi, tornado })
     }
 
-    /// The host that serves them beside `other`, which serves all the rest.
-    pub fn host<'a>(&'a self, other: &'a dyn Host) -> Beside<'a> {
-        Beside { asgi: self.asgi.clone(), tornado: self.tornado.as_ref(), other }
+    /// What they are to the worker's host, if there are any.
+    pub fn guest(&self) -> Option<&dyn Guest> {
+        (self.asgi.is_some() || self.tornado.is_some()).then_some(self as &dyn Guest)
     }
 
     /// Has them do what they do after their last request.
@@ -56,5 +56,44 @@ impl Apps {
             Ok(()) => asgi.shut_down(py),
             Err(error) => log::exception(py, &error, "the loop cannot be brought to rest"),
         }
+    }
+}
+
+/// Requests are ASGI's. A worker that stops waits for Tornado's own server, whose requests have no cores.
+impl Guest for Apps {
+    fn serves(&self, request: &Request) -> bool {
+        self.asgi.as_ref().is_some_and(|asgi| asgi.serves(request))
+    }
+
+    fn has(&self, core: CoreId) -> bool {
+        self.asgi.as_ref().is_some_and(|asgi| asgi.has(core))
+    }
+
+    fn start(&self, core: CoreId, request: Request) {
+        if let Some(asgi) = &self.asgi {
+            Python::attach(|py| asgi.start(py, core, request));
+        }
+    }
+
+    fn resume(&self, core: CoreId) {
+        if let Some(asgi) = &self.asgi {
+            Python::attach(|py| asgi.resume(py, core));
+        }
+    }
+
+    fn client_left(&self, core: CoreId) {
+        if let Some(asgi) = &self.asgi {
+            Python::attach(|py| asgi.client_left(py, core));
+        }
+    }
+
+    fn overdue(&self, core: CoreId) {
+        if let Some(asgi) = &self.asgi {
+            Python::attach(|py| asgi.overdue(py, core));
+        }
+    }
+
+    fn is_drained(&self) -> bool {
+        self.tornado.as_ref().is_none_or(|server| Python::attach(|py| server.is_drained(py)))
     }
 }

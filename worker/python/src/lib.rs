@@ -13,7 +13,6 @@ mod aio;
 mod application;
 mod apps;
 mod asgi;
-mod beside;
 mod cache;
 mod disconnect;
 mod errand;

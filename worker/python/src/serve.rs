@@ -15,9 +15,10 @@ use appliance_config::Settings;
 use appliance_config::settings::Suspend;
 use appliance_worker::abi::{EXIT_FAILED, RunArgs};
 use appliance_worker::begin::{self, Begun, Given, begin};
+use appliance_worker::beside::{self, Guest};
 use appliance_worker::foreign;
 use appliance_worker::listen::Listener;
-use appliance_worker::native::{Native, beside};
+use appliance_worker::native::Native;
 use appliance_worker::watch::Watch;
 use appliance_worker::{Engine, Error};
 use pyo3::prelude::*;
@@ -50,8 +51,9 @@ fn run(given: Given<'_>, loaded: &Loaded) -> Result<(), Error> {
             let (worker, apps) = prepare(py, &engine, args, loaded)?;
             let watch = watch(py, begun, loaded)?;
             let listeners = listeners(given, loaded)?;
-            let host = apps.host(&*worker);
-            let served = beside::with(&host, native, |host| engine.run(host, listeners, || (args.ready)()));
+            let guests = guests(native.as_deref(), &apps);
+            let served =
+                beside::with(&*worker, guests, |host| engine.run(host, listeners, || (args.ready)()));
             apps.shut_down(py, &worker);
             finish(py);
             // It may be asking for stacks, for which a thread needs the interpreter.
@@ -66,8 +68,9 @@ fn run(given: Given<'_>, loaded: &Loaded) -> Result<(), Error> {
                 Ok((worker, apps, threads, watch(py, begun, loaded)?))
             })?;
             let listeners = listeners(given, loaded)?;
-            let host = apps.host(&threads);
-            let served = beside::with(&host, native, |host| engine.run(host, listeners, || (args.ready)()));
+            let guests = guests(native.as_deref(), &apps);
+            let served =
+                beside::with(&threads, guests, |host| engine.run(host, listeners, || (args.ready)()));
             Python::attach(|py| {
                 threads.stop(py);
                 apps.shut_down(py, &worker);
@@ -77,6 +80,11 @@ fn run(given: Given<'_>, loaded: &Loaded) -> Result<(), Error> {
             served
         }
     }
+}
+
+/// Who serves beside the suspend engine's host; routes to native applications come first.
+fn guests<'a>(native: Option<&'a Native>, apps: &'a Apps) -> Vec<&'a dyn Guest> {
+    native.map(|native| native as &dyn Guest).into_iter().chain(apps.guest()).collect()
 }
 
 /// What to say of an exception where nobody else could.

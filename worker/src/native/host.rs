@@ -7,6 +7,7 @@ use super::library::{Apps, Loaded};
 use super::overflow;
 use super::routes::is_beside;
 use super::waiting::Here;
+use crate::beside::Guest;
 use crate::{CoreId, Engine, Host, Next, Outcome, Request};
 use appliance_config::Settings;
 use appliance_config::settings::Route;
@@ -68,16 +69,6 @@ impl Native {
     /// The application that a request is for, if it is one of ours.
     fn app_for(&self, request: &Request) -> Option<Loaded> {
         self.apps.beside.filter(|_| is_beside(request, &self.routes)).or(self.apps.main)
-    }
-
-    /// Whether a request is for one of our applications.
-    pub(super) fn is_for(&self, request: &Request) -> bool {
-        self.app_for(request).is_some()
-    }
-
-    /// Whether the request on this core is one of ours.
-    pub fn has(&self, core: CoreId) -> bool {
-        self.call_on(core).is_some()
     }
 
     fn call_on(&self, core: CoreId) -> Option<Rc<Call>> {
@@ -238,5 +229,32 @@ impl Host for Native {
 
     fn overdue(&self, core: CoreId) {
         self.end(core, Ending::Late);
+    }
+}
+
+/// Beside another host.
+impl Guest for Native {
+    fn serves(&self, request: &Request) -> bool {
+        self.app_for(request).is_some()
+    }
+
+    fn has(&self, core: CoreId) -> bool {
+        self.call_on(core).is_some()
+    }
+
+    fn start(&self, core: CoreId, request: Request) {
+        Host::start(self, core, request);
+    }
+
+    fn resume(&self, core: CoreId) {
+        Host::resume(self, core);
+    }
+
+    fn client_left(&self, core: CoreId) {
+        Host::client_left(self, core);
+    }
+
+    fn overdue(&self, core: CoreId) {
+        Host::overdue(self, core);
     }
 }
