@@ -1,7 +1,7 @@
 //! ASGI applications: through the proxy and on the native listener, on either suspend engine. The messages one by one with
 //! `apps/asgi_bare.py`, which notes what becomes of its requests; frameworks and uvicorn are in `asgi/`, WebSockets in theirs.
 use crate::bodies::{assert_same, pattern};
-use crate::harness::{Client, DOORS, Doors, Framing, Setup, command, free_ports, until, venvs};
+use crate::harness::{Client, DOORS, Doors, ENGINES, Framing, Setup, command, free_ports, until, venvs};
 use serde_json::{Value, json};
 use std::fs;
 
@@ -73,7 +73,7 @@ fn nobody_can_claim_to_be_another_client() {
 #[test]
 fn bodies_come_whole_in_pieces_and_go_back() {
     let body = pattern(3_000_001);
-    for engine in ["greenlet", "thread"] {
+    for engine in ENGINES {
         let doors = Doors::open(bare().set("app.suspend", engine));
         for door in DOORS {
             let mut client = doors.client(door);
@@ -202,7 +202,7 @@ fn a_request_runs_on_for_a_client_that_left_if_it_is_to() {
 
 #[test]
 fn a_request_that_takes_too_long_is_ended_alone() {
-    for engine in ["greenlet", "thread"] {
+    for engine in ENGINES {
         let setup = bare().set("timeouts.request", "500ms").set("app.suspend", engine);
         let doors = Doors::open(setup.set("workers.cores", 2));
         for door in DOORS {
@@ -311,7 +311,7 @@ fn applications_are_told_apart_by_what_they_look_like() {
 
 #[test]
 fn wsgi_behind_the_proxy_and_asgi_on_the_native_listener_share_a_worker() {
-    for engine in ["greenlet", "thread"] {
+    for engine in ENGINES {
         let base = free_ports(2);
         let setup = Setup::app("asgi_bare:environ_and_start").set("app.suspend", engine);
         let setup = setup.set("native.base_port", base).set("native.app", "asgi:asgi_bare:app");

@@ -1,14 +1,13 @@
 //! Bodies from files: `wsgi.file_wrapper` and `uwsgi.sendfile`, through the proxy and on connections that can use
 //! `sendfile(2)`. Whatever is behind the file object, the client gets the bytes that reading it would have given.
-use crate::harness::{Answer, Appliance, Client, DEADLINE, Framing, Setup, default_venv, until, venvs};
+use crate::harness::{
+    Answer, Appliance, Client, DEADLINE, ENGINES, Framing, Setup, default_venv, until, venvs,
+};
 use std::fs;
 use std::io::Write;
 
 /// Larger than what leaves with its head, and than what sockets hold.
 const LARGE: usize = 9_000_000;
-
-/// Both engines (`app.suspend`) answer alike.
-const ENGINES: [&str; 2] = ["greenlet", "thread"];
 
 /// Bytes of which none can be lost, doubled or moved without being seen.
 fn pattern(size: usize) -> Vec<u8> {

@@ -1,11 +1,8 @@
 //! Early hints (103): at the client before the answer is, through the proxy and on the worker's own socket.
-use crate::harness::{Appliance, Client, Setup};
+use crate::harness::{Appliance, Client, ENGINES, Setup};
 
 const FIRST: &str = "</a.css>; rel=preload; as=style";
 const SECOND: &str = "</b.js>; rel=preload; as=script";
-
-/// Both engines (`app.suspend`) answer alike.
-const ENGINES: [&str; 2] = ["greenlet", "thread"];
 
 fn start() -> Appliance {
     start_on("greenlet")

@@ -1,5 +1,5 @@
 //! Locks that all workers share: one holder at most, nobody waits in vain, and nothing stays locked behind the dead.
-use crate::harness::{Appliance, Setup, until};
+use crate::harness::{Appliance, ENGINES, Setup, until};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 use std::collections::BTreeSet;
@@ -46,7 +46,7 @@ fn state(appliance: &Appliance, worker: u32) -> Value {
 
 #[test]
 fn a_lock_has_one_holder_among_the_requests_threads_and_tasks_of_all_workers() {
-    for suspend in ["greenlet", "thread"] {
+    for suspend in ENGINES {
         let appliance = setup().set("app.suspend", suspend).start();
         appliance.wait_for_workers();
         assert_apart(spans(&appliance, &["/decorated?0.05"; 6]));

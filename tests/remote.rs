@@ -1,32 +1,13 @@
 //! Caches of other servers: of another appliance, and of a real uWSGI, which uses ours too; and caches that follow each other
 //! over UDP. A peer that is away, or silent, is a miss for whoever asked and nothing to anybody else.
-use crate::harness::{Appliance, DEADLINE, Setup, Uwsgi, free_ports, until};
+use crate::harness::{DEADLINE, Eval, Setup, Side, Uwsgi, caller, free_ports, until};
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream, UdpSocket};
-
-/// Evaluates expressions on one side.
-type Side<'a> = &'a dyn Fn(&str) -> String;
-
-trait Eval {
-    /// What a Python expression gives in a request.
-    fn eval(&self, expression: &str) -> String;
-}
-
-impl Eval for Appliance {
-    #[track_caller]
-    fn eval(&self, expression: &str) -> String {
-        self.client().post("/", expression).text()
-    }
-}
 
 /// With a cache of this name and these settings.
 fn cached(setup: Setup, name: &str, settings: &[(&str, &str)]) -> Setup {
     let set = |setup: Setup, (key, value): &(&str, &str)| setup.set(&format!("cache.{name}.{key}"), value);
     settings.iter().fold(setup.set(&format!("cache.{name}.items"), 1000), set)
-}
-
-fn caller() -> Setup {
-    Setup::app("caller:application")
 }
 
 /// Asks for each expression, with `THERE` for a cache, and compares the answers.

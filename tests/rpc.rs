@@ -1,6 +1,6 @@
 //! Procedures: called here, in another worker, in another appliance, and in a real uWSGI; by it too. Nobody waits but whoever
 //! calls, and nobody calls who may not.
-use crate::harness::{Appliance, DEADLINE, Setup, Uwsgi, free_ports, until};
+use crate::harness::{Appliance, DEADLINE, Eval, Setup, Side, Uwsgi, caller, free_ports, until};
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
@@ -11,25 +11,6 @@ fn silent() -> (TcpListener, String) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap().to_string();
     (listener, address)
-}
-
-/// Evaluates expressions on one side.
-type Side<'a> = &'a dyn Fn(&str) -> String;
-
-trait Eval {
-    /// What a Python expression gives in a request.
-    fn eval(&self, expression: &str) -> String;
-}
-
-impl Eval for Appliance {
-    #[track_caller]
-    fn eval(&self, expression: &str) -> String {
-        self.client().post("/", expression).text()
-    }
-}
-
-fn caller() -> Setup {
-    Setup::app("caller:application")
 }
 
 /// One that can be called at the address that is answered too.

@@ -1,5 +1,5 @@
 //! Signals, timers and file monitors: they reach the workers that are meant, on the loop, once, and also those to come.
-use crate::harness::{Appliance, Setup, until};
+use crate::harness::{Appliance, ENGINES, Setup, until};
 use nix::sys::signal::Signal;
 use std::fs;
 
@@ -37,7 +37,7 @@ fn fire(appliance: &Appliance, numbers: &str) {
 
 #[test]
 fn a_signal_reaches_the_workers_that_are_meant_on_greenlets_and_threads() {
-    for suspend in ["greenlet", "thread"] {
+    for suspend in ENGINES {
         let appliance = setup().set("app.suspend", suspend).start();
         appliance.wait_for_workers();
         fire(&appliance, "17,18,19,20,99");

@@ -1,25 +1,11 @@
 //! uWSGI's calls that wait for descriptors of the application's own, and its small calls: only whoever calls waits, in requests
 //! on both engines, in threads and on cores that coroutines wait for.
-use crate::harness::{Appliance, Setup, until};
+use crate::harness::{Appliance, ENGINES, Setup, everywhere, until};
 use std::io::{Read, Write};
 use std::net::TcpListener;
 
-/// Both engines (`app.suspend`) answer alike.
-const ENGINES: [&str; 2] = ["greenlet", "thread"];
-
 fn start_on(engine: &str) -> Appliance {
     Setup::app("waiting:application").set("app.suspend", engine).set("workers.cores", 10).start()
-}
-
-#[track_caller]
-fn everywhere(cases: &[(&str, &str)]) {
-    for engine in ENGINES {
-        let appliance = start_on(engine);
-        for (target, expected) in cases {
-            let answer = appliance.get(target);
-            assert_eq!((answer.status, answer.text().as_str()), (200, *expected), "{target} on {engine}");
-        }
-    }
 }
 
 /// What `target` answers whose peer answers only after another request of the only worker has been served.
@@ -63,12 +49,12 @@ fn coroutines_are_told_not_to_keep_the_loop() {
 
 #[test]
 fn who_is_not_there_is_no_exception() {
-    everywhere(&[("/nobody", "[-1, -1, None, None, None, None, True]")]);
+    everywhere(start_on, &[("/nobody", "[-1, -1, None, None, None, None, True]")]);
 }
 
 #[test]
 fn what_does_not_fit_at_once_is_waited_for() {
-    everywhere(&[("/much", "[1000000, 1000000]")]);
+    everywhere(start_on, &[("/much", "[1000000, 1000000]")]);
 }
 
 #[test]
@@ -88,15 +74,18 @@ fn the_connections_of_the_server_are_out_of_reach() {
 
 #[test]
 fn small_calls_are_answered_in_requests_and_threads() {
-    everywhere(&[
-        ("/now", "'now'"),
-        ("/small_calls", "[1, 0, True, 0, None, None, b'\"\"\"', 'renamed', 0, True, 1, True, None]"),
-        (
-            "/refused",
-            "['uwsgi.accepting(0)', 'there is no socket 1', 'no mule configured', \
+    everywhere(
+        start_on,
+        &[
+            ("/now", "'now'"),
+            ("/small_calls", "[1, 0, True, 0, None, None, b'\"\"\"', 'renamed', 0, True, 1, True, None]"),
+            (
+                "/refused",
+                "['uwsgi.accepting(0)', 'there is no socket 1', 'no mule configured', \
              'no data named x is embedded in this server']",
-        ),
-    ]);
+            ),
+        ],
+    );
 }
 
 #[test]

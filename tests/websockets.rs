@@ -1,6 +1,6 @@
 //! WebSockets as clients, applications and operators see them: through the proxy and on a worker's own listener, on both
 //! suspend engines. `peer` is the client, `conformance` plays the public cases.
-use crate::harness::{Appliance, DOORS, Door, Doors, Setup, default_venv, root, until, within};
+use crate::harness::{Appliance, DOORS, Door, Doors, ENGINES, Setup, default_venv, root, until, within};
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 use std::path::Path;
@@ -10,8 +10,6 @@ use std::time::{Duration, Instant};
 mod conformance;
 pub mod peer;
 use peer::{BINARY, CLOSE, PING, PONG, Peer, TEXT, closing, frame, handshake};
-
-const ENGINES: [&str; 2] = ["greenlet", "thread"];
 
 fn setup() -> Setup {
     Setup::app("sockets:application")

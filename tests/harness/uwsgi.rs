@@ -1,6 +1,6 @@
 //! A real uWSGI, for the tests that it and an appliance understand each other: Debian's, or the one of the benchmarks' virtual
 //! environment. Serves `tests/apps/caller.py`; everything of it ends with its value.
-use super::{Client, Dir, Log, free_ports, root, until};
+use super::{Appliance, Client, Dir, Log, Setup, free_ports, root, until};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 use std::net::SocketAddr;
@@ -16,6 +16,27 @@ pub struct Uwsgi {
     http: SocketAddr,
     /// Where it speaks its own protocol.
     pub address: SocketAddr,
+}
+
+/// Evaluates expressions on one side.
+pub type Side<'a> = &'a dyn Fn(&str) -> String;
+
+/// An appliance that serves the same application.
+pub fn caller() -> Setup {
+    Setup::app("caller:application")
+}
+
+/// Such an appliance does what [`Uwsgi::eval`] does.
+pub trait Eval {
+    /// What a Python expression gives in a request.
+    fn eval(&self, expression: &str) -> String;
+}
+
+impl Eval for Appliance {
+    #[track_caller]
+    fn eval(&self, expression: &str) -> String {
+        self.client().post("/", expression).text()
+    }
 }
 
 /// The program, and what makes it load its Python.
