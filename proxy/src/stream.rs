@@ -192,14 +192,14 @@ impl ClientStream {
         Poll::Ready(Ok(()))
     }
 
-    /// One `writev` of what is buffered and of `more`; how much of `more` has left.
+    /// One write of what is buffered and of `more`; how much of `more` has left.
     fn poll_send(&mut self, cx: &mut Context<'_>, more: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
         // As long as this takes, the body is not read.
         self.patience.pause();
         let buffered = &self.outbound[self.sent..];
         let mut slices = [IoSlice::new(buffered); 8];
-        let mut count = 1;
-        for slice in more.iter().take(slices.len() - 1) {
+        let mut count = usize::from(!buffered.is_empty());
+        for slice in more.iter().take(slices.len() - count) {
             slices[count] = IoSlice::new(slice);
             count += 1;
         }
