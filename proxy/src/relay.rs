@@ -45,7 +45,7 @@ impl From<Box<Error>> for Trouble {
 }
 
 /// A place for the next try of a request, unless its client leaves while it waits for one.
-pub(crate) async fn reserve(
+async fn reserve(
     workers: &Arc<Workers>,
     session: &Session,
     exchange: &mut Exchange,
