@@ -5,7 +5,7 @@ import threading
 import time
 
 __all__ = [
-    "CacheError", "cache_count", "cache_facts", "cache_left", "cache_list", "cache_read", "cache_remove", "cache_wipe",
+    "CacheError", "cache_count", "cache_facts", "cache_has", "cache_left", "cache_list", "cache_read", "cache_remove", "cache_wipe",
     "cache_write",
 ]  # fmt: skip
 
@@ -33,6 +33,11 @@ def cache_read(name: str, key: bytes, /) -> bytes | None:
     with _mutex:
         item = _items(name).get(key)
     return item[0] if item else None
+
+
+def cache_has(name: str, key: bytes, /) -> bool:
+    """Whether there is such a key."""
+    return cache_read(name, key) is not None
 
 
 def cache_write(name: str, key: bytes, value: bytes, ttl: float | None, only_add: bool, /) -> bool:
