@@ -1,6 +1,6 @@
 //! The C interface between a worker and a native application: what a library exports, and the functions it may call. The
-//! header `packaging/include/appliance.h` says the same in C, and a test holds it against this file. Only plain types cross
-//! the interface; no panic and no exception does, in either direction.
+//! header `packaging/include/appliance.h` is generated from this file. Only plain types cross the interface; no panic and no
+//! exception does, in either direction.
 //!
 //! Every function acts on the request whose coroutine calls it. On any other thread it answers `-EPERM`. A function that
 //! waits lets the other requests run meanwhile; it answers `-ECANCELED` once the request has been ended (its client has
@@ -116,38 +116,29 @@ pub type ApplianceEntry = unsafe extern "C" fn(host: *const ApplianceHost) -> *c
 
 #[cfg(test)]
 mod tests {
-    const HEADER: &str = include_str!("../../../packaging/include/appliance.h");
-    const HERE: &str = include_str!("abi.rs");
+    use std::path::Path;
 
-    /// What stands between two marks on a line, on each line that has both.
-    fn between<'a>(text: &'a str, start: &str, end: &str) -> Vec<&'a str> {
-        let found = |line: &'a str| line.split_once(start)?.1.split_once(end).map(|(name, _)| name);
-        text.lines().filter_map(found).collect()
+    /// The C header as this file says it. What is a link in Rust's documentation is a name there.
+    fn generated(package: &Path) -> String {
+        let config = cbindgen::Config::from_file(package.join("cbindgen.toml")).unwrap();
+        let builder = cbindgen::Builder::new().with_config(config).with_src(package.join("src/abi.rs"));
+        let mut text = Vec::new();
+        builder.generate().unwrap().write(&mut text);
+        String::from_utf8(text).unwrap().replace("[`", "`").replace("`]", "`")
     }
 
     #[test]
-    fn the_header_has_the_same_numbers() {
-        let here = HERE.lines().filter_map(|line| line.strip_prefix("pub const "));
-        let here: Vec<String> = here.map(|rest| rest.replace(": u32 =", "").replace(';', "")).collect();
-        let header = HEADER.lines().filter_map(|line| line.strip_prefix("#define APPLIANCE_"));
-        let header = header.filter(|rest| rest.contains(' ') && !rest.contains('('));
-        let header: Vec<String> = header.map(|rest| format!("APPLIANCE_{rest}")).collect();
-        assert_eq!(header, here);
-    }
-
-    #[test]
-    fn the_header_has_the_same_functions_in_the_same_order() {
-        let structure = |text: &'static str, start: &str, end: &str| {
-            text.split_once(start)
-                .and_then(|(_, rest)| rest.split_once(end))
-                .map(|(inside, _)| inside)
-                .unwrap()
-        };
-        let here = structure(HERE, "pub struct ApplianceHost {", "\n}");
-        let here: Vec<&str> = between(here, "    pub ", ":").into_iter().skip(2).collect();
-        let end = HEADER.find("} ApplianceHost;").unwrap();
-        let header = between(&HEADER[..end], "(*", ")(");
-        let header: Vec<&str> = header.into_iter().filter(|name| *name != "ApplianceRun").collect();
-        assert_eq!(header, here);
+    fn the_shipped_header_is_the_generated_one() {
+        let package = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let shipped = package.join("../../packaging/include/appliance.h");
+        let generated = generated(package);
+        if std::env::var_os("UPDATE_HEADER").is_some() {
+            std::fs::write(&shipped, &generated).unwrap();
+        }
+        assert!(
+            std::fs::read_to_string(&shipped).unwrap() == generated,
+            "packaging/include/appliance.h is not what worker/app/src/abi.rs says; write it anew with \
+             UPDATE_HEADER=1 cargo test -p appliance-app the_shipped_header"
+        );
     }
 }
