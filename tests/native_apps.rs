@@ -10,18 +10,18 @@ use std::process::Command;
 use std::time::{Duration, Instant, SystemTime};
 
 /// A library that `cargo build --workspace` has made.
-fn library(name: &str) -> PathBuf {
+pub fn library(name: &str) -> PathBuf {
     Path::new(env!("CARGO_BIN_EXE_appliance")).with_file_name(format!("lib{name}.so"))
 }
 
 /// The test's library as the application, without any Python.
-fn setup() -> Setup {
+pub fn setup() -> Setup {
     let setup = Setup::bare().arg(library("native_test").display()).venv(None).env("PATH", "/nowhere");
     let drops = setup.dir().path().join("drops");
     setup.set("app.env.DROPS", drops.display())
 }
 
-fn drops(appliance: &Appliance) -> String {
+pub fn drops(appliance: &Appliance) -> String {
     std::fs::read_to_string(appliance.dir().path().join("drops")).unwrap_or_default()
 }
 
@@ -217,7 +217,7 @@ fn what_cannot_be_served_is_refused_with_a_reason() {
 }
 
 /// Makes a library of C.
-fn compile(source: &str, library: &Path) {
+pub fn compile(source: &str, library: &Path) {
     compile_as("c", "-std=c99", source, library);
 }
 

@@ -26,6 +26,9 @@ const ApplianceApp *appliance_app(const ApplianceHost *host);
         return host->version == APPLIANCE_VERSION ? &app : NULL; \
     }
 
+/* Whether the worker has this function, such as `websocket_accept`: one that was added later is not there in an older worker. */
+#define APPLIANCE_HAS(function) (appliance_host->size > offsetof(ApplianceHost, function))
+
 static inline ApplianceText appliance_bytes(const char *data, size_t length)
 {
     ApplianceText text = {data, length};

@@ -32,6 +32,11 @@ pub const APPLIANCE_SCHEME: u32 = 5;
 /// [`ApplianceHost::text`]: by what the logs know the request (`X-Request-ID`); may be empty.
 pub const APPLIANCE_REQUEST_ID: u32 = 6;
 
+/// What [`ApplianceHost::websocket_receive`] has received, or [`ApplianceHost::websocket_send`] sends: text, which is UTF-8.
+pub const APPLIANCE_MESSAGE_TEXT: u32 = 1;
+/// What [`ApplianceHost::websocket_receive`] has received, or [`ApplianceHost::websocket_send`] sends: bytes.
+pub const APPLIANCE_MESSAGE_BINARY: u32 = 2;
+
 /// Bytes that belong to somebody else, not terminated. What describes a request is valid until the application returns.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
@@ -96,6 +101,26 @@ pub struct ApplianceHost {
     pub log: unsafe extern "C" fn(level: u32, line: ApplianceText) -> i32,
     /// What the worker publishes of itself, as JSON: into `into`, if there is room, and how long it is.
     pub status: unsafe extern "C" fn(into: *mut c_char, size: usize) -> isize,
+    /// What a client that wants a WebSocket offers: the subprotocol at a place, from 0, the one that it likes best first; 0, or
+    /// 1 if there are no more. `-EPROTO`: the request is no WebSocket handshake.
+    pub websocket_offer: unsafe extern "C" fn(index: usize, protocol: *mut ApplianceText) -> i32,
+    /// Makes the connection of the request a WebSocket, with the header fields that were added and this subprotocol (empty:
+    /// none): its number, at least 0. `-EPROTO`: the request is no WebSocket handshake; an application that then returns
+    /// something other than 0 and does not say why has its client told so. `-EPIPE`: the client has left.
+    pub websocket_accept: unsafe extern "C" fn(protocol: ApplianceText) -> i64,
+    /// Waits for the next message of the request's own WebSocket, at most so many microseconds (negative: for ever):
+    /// [`APPLIANCE_MESSAGE_TEXT`] or [`APPLIANCE_MESSAGE_BINARY`], 0 if it is closed, `-ETIMEDOUT` if none has come in time. The
+    /// bytes are valid until this is called again in the same request, or the application returns.
+    pub websocket_receive: unsafe extern "C" fn(data: *mut ApplianceText, micros: i64) -> i32,
+    /// Sends a message, [`APPLIANCE_MESSAGE_TEXT`] or [`APPLIANCE_MESSAGE_BINARY`], on any native WebSocket of this worker.
+    /// Waits while its client is slower. `-EPIPE`: it is closed; `-EILSEQ`: the text is not UTF-8.
+    pub websocket_send: unsafe extern "C" fn(socket: i64, kind: u32, data: ApplianceText) -> i32,
+    /// Closes a WebSocket of this worker with a code (1000, 1001, 1003, 1007 to 1014, or 3000 to 4999) and a reason of at most
+    /// 123 bytes. One that is not closed when its application returns is closed with 1000, or with 1011 if that has failed.
+    pub websocket_close: unsafe extern "C" fn(socket: i64, code: u16, reason: ApplianceText) -> i32,
+    /// How the request's own WebSocket was closed, as far as that was noticed: the code (1005: without one, 1006: it has ended
+    /// without being closed) and the reason, if `reason` is not null; 0 if it is open.
+    pub websocket_closed: unsafe extern "C" fn(reason: *mut ApplianceText) -> i32,
 }
 
 /// An application. What a library exports under the name `appliance_app` is a function of type [`ApplianceEntry`].
