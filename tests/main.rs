@@ -32,6 +32,8 @@ mod malformed;
 mod metrics;
 mod native;
 mod native_apps;
+mod native_crowd;
+mod native_websockets;
 mod processes;
 mod proxy;
 mod python_package;

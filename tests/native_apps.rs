@@ -10,18 +10,18 @@ use std::process::Command;
 use std::time::{Duration, Instant, SystemTime};
 
 /// A library that `cargo build --workspace` has made.
-fn library(name: &str) -> PathBuf {
+pub fn library(name: &str) -> PathBuf {
     Path::new(env!("CARGO_BIN_EXE_appliance")).with_file_name(format!("lib{name}.so"))
 }
 
 /// The test's library as the application, without any Python.
-fn setup() -> Setup {
+pub fn setup() -> Setup {
     let setup = Setup::bare().arg(library("native_test").display()).venv(None).env("PATH", "/nowhere");
     let drops = setup.dir().path().join("drops");
     setup.set("app.env.DROPS", drops.display())
 }
 
-fn drops(appliance: &Appliance) -> String {
+pub fn drops(appliance: &Appliance) -> String {
     std::fs::read_to_string(appliance.dir().path().join("drops")).unwrap_or_default()
 }
 
@@ -217,13 +217,19 @@ fn what_cannot_be_served_is_refused_with_a_reason() {
 }
 
 /// Makes a library of C.
-fn compile(source: &str, library: &Path) {
-    let file = library.with_extension("c");
+pub fn compile(source: &str, library: &Path) {
+    compile_as("c", "-std=c99", source, library);
+}
+
+/// Makes a library of C or C++.
+fn compile_as(language: &str, standard: &str, source: &str, library: &Path) {
+    let file = library.with_extension(language);
     std::fs::write(&file, source).unwrap();
     let include = root().join("packaging/include");
     let mut cc = Command::new("cc");
-    cc.args(["-shared", "-fPIC", "-O2", "-Wall", "-Wextra", "-Werror", "-I"]).arg(include);
-    assert!(cc.arg("-o").arg(library).arg(&file).status().unwrap().success());
+    cc.args(["-shared", "-fPIC", "-O2", "-Wall", "-Wextra", "-pedantic", "-Werror"]);
+    cc.args(["-x", language, standard]);
+    assert!(cc.arg("-I").arg(include).arg("-o").arg(library).arg(&file).status().unwrap().success());
 }
 
 #[test]
@@ -237,6 +243,15 @@ fn the_examples_do_what_their_readmes_say() {
     let c = setup.arg(library.display()).start();
     assert_eq!(c.get("/").text(), "Hello from C!\n");
     assert_eq!(c.get("/?wait").text(), "Hello from C!\n");
+}
+
+#[test]
+fn an_application_in_c_is_one_in_c_plus_plus_too() {
+    let setup = Setup::bare().venv(None);
+    let library = setup.dir().path().join("libhello.so");
+    let source = std::fs::read_to_string(root().join("examples/native-c/hello.c")).unwrap();
+    compile_as("c++", "-std=c++11", &source, &library);
+    assert_eq!(setup.arg(library.display()).start().get("/").text(), "Hello from C!\n");
 }
 
 /// A folder of files, served by `native:static`.

@@ -1,6 +1,6 @@
 //! The C interface between a worker and a native application: what a library exports, and the functions it may call. The
-//! header `packaging/include/appliance.h` says the same in C, and a test holds it against this file. Only plain types cross
-//! the interface; no panic and no exception does, in either direction.
+//! header `packaging/include/appliance.h` is generated from this file. Only plain types cross the interface; no panic and no
+//! exception does, in either direction.
 //!
 //! Every function acts on the request whose coroutine calls it. On any other thread it answers `-EPERM`. A function that
 //! waits lets the other requests run meanwhile; it answers `-ECANCELED` once the request has been ended (its client has
@@ -31,6 +31,11 @@ pub const APPLIANCE_CLIENT: u32 = 4;
 pub const APPLIANCE_SCHEME: u32 = 5;
 /// [`ApplianceHost::text`]: by what the logs know the request (`X-Request-ID`); may be empty.
 pub const APPLIANCE_REQUEST_ID: u32 = 6;
+
+/// What [`ApplianceHost::websocket_receive`] has received, or [`ApplianceHost::websocket_send`] sends: text, which is UTF-8.
+pub const APPLIANCE_MESSAGE_TEXT: u32 = 1;
+/// What [`ApplianceHost::websocket_receive`] has received, or [`ApplianceHost::websocket_send`] sends: bytes.
+pub const APPLIANCE_MESSAGE_BINARY: u32 = 2;
 
 /// Bytes that belong to somebody else, not terminated. What describes a request is valid until the application returns.
 #[repr(C)]
@@ -96,6 +101,26 @@ pub struct ApplianceHost {
     pub log: unsafe extern "C" fn(level: u32, line: ApplianceText) -> i32,
     /// What the worker publishes of itself, as JSON: into `into`, if there is room, and how long it is.
     pub status: unsafe extern "C" fn(into: *mut c_char, size: usize) -> isize,
+    /// What a client that wants a WebSocket offers: the subprotocol at a place, from 0, the one that it likes best first; 0, or
+    /// 1 if there are no more. `-EPROTO`: the request is no WebSocket handshake.
+    pub websocket_offer: unsafe extern "C" fn(index: usize, protocol: *mut ApplianceText) -> i32,
+    /// Makes the connection of the request a WebSocket, with the header fields that were added and this subprotocol (empty:
+    /// none): its number, at least 0. `-EPROTO`: the request is no WebSocket handshake; an application that then returns
+    /// something other than 0 and does not say why has its client told so. `-EPIPE`: the client has left.
+    pub websocket_accept: unsafe extern "C" fn(protocol: ApplianceText) -> i64,
+    /// Waits for the next message of the request's own WebSocket, at most so many microseconds (negative: for ever):
+    /// [`APPLIANCE_MESSAGE_TEXT`] or [`APPLIANCE_MESSAGE_BINARY`], 0 if it is closed, `-ETIMEDOUT` if none has come in time. The
+    /// bytes are valid until this is called again in the same request, or the application returns.
+    pub websocket_receive: unsafe extern "C" fn(data: *mut ApplianceText, micros: i64) -> i32,
+    /// Sends a message, [`APPLIANCE_MESSAGE_TEXT`] or [`APPLIANCE_MESSAGE_BINARY`], on any native WebSocket of this worker.
+    /// Waits while its client is slower. `-EPIPE`: it is closed; `-EILSEQ`: the text is not UTF-8.
+    pub websocket_send: unsafe extern "C" fn(socket: i64, kind: u32, data: ApplianceText) -> i32,
+    /// Closes a WebSocket of this worker with a code (1000, 1001, 1003, 1007 to 1014, or 3000 to 4999) and a reason of at most
+    /// 123 bytes. One that is not closed when its application returns is closed with 1000, or with 1011 if that has failed.
+    pub websocket_close: unsafe extern "C" fn(socket: i64, code: u16, reason: ApplianceText) -> i32,
+    /// How the request's own WebSocket was closed, as far as that was noticed: the code (1005: without one, 1006: it has ended
+    /// without being closed) and the reason, if `reason` is not null; 0 if it is open.
+    pub websocket_closed: unsafe extern "C" fn(reason: *mut ApplianceText) -> i32,
 }
 
 /// An application. What a library exports under the name `appliance_app` is a function of type [`ApplianceEntry`].
@@ -116,38 +141,29 @@ pub type ApplianceEntry = unsafe extern "C" fn(host: *const ApplianceHost) -> *c
 
 #[cfg(test)]
 mod tests {
-    const HEADER: &str = include_str!("../../../packaging/include/appliance.h");
-    const HERE: &str = include_str!("abi.rs");
+    use std::path::Path;
 
-    /// What stands between two marks on a line, on each line that has both.
-    fn between<'a>(text: &'a str, start: &str, end: &str) -> Vec<&'a str> {
-        let found = |line: &'a str| line.split_once(start)?.1.split_once(end).map(|(name, _)| name);
-        text.lines().filter_map(found).collect()
+    /// The C header as this file says it. What is a link in Rust's documentation is a name there.
+    fn generated(package: &Path) -> String {
+        let config = cbindgen::Config::from_file(package.join("cbindgen.toml")).unwrap();
+        let builder = cbindgen::Builder::new().with_config(config).with_src(package.join("src/abi.rs"));
+        let mut text = Vec::new();
+        builder.generate().unwrap().write(&mut text);
+        String::from_utf8(text).unwrap().replace("[`", "`").replace("`]", "`")
     }
 
     #[test]
-    fn the_header_has_the_same_numbers() {
-        let here = HERE.lines().filter_map(|line| line.strip_prefix("pub const "));
-        let here: Vec<String> = here.map(|rest| rest.replace(": u32 =", "").replace(';', "")).collect();
-        let header = HEADER.lines().filter_map(|line| line.strip_prefix("#define APPLIANCE_"));
-        let header = header.filter(|rest| rest.contains(' ') && !rest.contains('('));
-        let header: Vec<String> = header.map(|rest| format!("APPLIANCE_{rest}")).collect();
-        assert_eq!(header, here);
-    }
-
-    #[test]
-    fn the_header_has_the_same_functions_in_the_same_order() {
-        let structure = |text: &'static str, start: &str, end: &str| {
-            text.split_once(start)
-                .and_then(|(_, rest)| rest.split_once(end))
-                .map(|(inside, _)| inside)
-                .unwrap()
-        };
-        let here = structure(HERE, "pub struct ApplianceHost {", "\n}");
-        let here: Vec<&str> = between(here, "    pub ", ":").into_iter().skip(2).collect();
-        let end = HEADER.find("} ApplianceHost;").unwrap();
-        let header = between(&HEADER[..end], "(*", ")(");
-        let header: Vec<&str> = header.into_iter().filter(|name| *name != "ApplianceRun").collect();
-        assert_eq!(header, here);
+    fn the_shipped_header_is_the_generated_one() {
+        let package = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let shipped = package.join("../../packaging/include/appliance.h");
+        let generated = generated(package);
+        if std::env::var_os("UPDATE_HEADER").is_some() {
+            std::fs::write(&shipped, &generated).unwrap();
+        }
+        assert!(
+            std::fs::read_to_string(&shipped).unwrap() == generated,
+            "packaging/include/appliance.h is not what worker/app/src/abi.rs says; write it anew with \
+             UPDATE_HEADER=1 cargo test -p appliance-app the_shipped_header"
+        );
     }
 }
