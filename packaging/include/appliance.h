@@ -53,6 +53,30 @@
 // `ApplianceHost::text`: by what the logs know the request (`X-Request-ID`); may be empty.
 #define APPLIANCE_REQUEST_ID 6
 
+// `ApplianceMetric::kind`: it only grows.
+#define APPLIANCE_COUNTER 1
+
+// `ApplianceMetric::kind`: it goes up and down.
+#define APPLIANCE_GAUGE 2
+
+// `ApplianceMetric::kind`: how many observations there were, in ranges of their size, and their sum.
+#define APPLIANCE_HISTOGRAM 3
+
+// `ApplianceHost::metric_change`: adds to it; a counter takes nothing that is less than 0.
+#define APPLIANCE_ADD 1
+
+// `ApplianceHost::metric_change`: replaces the value of a gauge.
+#define APPLIANCE_SET 2
+
+// `ApplianceHost::metric_change`: replaces the value of a gauge, unless it is more already.
+#define APPLIANCE_MAX 3
+
+// `ApplianceHost::metric_change`: replaces the value of a gauge, unless it is less already.
+#define APPLIANCE_MIN 4
+
+// `ApplianceHost::metric_change`: counts an observation of a histogram.
+#define APPLIANCE_OBSERVE 5
+
 // What `ApplianceHost::websocket_receive` has received, or `ApplianceHost::websocket_send` sends: text, which is UTF-8.
 #define APPLIANCE_MESSAGE_TEXT 1
 
@@ -69,6 +93,35 @@ typedef struct {
 
 // A function that runs in a coroutine or on a thread of its own, with what was handed over for it.
 typedef void (*ApplianceRun)(void *data);
+
+// A function that is shown bytes, which are valid until it returns, with what was handed over for it.
+typedef void (*ApplianceShow)(void *data, ApplianceText text);
+
+// What a metric is to be. Its texts are UTF-8.
+typedef struct {
+    // `APPLIANCE_COUNTER`, `APPLIANCE_GAUGE` or `APPLIANCE_HISTOGRAM`.
+    uint32_t kind;
+    // Its name, such as `shop_orders_total`.
+    ApplianceText name;
+    // What it counts or measures.
+    ApplianceText help;
+    // Names of its labels; may be null if there are none.
+    const ApplianceText *labels;
+    // How many.
+    size_t label_count;
+    // Upper bounds of a histogram's ranges, ascending, at most 24; may be null if there are none.
+    const double *bounds;
+    // How many.
+    size_t bound_count;
+} ApplianceMetric;
+
+// A label of a series. Both are UTF-8.
+typedef struct {
+    // Its name.
+    ApplianceText name;
+    // Its value.
+    ApplianceText value;
+} ApplianceLabel;
 
 // The functions that a worker offers. Those that answer a number answer a negative `errno` when they fail.
 typedef struct {
@@ -118,6 +171,38 @@ typedef struct {
     int32_t (*log)(uint32_t level, ApplianceText line);
     // What the worker publishes of itself, as JSON: into `into`, if there is room, and how long it is.
     ptrdiff_t (*status)(char *into, size_t size);
+    // Why the last function of a cache or a metric that failed on this thread did so, as a sentence: into `into`, if there is
+    // room, and how long it is. This function and those below are not there in an older worker, as `size` says.
+    ptrdiff_t (*reason)(char *into, size_t size);
+    // The value of a key: into `into`, if there is room, and how long it is; `-ENODATA` if there is none. Of this and of all
+    // functions of caches: an empty name of a cache means the first one, and `-ENOENT` says that it is not configured.
+    ptrdiff_t (*cache_get)(ApplianceText cache, ApplianceText key, char *into, size_t size);
+    // Stores a value, for so many microseconds (0: for ever; negative: as long as the cache's `expires` says). With `add` other
+    // than 0 only if the key has none. 0, or 1 if it was there already.
+    int32_t (*cache_set)(ApplianceText cache, ApplianceText key, ApplianceText value, int64_t micros, uint32_t add);
+    // Removes a key; 0, or 1 if it was not there.
+    int32_t (*cache_delete)(ApplianceText cache, ApplianceText key);
+    // Adds to the number of a key, which begins at 0 and lives for so many microseconds from then on (as in `cache_set`), and
+    // gives it. As a value it has 8 bytes, in the order of the machine.
+    int32_t (*cache_count)(ApplianceText cache, ApplianceText key, int64_t by, int64_t micros, int64_t *number);
+    // How many microseconds a key has left, negative if it does not expire; 0, or 1 if it is not there.
+    int32_t (*cache_life)(ApplianceText cache, ApplianceText key, int64_t *micros);
+    // Shows every key to a function, in no order that means anything.
+    int32_t (*cache_keys)(ApplianceText cache, ApplianceShow show, void *data);
+    // Removes everything.
+    int32_t (*cache_clear)(ApplianceText cache);
+    // How full it is and what has happened in it, as JSON: into `into`, if there is room, and how long it is.
+    ptrdiff_t (*cache_stats)(ApplianceText cache, char *into, size_t size);
+    // The number of the metric with that name, made if there is none; `-EINVAL` if it cannot be had. It stays the same for as
+    // long as the appliance runs.
+    int64_t (*metric)(const ApplianceMetric *metric);
+    // The number of a metric's series with these labels, made if there is none; without labels, of its only one. What is counted
+    // in a series that found no room is lost.
+    int64_t (*metric_series)(int64_t metric, const ApplianceLabel *labels, size_t count);
+    // Changes a series, in one atomic operation: `APPLIANCE_ADD` and those after it say how.
+    int32_t (*metric_change)(int64_t series, uint32_t how, double value);
+    // What all workers have made of a series: its value, and of a histogram the sum of its observations and how many there were.
+    int32_t (*metric_value)(int64_t series, double *value, uint64_t *observations);
     // What a client that wants a WebSocket offers: the subprotocol at a place, from 0, the one that it likes best first; 0, or
     // 1 if there are no more. `-EPROTO`: the request is no WebSocket handshake.
     int32_t (*websocket_offer)(size_t index, ApplianceText *protocol);

@@ -17,12 +17,17 @@
 //! that waits. When a request is ended (its client has left, it took too long), the call that it waits in unwinds: every
 //! destructor runs. A panic ends its own request with 500.
 //!
+//! [`cache`] and [`metrics`] are shared with all workers, and with Python if there is some beside; they wait for nobody and work on
+//! every thread.
+//!
 //! Reading order: [`abi`] (what crosses the boundary), `host` (the only calls across it), then one file for each noun. The
 //! worker uses this crate for its built-in applications; a library links a copy of its own, and never the worker.
 
 pub mod abi;
+pub mod cache;
 pub mod fetch;
 mod host;
+pub mod metrics;
 pub mod net;
 mod request;
 mod response;

@@ -1,6 +1,11 @@
 //! The functions that a native application may call: the worker's side of `appliance_app::abi`. Each finds the coroutine that
 //! calls it, checks what it was given, and calls one method of [`Here`]; none unwinds. What they mean stands in the interface.
+//! Those that belong to no request are in `anywhere` (how they answer), `cache` and `metrics`.
 #![expect(unsafe_code, reason = "takes pointers over the C interface")]
+
+mod anywhere;
+mod cache;
+mod metrics;
 
 use super::fiber;
 use super::waiting::Here;
@@ -43,28 +48,47 @@ pub(super) static HOST: ApplianceHost = ApplianceHost {
     worker_id,
     log,
     status,
-    websocket_offer: websocket::offer,
-    websocket_accept: websocket::accept,
-    websocket_receive: websocket::receive,
-    websocket_send: websocket::send,
-    websocket_close: websocket::close,
-    websocket_closed: websocket::closed,
+    reason: Some(anywhere::reason),
+    cache_get: Some(cache::get),
+    cache_set: Some(cache::set),
+    cache_delete: Some(cache::delete),
+    cache_count: Some(cache::count),
+    cache_life: Some(cache::life),
+    cache_keys: Some(cache::keys),
+    cache_clear: Some(cache::clear),
+    cache_stats: Some(cache::stats),
+    metric: Some(metrics::metric),
+    metric_series: Some(metrics::series),
+    metric_change: Some(metrics::change),
+    metric_value: Some(metrics::value),
+    websocket_offer: Some(websocket::offer),
+    websocket_accept: Some(websocket::accept),
+    websocket_receive: Some(websocket::receive),
+    websocket_send: Some(websocket::send),
+    websocket_close: Some(websocket::close),
+    websocket_closed: Some(websocket::closed),
 };
 
 /// Runs the body of one of the functions: its result as a number, or a negative `errno`.
 fn answer(act: impl FnOnce(Here) -> Result<i64, Errno>) -> i64 {
     let act = || {
         let here = Here::current()?;
-        if !fiber::has_room(ROOM) {
-            here.call.note_failure("stack overflow: raise workers.stack, or put less on the stack");
-            here.call.end(super::call::Ending::Overflowed);
-            return Err(Errno::ECANCELED);
-        }
+        require_room(&here)?;
         act(here)
     };
     // The panic hook has logged where.
     let result = catch_unwind(AssertUnwindSafe(act)).unwrap_or(Err(Errno::EIO));
     result.unwrap_or_else(|error| -i64::from(error as i32))
+}
+
+/// Ends a request that has too little of its stack left.
+fn require_room(here: &Here) -> Result<(), Errno> {
+    if fiber::has_room(ROOM) {
+        return Ok(());
+    }
+    here.call.note_failure("stack overflow: raise workers.stack, or put less on the stack");
+    here.call.end(super::call::Ending::Overflowed);
+    Err(Errno::ECANCELED)
 }
 
 fn short(act: impl FnOnce(Here) -> Result<(), Errno>) -> i32 {
@@ -285,16 +309,25 @@ unsafe extern "C" fn log(level: u32, line: ApplianceText) -> i32 {
 unsafe extern "C" fn status(into: *mut c_char, size: usize) -> isize {
     let length = answer(|here| {
         let text = super::builtin::status_text(&here.native.engine);
-        if into.is_null() && size > 0 {
-            return Err(Errno::EFAULT);
-        }
-        if text.len() <= size {
-            // SAFETY: the caller promises room for `size` bytes.
-            unsafe { std::ptr::copy_nonoverlapping(text.as_ptr(), into.cast(), text.len()) };
-        }
-        Ok(text.len() as i64)
+        // SAFETY: the caller promises room for `size` bytes.
+        unsafe { give(text.as_bytes(), into, size) }
     });
     length as isize
+}
+
+/// Copies bytes to where there may be room for them, and says how many they are.
+///
+/// # Safety
+/// `into` is null or has room for `size` bytes.
+unsafe fn give(bytes: &[u8], into: *mut c_char, size: usize) -> Result<i64, Errno> {
+    if into.is_null() && size > 0 {
+        return Err(Errno::EFAULT);
+    }
+    if bytes.len() <= size {
+        // SAFETY: the caller's promise.
+        unsafe { std::ptr::copy(bytes.as_ptr(), into.cast(), bytes.len()) };
+    }
+    Ok(bytes.len() as i64)
 }
 
 #[cfg(test)]
