@@ -53,12 +53,6 @@
 // `ApplianceHost::text`: by what the logs know the request (`X-Request-ID`); may be empty.
 #define APPLIANCE_REQUEST_ID 6
 
-// What `ApplianceHost::websocket_receive` has received, or `ApplianceHost::websocket_send` sends: text, which is UTF-8.
-#define APPLIANCE_MESSAGE_TEXT 1
-
-// What `ApplianceHost::websocket_receive` has received, or `ApplianceHost::websocket_send` sends: bytes.
-#define APPLIANCE_MESSAGE_BINARY 2
-
 // `ApplianceMetric::kind`: it only grows.
 #define APPLIANCE_COUNTER 1
 
@@ -82,6 +76,12 @@
 
 // `ApplianceHost::metric_change`: counts an observation of a histogram.
 #define APPLIANCE_OBSERVE 5
+
+// What `ApplianceHost::websocket_receive` has received, or `ApplianceHost::websocket_send` sends: text, which is UTF-8.
+#define APPLIANCE_MESSAGE_TEXT 1
+
+// What `ApplianceHost::websocket_receive` has received, or `ApplianceHost::websocket_send` sends: bytes.
+#define APPLIANCE_MESSAGE_BINARY 2
 
 // Bytes that belong to somebody else, not terminated. What describes a request is valid until the application returns.
 typedef struct {

@@ -35,11 +35,6 @@ pub const APPLIANCE_SCHEME: u32 = 5;
 /// [`ApplianceHost::text`]: by what the logs know the request (`X-Request-ID`); may be empty.
 pub const APPLIANCE_REQUEST_ID: u32 = 6;
 
-/// What [`ApplianceHost::websocket_receive`] has received, or [`ApplianceHost::websocket_send`] sends: text, which is UTF-8.
-pub const APPLIANCE_MESSAGE_TEXT: u32 = 1;
-/// What [`ApplianceHost::websocket_receive`] has received, or [`ApplianceHost::websocket_send`] sends: bytes.
-pub const APPLIANCE_MESSAGE_BINARY: u32 = 2;
-
 /// [`ApplianceMetric::kind`]: it only grows.
 pub const APPLIANCE_COUNTER: u32 = 1;
 /// [`ApplianceMetric::kind`]: it goes up and down.
@@ -57,6 +52,11 @@ pub const APPLIANCE_MAX: u32 = 3;
 pub const APPLIANCE_MIN: u32 = 4;
 /// [`ApplianceHost::metric_change`]: counts an observation of a histogram.
 pub const APPLIANCE_OBSERVE: u32 = 5;
+
+/// What [`ApplianceHost::websocket_receive`] has received, or [`ApplianceHost::websocket_send`] sends: text, which is UTF-8.
+pub const APPLIANCE_MESSAGE_TEXT: u32 = 1;
+/// What [`ApplianceHost::websocket_receive`] has received, or [`ApplianceHost::websocket_send`] sends: bytes.
+pub const APPLIANCE_MESSAGE_BINARY: u32 = 2;
 
 /// Bytes that belong to somebody else, not terminated. What describes a request is valid until the application returns.
 #[repr(C)]

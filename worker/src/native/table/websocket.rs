@@ -1,4 +1,6 @@
 //! The functions of the interface for WebSockets.
+#![expect(unsafe_code, reason = "takes pointers over the C interface")]
+
 use super::{answer, bytes, deadline, put, short};
 use crate::CoreId;
 use crate::websocket::{Bytes, Message, Text};
