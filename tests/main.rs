@@ -31,6 +31,7 @@ mod malformed;
 mod metrics;
 mod native;
 mod native_apps;
+mod native_shared;
 mod processes;
 mod proxy;
 mod python_package;

@@ -8,6 +8,8 @@ use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
+mod shared;
+
 /// Says when it is dropped.
 struct Guard(&'static str);
 
@@ -119,6 +121,8 @@ fn handle(request: &mut Request, response: &mut Response) -> Result<()> {
             }
             writeln!(response, "{count}")?;
         }
+        "cache" => shared::cache(request, response)?,
+        "metric" => shared::metric(request, response)?,
         _ => response.status(404)?,
     }
     Ok(())
