@@ -207,7 +207,7 @@ fn what_cannot_be_served_is_refused_with_a_reason() {
     compile("int other;", &other);
     let other = setup.arg(other.display()).refused();
     assert!(other.text.contains("does not export appliance_app"), "{}", other.text);
-    let old = "#include <appliance.h>\nstatic const ApplianceApp app = {7, sizeof app, 0};\n\
+    let old = "#include <appliance.h>\nstatic const ApplianceApp app = {7, sizeof app, 0, 0};\n\
                const ApplianceApp *appliance_app(const ApplianceHost *host) { (void)host; return &app; }\n";
     let setup = Setup::bare().venv(None);
     let library = setup.dir().path().join("old.so");

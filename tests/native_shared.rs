@@ -153,6 +153,16 @@ fn metrics_of_a_native_application_need_no_python_and_outlive_its_workers() {
     }
 }
 
+#[test]
+fn a_library_gets_ready_before_there_are_workers() {
+    let (setup, admin) = Admin::of(setup().workers(2));
+    let appliance = setup.start();
+    appliance.log.wait_for("the library gets ready");
+    assert!(admin.get("/metrics").text().contains("\nnative_loads_total 1\n"));
+    let refused = self::setup().env("REFUSES", "there is no licence").refused();
+    assert!(refused.text.contains("cannot get ready: there is no licence"), "{}", refused.text);
+}
+
 /// Everything that a C application can do with them, in one line.
 const IN_C: &str = r#"
 #include <appliance.h>
@@ -191,7 +201,9 @@ static int32_t handle(void)
         is_missing, sum, (long long)count, why));
 }
 
-APPLIANCE_APP(handle)
+static int32_t load(void) { return (int32_t)appliance_metric_add(appliance_metric_counter("c_loads_total", "", NULL, NULL), 1); }
+
+APPLIANCE_APP_WITH(handle, load)
 "#;
 
 #[test]
@@ -205,7 +217,9 @@ fn c_has_the_same_calls() {
                     configure it with [cache.third], and use it in a worker";
     assert_eq!(appliance.get("/").text(), expected);
     let page = admin.get("/metrics").text();
-    assert!(page.lines().any(|line| line == "c_depth{side=\"left\"} 8"), "{page}");
+    for line in ["c_depth{side=\"left\"} 8", "c_loads_total 1"] {
+        assert!(page.lines().any(|other| other == line), "{line} is not in {page}");
+    }
 }
 
 #[test]

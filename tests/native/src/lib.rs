@@ -170,4 +170,4 @@ fn tasks(response: &mut Response, time: Duration) -> Result<()> {
     Ok(writeln!(response, "{sum} {}", began.elapsed() < time * 3)?)
 }
 
-appliance_app::export!(handle);
+appliance_app::export!(handle, shared::load);

@@ -65,6 +65,16 @@ fn call(words: &[&str]) -> io::Result<String> {
     })
 }
 
+/// Once, before the workers are forked.
+pub fn load() -> Result<()> {
+    appliance_app::log(appliance_app::Level::Info, "the library gets ready");
+    if let Ok(why) = std::env::var("REFUSES") {
+        return Err(why.into());
+    }
+    metrics::counter("native_loads_total", "How often it was loaded.")?.inc();
+    Ok(())
+}
+
 /// A call of a metric.
 pub fn metric(request: &Request, response: &mut Response) -> Result<()> {
     let words = words(request);
