@@ -58,7 +58,7 @@ async def refused(name):
         lambda: there.astats(),
         lambda: there.aset("k", "v", ttl=0.5),
         lambda: there.aset("k", ""),
-        lambda: there.aget("k" * 1025),
+        lambda: there.aget(""),
     ):
         try:
             said.append(repr(await call()))

@@ -3,7 +3,6 @@
 //! exception that names it; the protocol has no word for why something is refused, so that is said with what it may be.
 use super::error_class;
 use crate::remote::{RemoteCache, Unanswered};
-use appliance_worker::cache::{MAX_KEY, Refusal};
 use appliance_worker::wire::asked::{Action, Answered, Count};
 use appliance_worker::wire::client::Failure;
 use pyo3::exceptions::PyValueError;
@@ -113,8 +112,9 @@ impl<'a> There<'a> {
         ttl: Option<f64>,
         value: &[u8],
     ) -> PyResult<Answered> {
-        if key.is_empty() || key.len() > MAX_KEY {
-            return Err(PyValueError::new_err(self.said(&Refusal::Key(key.len()).to_string())));
+        // How long one may be is up to the other server.
+        if key.is_empty() {
+            return Err(PyValueError::new_err(self.said("a key has 1 byte at least")));
         }
         let expires = ttl.map(whole_seconds).transpose();
         let expires = expires.map_err(|why| PyValueError::new_err(self.said(&why)))?.unwrap_or(0);
