@@ -78,10 +78,11 @@ def application(environ: dict[str, Any], start_response: Callable[..., object]) 
     with open_now.track_inprogress(), took.time(), lock("mail"):
         orders.labels(kind="book").inc()
         orders.labels("book").inc(2)
-    cache["pages"]["/"] = "page"
+    pages = cache.named("pages")
+    pages["/"] = "page"
     visits: int = cache.incr("visits", ttl=0.5)
     value: bytes | None = cache.get("k")
-    page: bytes = cache["pages"].get_or_set("/", lambda: "page")
+    page: bytes = pages.get_or_set("/", lambda: "page")
     asked = appliance.wait(awaited(), timeout=5)
     try:
         appliance.sleep(0.1)

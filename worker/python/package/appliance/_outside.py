@@ -30,8 +30,11 @@ __all__ = [
     "version",
     "wait",
 ]
-__all__ += _outside_cache.__all__ + _outside_locks.__all__ + _outside_metrics.__all__
-__all__ += _outside_signals.__all__ + _outside_websocket.__all__
+__all__ += _outside_cache.__all__
+__all__ += _outside_locks.__all__
+__all__ += _outside_metrics.__all__
+__all__ += _outside_signals.__all__
+__all__ += _outside_websocket.__all__
 
 T = TypeVar("T")
 
