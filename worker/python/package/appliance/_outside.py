@@ -141,7 +141,7 @@ def rpc_call(node: str, name: str, args: list[bytes | str]) -> bytes:
 
 
 def _bytes(value: bytes | str) -> bytes:
-    return value.encode() if isinstance(value, str) else bytes(value)
+    return value.encode() if isinstance(value, str) else memoryview(value).tobytes()
 
 
 def _text(value: bytes | str) -> str:

@@ -118,7 +118,7 @@ def _connect(name: str, address: str) -> socket.socket:
 
 
 def _variables(body: bytes) -> dict[bytes, bytes]:
-    texts = []
+    texts: list[bytes] = []
     while body:
         (length,) = struct.unpack_from("<H", body)
         texts.append(body[2 : 2 + length])

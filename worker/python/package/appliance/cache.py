@@ -46,13 +46,22 @@ __all__ = [
     "astats", "attl", "clear", "decr", "delete", "get", "get_or_set", "incr", "keys", "named", "set", "stats", "ttl",
 ]  # fmt: skip
 
-Data = bytes | str
+Data = bytes | bytearray | memoryview | str
 P = ParamSpec("P")
 T = TypeVar("T")
 
 
 def _bytes(data: Data) -> bytes:
-    return data.encode() if isinstance(data, str) else bytes(data)
+    if isinstance(data, bytes):
+        return data
+    if isinstance(data, str):
+        return data.encode()
+    try:
+        return memoryview(data).tobytes()
+    except TypeError:
+        # Not bytes(): that makes five zeros of 5.
+        kind = type(data).__name__
+        raise TypeError(f"keys and values of a cache are bytes or text, not {kind}; json.dumps() makes text of it") from None
 
 
 def _awaitable(
