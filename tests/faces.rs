@@ -1,6 +1,7 @@
 //! The awaitable forms of the Python package, wherever a coroutine may run, and caches of other servers by the names that it
 //! takes. There is one core: whatever is awaited here must not need that of the request that awaits it.
 use crate::harness::{Appliance, Client, Doors, ENGINES, Eval, Setup, Uwsgi, caller, free_ports};
+use crate::websockets::peer::Peer;
 use std::net::TcpListener;
 
 const COUNTED: &str = "[None, None, b'v', False, True, b'w', b'plain', b'made', 5, -2, True, False]";
@@ -76,13 +77,15 @@ fn what_another_server_cannot_be_asked_is_said_in_a_sentence() {
             format!("CacheError: cache {name}: the protocol between servers has no word for {what}");
         assert!(said.contains(&sentence), "{said}");
     }
-    for (said, why) in said[5..].iter().zip([
+    for (said, why) in said[5..8].iter().zip([
         "ttl 0.5: another server is told whole seconds",
         "a value that is sent to another server has 1 byte at least",
-        "a key has 1 to 1024 bytes, not 1025",
+        "a key has 1 byte at least",
     ]) {
         assert!(said.contains("ValueError: cache ") && said.contains(why), "{said}");
     }
+    let kinds = "TypeError: keys and values of a cache are bytes or text, not int";
+    assert!(said[8].contains(kinds), "{}", said[8]);
     let unshared = name.replace("pages", "unshared");
     assert!(
         refused(&here, &unshared)[1]
@@ -112,7 +115,22 @@ fn a_server_that_is_away_or_silent_is_named_by_the_exception() {
         assert!(said.contains(why), "{said}");
     }
     let said = here.get("/on_the_loop?pages@127.0.0.1:1").text();
-    assert!(said.contains("await its awaitable form there"), "{said}");
+    assert!(said.contains("in a coroutine await its form with an `a` before its name"), "{said}");
+}
+
+#[test]
+fn a_websocket_of_another_request_is_sent_to_from_wherever_coroutines_run() {
+    for engine in ENGINES {
+        for from in ["/told?", "/thread/told?"] {
+            let appliance = setup().set("workers.cores", 2).set("app.suspend", engine).start();
+            let mut peer = Peer::open(appliance.client(), "/socket");
+            let mut teller = appliance.client();
+            teller.send(format!("GET {from} HTTP/1.1\r\nHost: test\r\n\r\n"));
+            let sent: usize = (0..16).map(|_| peer.frame().1.len()).sum();
+            assert_eq!((sent, peer.text().as_str()), (16_000_000, "told"), "{from} on {engine}");
+            assert_eq!(teller.answer().text(), "None");
+        }
+    }
 }
 
 #[test]

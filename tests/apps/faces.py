@@ -7,8 +7,11 @@ import threading
 
 import appliance
 import tornado.web
-from appliance import cache, rpc
+from appliance import cache, rpc, websocket
 from appliance.locks import lock
+
+#: Those that are open.
+sockets = []
 
 
 async def made():
@@ -58,7 +61,8 @@ async def refused(name):
         lambda: there.astats(),
         lambda: there.aset("k", "v", ttl=0.5),
         lambda: there.aset("k", ""),
-        lambda: there.aget("k" * 1025),
+        lambda: there.aget(""),
+        lambda: there.aset("k", 5),
     ):
         try:
             said.append(repr(await call()))
@@ -109,6 +113,15 @@ async def locked(name):
     return order, late, lock("faces").locked()
 
 
+async def told(name):
+    """Sends more to the WebSocket of another request than fits on the way, and then a word."""
+    while not sockets:
+        await asyncio.sleep(0.01)
+    for _ in range(16):
+        await sockets[0].asend(b"x" * 1_000_000)
+    return await sockets[0].asend("told")
+
+
 async def called(name):
     return await rpc.acall("nap", "0.01")
 
@@ -125,6 +138,12 @@ async def scenario(path, query):
 
 def application(environ, start_response):
     path, query = environ["PATH_INFO"], environ["QUERY_STRING"]
+    if path == "/socket":
+        with websocket.accept() as ws:
+            sockets.append(ws)
+            list(ws)
+            sockets.remove(ws)
+        return []
     if path.startswith("/thread"):
         body = elsewhere(path.removeprefix("/thread"), query)
     else:

@@ -72,6 +72,15 @@ def awaitable(function: Callable[P, T]) -> Callable[P, Awaitable[T]]:
     return named_after(function, call)
 
 
+async def at_once_or_on_core(call: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+    """For a call that seldom has to wait, and raises `BlockingIOError` then on the loop; of the loop of another thread it is an
+    error at once."""
+    try:
+        return call(*args, **kwargs)
+    except (BlockingIOError, RuntimeError):
+        return await on_core(call, *args, **kwargs)
+
+
 def named_after(function: Callable[..., Any], call: F) -> F:
     """Gives an awaitable form its name and its words."""
     call.__name__ = f"a{function.__name__}"

@@ -4,7 +4,7 @@
 
     cache.set("greeting", "hello", ttl=60)         # the first cache of the configuration
     cache.get("greeting")                          # b"hello", or None
-    sessions = cache.named("sessions")             # another one; also: cache["sessions"]
+    sessions = cache.named("sessions")             # another one; also cache["sessions"], which type checkers do not know
     page = sessions.get_or_set("page:1", render, ttl=5)
     visits = cache.incr("visits")                  # across all workers, nothing is lost
     there = cache.named("pages@10.0.0.2:3031")     # another server's; also: "pages@/run/other.sock"
@@ -46,13 +46,22 @@ __all__ = [
     "astats", "attl", "clear", "decr", "delete", "get", "get_or_set", "incr", "keys", "named", "set", "stats", "ttl",
 ]  # fmt: skip
 
-Data = bytes | str
+Data = bytes | bytearray | memoryview | str
 P = ParamSpec("P")
 T = TypeVar("T")
 
 
 def _bytes(data: Data) -> bytes:
-    return data.encode() if isinstance(data, str) else bytes(data)
+    if isinstance(data, bytes):
+        return data
+    if isinstance(data, str):
+        return data.encode()
+    try:
+        return memoryview(data).tobytes()
+    except TypeError:
+        # Not bytes(): that makes five zeros of 5.
+        kind = type(data).__name__
+        raise TypeError(f"keys and values of a cache are bytes or text, not {kind}; json.dumps() makes text of it") from None
 
 
 def _awaitable(
@@ -62,7 +71,7 @@ def _awaitable(
 
     @functools.wraps(method)
     async def call(self: "Cache", /, *args: P.args, **kwargs: P.kwargs) -> T:
-        if self._is_remote:
+        if self.is_remote:
             return await on_core(method, self, *args, **kwargs)
         return method(self, *args, **kwargs)
 
@@ -72,11 +81,12 @@ def _awaitable(
 class Cache:
     """The cache of a name; the first one of the configuration if it is empty, another server's if it is `name@address`."""
 
-    __slots__ = ("_is_remote", "_name")
+    __slots__ = ("_name", "is_remote")
 
     def __init__(self, name: str = "") -> None:
         self._name = name
-        self._is_remote = "@" in name
+        #: Whether it is another server's, so that its calls wait.
+        self.is_remote = "@" in name
 
     def __repr__(self) -> str:
         return f"appliance.cache.named({self._name!r})"

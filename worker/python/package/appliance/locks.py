@@ -93,20 +93,19 @@ class lock:
 
     def __call__(self, function: F) -> F:
         """As a decorator: every call holds the lock, of an `async def` as long as it runs."""
-        locked: Any
         if inspect.iscoroutinefunction(function):
 
             @functools.wraps(function)
-            async def locked(*args: Any, **kwargs: Any) -> Any:
+            async def locked_task(*args: Any, **kwargs: Any) -> Any:
                 async with self:
                     return await function(*args, **kwargs)
 
-        else:
+            return cast(F, locked_task)
 
-            @functools.wraps(function)
-            def locked(*args: Any, **kwargs: Any) -> Any:
-                with self:
-                    return function(*args, **kwargs)
+        @functools.wraps(function)
+        def locked(*args: Any, **kwargs: Any) -> Any:
+            with self:
+                return function(*args, **kwargs)
 
         return cast(F, locked)
 

@@ -3,7 +3,6 @@
 //! exception that names it; the protocol has no word for why something is refused, so that is said with what it may be.
 use super::error_class;
 use crate::remote::{RemoteCache, Unanswered};
-use appliance_worker::cache::{MAX_KEY, Refusal};
 use appliance_worker::wire::asked::{Action, Answered, Count};
 use appliance_worker::wire::client::Failure;
 use pyo3::exceptions::PyValueError;
@@ -31,7 +30,7 @@ impl<'a> There<'a> {
 
     /// Whether there is such a key.
     pub fn has(&self, py: Python<'_>, key: &[u8]) -> PyResult<bool> {
-        self.is_done(py, key, Action::Exists, None, &[])
+        Ok(self.ask(py, key, Action::Exists, None, &[])? != Answered::No)
     }
 
     /// Stores a value; false if it was only to be added and there is one.
@@ -52,7 +51,7 @@ impl<'a> There<'a> {
         let action = if only_add { Action::Set(size) } else { Action::Update(size) };
         // One that came or went between the two questions is tried once more.
         for _ in 0..2 {
-            if self.is_done(py, key, action, ttl, value)? {
+            if self.ask(py, key, action, ttl, value)? != Answered::No {
                 return Ok(true);
             }
             // A refused one that is there all the same is what `add` asks for.
@@ -65,7 +64,7 @@ impl<'a> There<'a> {
 
     /// Removes an item; false if there was none.
     pub fn remove(&self, py: Python<'_>, key: &[u8]) -> PyResult<bool> {
-        self.is_done(py, key, Action::Delete, None, &[])
+        Ok(self.ask(py, key, Action::Delete, None, &[])? != Answered::No)
     }
 
     /// Removes everything.
@@ -94,17 +93,6 @@ impl<'a> There<'a> {
         self.error(py, &why)
     }
 
-    fn is_done(
-        &self,
-        py: Python<'_>,
-        key: &[u8],
-        action: Action,
-        ttl: Option<f64>,
-        value: &[u8],
-    ) -> PyResult<bool> {
-        Ok(self.ask(py, key, action, ttl, value)? != Answered::No)
-    }
-
     fn ask(
         &self,
         py: Python<'_>,
@@ -113,8 +101,9 @@ impl<'a> There<'a> {
         ttl: Option<f64>,
         value: &[u8],
     ) -> PyResult<Answered> {
-        if key.is_empty() || key.len() > MAX_KEY {
-            return Err(PyValueError::new_err(self.said(&Refusal::Key(key.len()).to_string())));
+        // How long one may be is up to the other server.
+        if key.is_empty() {
+            return Err(PyValueError::new_err(self.said("a key has 1 byte at least")));
         }
         let expires = ttl.map(whole_seconds).transpose();
         let expires = expires.map_err(|why| PyValueError::new_err(self.said(&why)))?.unwrap_or(0);
@@ -132,6 +121,9 @@ impl<'a> There<'a> {
         self.cache.ask(py, key, action, expires, value)?.map_err(|why| match why {
             Unanswered::NoAddress(_) | Unanswered::Failed(Failure::TooLong(_)) => {
                 PyValueError::new_err(self.said(&why.to_string()))
+            }
+            Unanswered::Failed(Failure::Unreachable(..)) => {
+                self.error(py, &format!("{why}; is a server there that shares it ([cache.NAME] listen)?"))
             }
             Unanswered::Failed(_) => self.error(py, &why.to_string()),
         })
