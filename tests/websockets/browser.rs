@@ -37,7 +37,7 @@ impl Browser {
         let Some(program) = BROWSERS.iter().find(|path| Path::new(path).exists()) else {
             let why = "NOT TESTED: WebSockets in a browser, because there is none: apt-get install chromium-headless-shell";
             // Not by a macro, whose output is shown only of tests that fail.
-            writeln!(std::io::stderr(), "\n{why}").unwrap();
+            std::io::stderr().write_all(format!("\n{why}\n").as_bytes()).unwrap();
             return None;
         };
         let home = dir.path().join("browser");
