@@ -234,3 +234,20 @@ fn a_procedure_that_a_native_application_does_not_have_is_refused_at_once() {
     assert!(began.elapsed() < DEADLINE);
     native.log.wait_for("there is no procedure \\\"greet\\\" in this worker: native applications have none");
 }
+
+#[test]
+fn a_handler_of_faults_that_python_installs_later_takes_no_overflow_from_us() {
+    for suspend in ENGINES {
+        let setup = caller().set("app.suspend", suspend).set("native.app", library("native_test").display());
+        let appliance = setup.set("route", r#"[{path="/overflow"}, {path="/segfault"}]"#).start();
+        let before = appliance.process("worker 1");
+        for _ in 0..2 {
+            assert_eq!(appliance.eval("__import__('faulthandler').enable()"), "None");
+            assert_eq!(appliance.get("/overflow").status, 500, "{suspend}");
+        }
+        assert_eq!(appliance.process("worker 1").pid, before.pid, "{suspend}");
+        appliance.log.wait_for("stack overflow: raise workers.stack");
+        assert_eq!(appliance.get("/segfault").status, 502);
+        appliance.successor(&before);
+    }
+}
