@@ -105,6 +105,20 @@ fn every_end_has_its_code() {
 }
 
 #[test]
+fn who_has_no_stack_left_is_not_let_into_the_engine() {
+    let appliance = setup().start();
+    let before = appliance.process("worker 1").pid;
+    // With compression, whose code is not ours.
+    for lines in ["", "Sec-WebSocket-Extensions: permessage-deflate\r\n"] {
+        let mut peer = Peer::open_with(appliance.client(), "/ws/edge", lines);
+        while peer.frame().0 != CLOSE {}
+        appliance.log.wait_for("stack overflow: raise workers.stack");
+    }
+    assert_eq!(appliance.get("/").status, 200);
+    assert_eq!(appliance.process("worker 1").pid, before);
+}
+
+#[test]
 fn a_client_that_breaks_the_rules_is_told_so() {
     everywhere(setup().set("websocket.max_message", "1KiB"), |doors, door| {
         for (first, payload, code) in

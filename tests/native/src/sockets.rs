@@ -31,6 +31,7 @@ pub fn handle(what: &str, request: &mut Request, response: &mut Response) -> Res
         "closes" => socket.close(4001, "that is all")?,
         "fails" => return Err("as it was told".into()),
         "panics" => panic!("as it was told"),
+        "edge" => edge(&socket, 1)?,
         "overflows" => socket.send_text(&deep(1).to_string())?,
         "writes" => {
             let written = response.write_all(b"x").and_then(|()| response.flush());
@@ -62,6 +63,14 @@ pub fn handle(what: &str, request: &mut Request, response: &mut Response) -> Res
         _ => socket.close(4004, "")?,
     }
     Ok(())
+}
+
+/// Sends and receives with less and less stack, down to the end.
+fn edge(socket: &WebSocket, n: u64) -> Result<()> {
+    let room = std::hint::black_box([n; 16]);
+    socket.send_text("x")?;
+    let _ = socket.receive_timeout(Duration::ZERO);
+    edge(socket, room[3] + 1)
 }
 
 /// A sibling sends while its request receives.
