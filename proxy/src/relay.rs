@@ -289,6 +289,7 @@ impl Relay<'_> {
     /// The answer begins with this head.
     fn begin_final(&mut self, answer: &mut ResponseHeader) -> Result<()> {
         self.exchange.answer_begun = true;
+        self.exchange.set_wants_core(false);
         answer.insert_header(X_REQUEST_ID, self.exchange.id.clone())?;
         if self.exchange.until_close || self.gateway.is_ending() {
             self.session.as_mut().set_keepalive(None);
