@@ -27,8 +27,8 @@ IN_ORDER = [
 
 
 async def _awaits():
-    await appliance.cache.aincr("n")
-    return await appliance.on_core(uwsgi.worker_id)
+    await appliance.on_core(uwsgi.worker_id)
+    return await appliance.cache.aincr("n")
 
 
 def calls():
