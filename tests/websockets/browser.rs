@@ -35,9 +35,9 @@ impl Browser {
     /// Has a page shown; what it writes goes below `dir`. `None`: there is no browser.
     pub fn open(dir: &Dir, page: &str) -> Option<Browser> {
         let Some(program) = BROWSERS.iter().find(|path| Path::new(path).exists()) else {
-            let why = "\nNOT TESTED: WebSockets in a browser; there is none: apt-get install chromium-headless-shell\n";
+            let why = "NOT TESTED: WebSockets in a browser, because there is none: apt-get install chromium-headless-shell";
             // Not by a macro, whose output is shown only of tests that fail.
-            std::io::stderr().write_all(why.as_bytes()).unwrap();
+            std::io::stderr().write_all(format!("\n{why}\n").as_bytes()).unwrap();
             return None;
         };
         let home = dir.path().join("browser");
