@@ -86,7 +86,7 @@ class Cache:
     def __init__(self, name: str = "") -> None:
         self._name = name
         #: Whether it is another server's, so that its calls wait.
-        self.is_remote = "@" in name
+        self.is_remote: bool = "@" in name
 
     def __repr__(self) -> str:
         return f"appliance.cache.named({self._name!r})"

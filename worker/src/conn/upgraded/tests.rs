@@ -11,7 +11,7 @@ fn upgraded(behind: &[u8]) -> Bench {
     let mut bench = Bench::new();
     request(bench.receive(&[UPGRADE, behind].concat()));
     assert!(bench.tell(|conn, cx| conn.open_socket(b"101 ", cx)));
-    assert_eq!(bench.sent(), "101 ");
+    assert_eq!(bench.sent(), "101 \r\n");
     bench
 }
 
