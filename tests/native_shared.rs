@@ -99,6 +99,16 @@ fn what_a_cache_refuses_is_a_sentence_with_the_way_out() {
 }
 
 #[test]
+fn who_has_no_stack_left_leaves_the_cache_as_it_was() {
+    let appliance = with_cache().start();
+    let before = appliance.process("worker 1").pid;
+    assert_eq!(appliance.get("/edge").status, 500);
+    appliance.log.wait_for("stack overflow: raise workers.stack");
+    answers(&appliance, &[("/cache?set+a+1", "()"), ("/cache?get+a", "1")]);
+    assert_eq!(appliance.process("worker 1").pid, before);
+}
+
+#[test]
 fn workers_share_a_cache_that_outlives_them() {
     let appliance = with_cache().workers(2).start();
     appliance.wait_for_workers();
