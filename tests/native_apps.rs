@@ -1,6 +1,6 @@
 //! Native applications: built in, from libraries, on every door of a worker, and what can happen to them. `tests/native` is a
 //! library with one path for each thing.
-use crate::harness::{Appliance, Client, DEADLINE, Setup, free_ports, root, until};
+use crate::harness::{Admin, Appliance, Client, DEADLINE, Setup, free_ports, root, until};
 use crate::websockets::peer::{Peer, TEXT};
 use nix::sys::signal::Signal;
 use std::fs::File;
@@ -208,7 +208,7 @@ fn what_cannot_be_served_is_refused_with_a_reason() {
     compile("int other;", &other);
     let other = setup.arg(other.display()).refused();
     assert!(other.text.contains("does not export appliance_app"), "{}", other.text);
-    let old = "#include <appliance.h>\nstatic const ApplianceApp app = {7, sizeof app, 0};\n\
+    let old = "#include <appliance.h>\nstatic const ApplianceApp app = {7, sizeof app, 0, 0};\n\
                const ApplianceApp *appliance_app(const ApplianceHost *host) { (void)host; return &app; }\n";
     let setup = Setup::bare().venv(None);
     let library = setup.dir().path().join("old.so");
@@ -235,8 +235,12 @@ fn compile_as(language: &str, standard: &str, source: &str, library: &Path) {
 
 #[test]
 fn the_examples_do_what_their_readmes_say() {
-    let rust = Setup::bare().arg(library("native_rust").display()).venv(None).start();
+    let rust = Setup::bare().arg(library("native_rust").display()).venv(None);
+    let (rust, rusts) = Admin::of(rust.set("cache.visits.items", 100));
+    let rust = rust.start();
     assert_eq!(rust.get("/").text(), "Hello from Rust!\n");
+    assert_eq!([rust.get("/visit").text(), rust.get("/visit").text()], ["visit 1\n", "visit 2\n"]);
+    assert!(rusts.get("/metrics").text().contains("\ngreetings_total 1\n"));
     assert!(rust.get("/wait").text().starts_with("10 waits of 100ms took"));
     let mut peer = Peer::open(rust.client(), "/");
     peer.send(TEXT, "hello");
@@ -244,9 +248,12 @@ fn the_examples_do_what_their_readmes_say() {
     let setup = Setup::bare().venv(None);
     let library = setup.dir().path().join("libhello.so");
     compile(&std::fs::read_to_string(root().join("examples/native-c/hello.c")).unwrap(), &library);
-    let c = setup.arg(library.display()).start();
+    let (setup, cs) = Admin::of(setup.arg(library.display()).set("cache.visits.items", 100));
+    let c = setup.start();
     assert_eq!(c.get("/").text(), "Hello from C!\n");
     assert_eq!(c.get("/?wait").text(), "Hello from C!\n");
+    assert_eq!([c.get("/?visit").text(), c.get("/?visit").text()], ["visit 1\n", "visit 2\n"]);
+    assert!(cs.get("/metrics").text().contains("\ngreetings_total 2\n"));
 }
 
 #[test]

@@ -149,7 +149,7 @@ typedef struct {
     // Adds so many bytes of a regular file to the body, from `offset` on, without reading them where the kernel can do that.
     // The descriptor stays the caller's.
     int32_t (*send_file)(int32_t fd, uint64_t offset, uint64_t count);
-    // Says why the request failed, for the log; the application then returns something other than 0.
+    // Says why the request failed, or why the application cannot be loaded; it then returns something other than 0.
     int32_t (*fail)(ApplianceText why);
     // Waits so many microseconds; 0 lets the others have one turn.
     int32_t (*sleep)(uint64_t micros);
@@ -167,7 +167,7 @@ typedef struct {
     int32_t (*blocking)(ApplianceRun run, void *data);
     // Which worker this is, from 1.
     int32_t (*worker_id)(void);
-    // Writes a line to the log: 0 an error, 1 a warning, 2 news, 3 for whoever debugs.
+    // Writes a line to the log, on any thread: 0 an error, 1 a warning, 2 news, 3 for whoever debugs.
     int32_t (*log)(uint32_t level, ApplianceText line);
     // What the worker publishes of itself, as JSON: into `into`, if there is room, and how long it is.
     ptrdiff_t (*status)(char *into, size_t size);
@@ -233,6 +233,9 @@ typedef struct {
     uint32_t size;
     // Serves one request: 0, or anything else if it failed. Called in a coroutine, many times at once.
     int32_t (*handle)(void);
+    // Gets ready, once, when the library has been loaded and no worker is forked yet; may be null, or not there, as `size`
+    // says. 0, or anything else if the application cannot be served. Threads that it starts are not there in the workers.
+    int32_t (*load)(void);
 } ApplianceApp;
 
 // Called once, in the process that loads the library, before it forks workers: gives the functions and takes the

@@ -18,11 +18,14 @@ extern const ApplianceHost *appliance_host;
 const ApplianceApp *appliance_app(const ApplianceHost *host);
 
 /* Exports a handler, a function of type int32_t (*)(void), as the application of this library. Once in a library. */
-#define APPLIANCE_APP(handler) \
+#define APPLIANCE_APP(handler) APPLIANCE_APP_WITH(handler, NULL)
+
+/* The same with a function of that type that is called once when the library has been loaded, before the workers are forked. */
+#define APPLIANCE_APP_WITH(handler, load) \
     const ApplianceHost *appliance_host; \
     __attribute__((visibility("default"))) const ApplianceApp *appliance_app(const ApplianceHost *host) \
     { \
-        static const ApplianceApp app = {APPLIANCE_VERSION, sizeof(ApplianceApp), handler}; \
+        static const ApplianceApp app = {APPLIANCE_VERSION, sizeof(ApplianceApp), handler, load}; \
         appliance_host = host; \
         return host->version == APPLIANCE_VERSION ? &app : NULL; \
     }

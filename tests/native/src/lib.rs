@@ -9,6 +9,7 @@ use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
 mod crowd;
+mod shared;
 mod sockets;
 
 /// Says when it is dropped.
@@ -131,6 +132,8 @@ fn handle(request: &mut Request, response: &mut Response) -> Result<()> {
             }
             writeln!(response, "{count}")?;
         }
+        "cache" => shared::cache(request, response)?,
+        "metric" => shared::metric(request, response)?,
         _ => response.status(404)?,
     }
     Ok(())
@@ -178,4 +181,4 @@ fn tasks(response: &mut Response, time: Duration) -> Result<()> {
     Ok(writeln!(response, "{sum} {}", began.elapsed() < time * 3)?)
 }
 
-appliance_app::export!(handle);
+appliance_app::export!(handle, shared::load);

@@ -2,7 +2,7 @@
 //! header `packaging/include/appliance.h` is generated from this file. Only plain types cross the interface; no panic and no
 //! exception does, in either direction.
 //!
-//! Every function but those of caches and metrics acts on the request whose coroutine calls it. On any other thread it answers
+//! Every function but `log` and those of caches and metrics acts on the request whose coroutine calls it. On any other thread it answers
 //! `-EPERM`. A function that waits lets the other requests run meanwhile; it answers `-ECANCELED` once the request has been
 //! ended (its client has left, it took too long, its answer is complete), and then the application returns as soon as it can.
 //!
@@ -133,7 +133,7 @@ pub struct ApplianceHost {
     /// Adds so many bytes of a regular file to the body, from `offset` on, without reading them where the kernel can do that.
     /// The descriptor stays the caller's.
     pub send_file: unsafe extern "C" fn(fd: i32, offset: u64, count: u64) -> i32,
-    /// Says why the request failed, for the log; the application then returns something other than 0.
+    /// Says why the request failed, or why the application cannot be loaded; it then returns something other than 0.
     pub fail: unsafe extern "C" fn(why: ApplianceText) -> i32,
     /// Waits so many microseconds; 0 lets the others have one turn.
     pub sleep: unsafe extern "C" fn(micros: u64) -> i32,
@@ -151,7 +151,7 @@ pub struct ApplianceHost {
     pub blocking: unsafe extern "C" fn(run: ApplianceRun, data: *mut c_void) -> i32,
     /// Which worker this is, from 1.
     pub worker_id: unsafe extern "C" fn() -> i32,
-    /// Writes a line to the log: 0 an error, 1 a warning, 2 news, 3 for whoever debugs.
+    /// Writes a line to the log, on any thread: 0 an error, 1 a warning, 2 news, 3 for whoever debugs.
     pub log: unsafe extern "C" fn(level: u32, line: ApplianceText) -> i32,
     /// What the worker publishes of itself, as JSON: into `into`, if there is room, and how long it is.
     pub status: unsafe extern "C" fn(into: *mut c_char, size: usize) -> isize,
@@ -248,6 +248,9 @@ pub struct ApplianceApp {
     pub size: u32,
     /// Serves one request: 0, or anything else if it failed. Called in a coroutine, many times at once.
     pub handle: Option<unsafe extern "C" fn() -> i32>,
+    /// Gets ready, once, when the library has been loaded and no worker is forked yet; may be null, or not there, as `size`
+    /// says. 0, or anything else if the application cannot be served. Threads that it starts are not there in the workers.
+    pub load: Option<unsafe extern "C" fn() -> i32>,
 }
 
 /// Called once, in the process that loads the library, before it forks workers: gives the functions and takes the

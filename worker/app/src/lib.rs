@@ -92,19 +92,50 @@ fn message(payload: &(dyn Any + Send)) -> &str {
     text.or_else(|| payload.downcast_ref::<String>().map(String::as_str)).unwrap_or("without a message")
 }
 
-/// Makes a library of this crate's handler: a function, or a closure that captures nothing but statics.
+/// Gets an application ready; what [`abi::ApplianceApp::load`] answers. Never unwinds.
+pub fn load(prepare: &dyn Fn() -> Result<()>) -> i32 {
+    let prepared = catch_unwind(AssertUnwindSafe(|| {
+        prepare().map_or_else(|error| host::fail(&error.to_string()), |()| 0)
+    }));
+    prepared.unwrap_or_else(|payload| host::fail(&format!("it panicked: {}", message(&*payload))))
+}
+
+/// Makes a library of this crate's handler: a function, or a closure that captures nothing but statics. A second function, without
+/// arguments, is called once when the library has been loaded, before the workers are forked: what it makes is there in all of
+/// them. Its error, or panic, is why the application cannot be served.
+///
+/// ```
+/// # use appliance_app::{Request, Response, Result};
+/// fn handle(_request: &mut Request, _response: &mut Response) -> Result<()> {
+///     Ok(())
+/// }
+///
+/// fn load() -> Result<()> {
+///     appliance_app::metrics::counter("shop_visits_total", "Visits.").map(drop).map_err(Into::into)
+/// }
+///
+/// appliance_app::export!(handle, load);
+/// ```
 #[macro_export]
 macro_rules! export {
     ($handler:expr) => {
+        $crate::export!($handler, || Ok(()));
+    };
+    ($handler:expr, $load:expr) => {
         const _: () = {
             extern "C" fn __appliance_handle() -> i32 {
                 $crate::serve(&$handler)
+            }
+
+            extern "C" fn __appliance_load() -> i32 {
+                $crate::load(&$load)
             }
 
             static __APPLIANCE_APP: $crate::abi::ApplianceApp = $crate::abi::ApplianceApp {
                 version: $crate::abi::APPLIANCE_VERSION,
                 size: ::core::mem::size_of::<$crate::abi::ApplianceApp>() as u32,
                 handle: Some(__appliance_handle),
+                load: Some(__appliance_load),
             };
 
             #[allow(unsafe_code)]

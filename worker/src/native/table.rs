@@ -3,7 +3,7 @@
 //! Those that belong to no request are in `anywhere` (how they answer), `cache` and `metrics`.
 #![expect(unsafe_code, reason = "takes pointers over the C interface")]
 
-mod anywhere;
+pub(super) mod anywhere;
 mod cache;
 mod metrics;
 
@@ -216,9 +216,14 @@ unsafe extern "C" fn send_file(fd: i32, offset: u64, count: u64) -> i32 {
 }
 
 unsafe extern "C" fn fail(why: ApplianceText) -> i32 {
+    // SAFETY: as above.
+    let why = unsafe { bytes(why) }.map(String::from_utf8_lossy);
+    if let (Err(Errno::EPERM), Ok(why)) = (Here::current(), &why) {
+        anywhere::note(why);
+        return 0;
+    }
     short(|here| {
-        // SAFETY: as above.
-        here.call.note_failure(&String::from_utf8_lossy(unsafe { bytes(why) }?));
+        here.call.note_failure(&why?);
         Ok(())
     })
 }
@@ -292,18 +297,19 @@ unsafe extern "C" fn worker_id() -> i32 {
 }
 
 unsafe extern "C" fn log(level: u32, line: ApplianceText) -> i32 {
-    short(|here| {
+    let logged = anywhere::answer(|| {
         // SAFETY: as above.
         let line = String::from_utf8_lossy(unsafe { bytes(line) }?);
-        let worker = here.native.engine.worker_id();
+        let worker = Here::current().ok().map(|here| here.native.engine.worker_id());
         match level {
             0 => tracing::error!(worker, "{line}"),
             1 => tracing::warn!(worker, "{line}"),
             2 => tracing::info!(worker, "{line}"),
             _ => tracing::debug!(worker, "{line}"),
         }
-        Ok(())
-    })
+        Ok(0)
+    });
+    logged as i32
 }
 
 unsafe extern "C" fn status(into: *mut c_char, size: usize) -> isize {

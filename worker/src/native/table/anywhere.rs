@@ -45,9 +45,19 @@ pub(super) fn answer(act: impl FnOnce() -> Result<i64, Refused>) -> i64 {
     let panicked = |_| Err(Refused::new(Errno::EIO, "the worker itself panicked in the call"));
     let answered = catch_unwind(AssertUnwindSafe(act)).unwrap_or_else(panicked);
     answered.unwrap_or_else(|Refused { errno, why }| {
-        REASON.with(|reason| *reason.borrow_mut() = why);
+        note(&why);
         -i64::from(errno as i32)
     })
+}
+
+/// Why something failed on this thread.
+pub(super) fn note(why: &str) {
+    REASON.with(|reason| why.clone_into(&mut reason.borrow_mut()));
+}
+
+/// What was noted last.
+pub(in crate::native) fn take_reason() -> String {
+    REASON.with(RefCell::take)
 }
 
 pub(super) unsafe extern "C" fn reason(into: *mut c_char, size: usize) -> isize {
