@@ -1,6 +1,7 @@
 //! Native applications: built in, from libraries, on every door of a worker, and what can happen to them. `tests/native` is a
 //! library with one path for each thing.
 use crate::harness::{Admin, Appliance, Client, DEADLINE, Setup, free_ports, root, until};
+use crate::websockets::peer::{Peer, TEXT};
 use nix::sys::signal::Signal;
 use std::fs::File;
 use std::io::{Read, Write};
@@ -241,6 +242,9 @@ fn the_examples_do_what_their_readmes_say() {
     assert_eq!([rust.get("/visit").text(), rust.get("/visit").text()], ["visit 1\n", "visit 2\n"]);
     assert!(rusts.get("/metrics").text().contains("\ngreetings_total 1\n"));
     assert!(rust.get("/wait").text().starts_with("10 waits of 100ms took"));
+    let mut peer = Peer::open(rust.client(), "/");
+    peer.send(TEXT, "hello");
+    assert_eq!(peer.text(), "hello");
     let setup = Setup::bare().venv(None);
     let library = setup.dir().path().join("libhello.so");
     compile(&std::fs::read_to_string(root().join("examples/native-c/hello.c")).unwrap(), &library);

@@ -14,7 +14,7 @@
  *     cc -shared -fPIC -O2 -o libhello.so hello.c && appliance run ./libhello.so
  *
  * This file says what crosses the boundary; it is generated from the crate appliance-app. The functions that are there to be
- * called are in appliance/calls.h, which it includes. */
+ * called are in appliance/calls.h and appliance/websocket.h, which it includes. */
 
 #ifndef APPLIANCE_H
 #define APPLIANCE_H
@@ -76,6 +76,12 @@
 
 // `ApplianceHost::metric_change`: counts an observation of a histogram.
 #define APPLIANCE_OBSERVE 5
+
+// What `ApplianceHost::websocket_receive` has received, or `ApplianceHost::websocket_send` sends: text, which is UTF-8.
+#define APPLIANCE_MESSAGE_TEXT 1
+
+// What `ApplianceHost::websocket_receive` has received, or `ApplianceHost::websocket_send` sends: bytes.
+#define APPLIANCE_MESSAGE_BINARY 2
 
 // Bytes that belong to somebody else, not terminated. What describes a request is valid until the application returns.
 typedef struct {
@@ -197,6 +203,26 @@ typedef struct {
     int32_t (*metric_change)(int64_t series, uint32_t how, double value);
     // What all workers have made of a series: its value, and of a histogram the sum of its observations and how many there were.
     int32_t (*metric_value)(int64_t series, double *value, uint64_t *observations);
+    // What a client that wants a WebSocket offers: the subprotocol at a place, from 0, the one that it likes best first; 0, or
+    // 1 if there are no more. `-EPROTO`: the request is no WebSocket handshake.
+    int32_t (*websocket_offer)(size_t index, ApplianceText *protocol);
+    // Makes the connection of the request a WebSocket, with the header fields that were added and this subprotocol (empty:
+    // none): its number, at least 0. `-EPROTO`: the request is no WebSocket handshake; an application that then returns
+    // something other than 0 and does not say why has its client told so. `-EPIPE`: the client has left.
+    int64_t (*websocket_accept)(ApplianceText protocol);
+    // Waits for the next message of the request's own WebSocket, at most so many microseconds (negative: for ever):
+    // `APPLIANCE_MESSAGE_TEXT` or `APPLIANCE_MESSAGE_BINARY`, 0 if it is closed, `-ETIMEDOUT` if none has come in time. The
+    // bytes are valid until this is called again in the same request, or the application returns.
+    int32_t (*websocket_receive)(ApplianceText *data, int64_t micros);
+    // Sends a message, `APPLIANCE_MESSAGE_TEXT` or `APPLIANCE_MESSAGE_BINARY`, on any native WebSocket of this worker.
+    // Waits while its client is slower. `-EPIPE`: it is closed; `-EILSEQ`: the text is not UTF-8.
+    int32_t (*websocket_send)(int64_t socket, uint32_t kind, ApplianceText data);
+    // Closes a WebSocket of this worker with a code (1000, 1001, 1003, 1007 to 1014, or 3000 to 4999) and a reason of at most
+    // 123 bytes. One that is not closed when its application returns is closed with 1000, or with 1011 if that has failed.
+    int32_t (*websocket_close)(int64_t socket, uint16_t code, ApplianceText reason);
+    // How the request's own WebSocket was closed, as far as that was noticed: the code (1005: without one, 1006: it has ended
+    // without being closed) and the reason, if `reason` is not null; 0 if it is open.
+    int32_t (*websocket_closed)(ApplianceText *reason);
 } ApplianceHost;
 
 // An application. What a library exports under the name `appliance_app` is a function of type `ApplianceEntry`.
@@ -219,3 +245,4 @@ typedef const ApplianceApp *(*ApplianceEntry)(const ApplianceHost *host);
 #endif  /* APPLIANCE_H */
 
 #include "appliance/calls.h"
+#include "appliance/websocket.h"

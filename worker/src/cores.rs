@@ -20,6 +20,18 @@ pub struct CoreId {
     generation: u32,
 }
 
+impl CoreId {
+    /// As one number, for whoever can only hand it back.
+    pub fn number(self) -> u64 {
+        u64::from(self.index) << 32 | u64::from(self.generation)
+    }
+
+    /// What [`CoreId::number`] has given; of any other number, a core that may not exist.
+    pub fn of_number(number: u64) -> CoreId {
+        CoreId { index: (number >> 32) as u32, generation: number as u32 }
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     Idle,

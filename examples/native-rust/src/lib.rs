@@ -1,13 +1,17 @@
-//! A native application in Rust: a greeting that all workers count together, a number of waits that last no longer than one, and
-//! visits in a cache.
+//! A native application in Rust: a greeting that all workers count together, a number of waits that last no longer than one,
+//! visits in a cache, and a WebSocket that echoes.
 use appliance_app::cache::{Cache, Life};
-use appliance_app::{Request, Response, Result, metrics, sleep, spawn};
+use appliance_app::{Request, Response, Result, WebSocket, metrics, sleep, spawn};
 use std::io::Write;
 use std::time::{Duration, Instant};
 
 const PAUSE: Duration = Duration::from_millis(100);
 
 fn handle(request: &mut Request, response: &mut Response) -> Result<()> {
+    if request.wants_websocket() {
+        let socket = WebSocket::accept(request, response, &[])?;
+        return Ok(socket.messages().try_for_each(|message| socket.send(&message))?);
+    }
     response.header("Content-Type", "text/plain")?;
     match request.path() {
         b"/" => {

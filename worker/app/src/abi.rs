@@ -53,6 +53,11 @@ pub const APPLIANCE_MIN: u32 = 4;
 /// [`ApplianceHost::metric_change`]: counts an observation of a histogram.
 pub const APPLIANCE_OBSERVE: u32 = 5;
 
+/// What [`ApplianceHost::websocket_receive`] has received, or [`ApplianceHost::websocket_send`] sends: text, which is UTF-8.
+pub const APPLIANCE_MESSAGE_TEXT: u32 = 1;
+/// What [`ApplianceHost::websocket_receive`] has received, or [`ApplianceHost::websocket_send`] sends: bytes.
+pub const APPLIANCE_MESSAGE_BINARY: u32 = 2;
+
 /// Bytes that belong to somebody else, not terminated. What describes a request is valid until the application returns.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
@@ -211,6 +216,26 @@ pub struct ApplianceHost {
     /// What all workers have made of a series: its value, and of a histogram the sum of its observations and how many there were.
     pub metric_value:
         Option<unsafe extern "C" fn(series: i64, value: *mut f64, observations: *mut u64) -> i32>,
+    /// What a client that wants a WebSocket offers: the subprotocol at a place, from 0, the one that it likes best first; 0, or
+    /// 1 if there are no more. `-EPROTO`: the request is no WebSocket handshake.
+    pub websocket_offer: Option<unsafe extern "C" fn(index: usize, protocol: *mut ApplianceText) -> i32>,
+    /// Makes the connection of the request a WebSocket, with the header fields that were added and this subprotocol (empty:
+    /// none): its number, at least 0. `-EPROTO`: the request is no WebSocket handshake; an application that then returns
+    /// something other than 0 and does not say why has its client told so. `-EPIPE`: the client has left.
+    pub websocket_accept: Option<unsafe extern "C" fn(protocol: ApplianceText) -> i64>,
+    /// Waits for the next message of the request's own WebSocket, at most so many microseconds (negative: for ever):
+    /// [`APPLIANCE_MESSAGE_TEXT`] or [`APPLIANCE_MESSAGE_BINARY`], 0 if it is closed, `-ETIMEDOUT` if none has come in time. The
+    /// bytes are valid until this is called again in the same request, or the application returns.
+    pub websocket_receive: Option<unsafe extern "C" fn(data: *mut ApplianceText, micros: i64) -> i32>,
+    /// Sends a message, [`APPLIANCE_MESSAGE_TEXT`] or [`APPLIANCE_MESSAGE_BINARY`], on any native WebSocket of this worker.
+    /// Waits while its client is slower. `-EPIPE`: it is closed; `-EILSEQ`: the text is not UTF-8.
+    pub websocket_send: Option<unsafe extern "C" fn(socket: i64, kind: u32, data: ApplianceText) -> i32>,
+    /// Closes a WebSocket of this worker with a code (1000, 1001, 1003, 1007 to 1014, or 3000 to 4999) and a reason of at most
+    /// 123 bytes. One that is not closed when its application returns is closed with 1000, or with 1011 if that has failed.
+    pub websocket_close: Option<unsafe extern "C" fn(socket: i64, code: u16, reason: ApplianceText) -> i32>,
+    /// How the request's own WebSocket was closed, as far as that was noticed: the code (1005: without one, 1006: it has ended
+    /// without being closed) and the reason, if `reason` is not null; 0 if it is open.
+    pub websocket_closed: Option<unsafe extern "C" fn(reason: *mut ApplianceText) -> i32>,
 }
 
 /// An application. What a library exports under the name `appliance_app` is a function of type [`ApplianceEntry`].

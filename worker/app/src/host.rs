@@ -7,6 +7,7 @@
 mod anywhere;
 pub(crate) mod cache;
 pub(crate) mod metrics;
+pub(crate) mod websocket;
 
 use crate::abi::{APPLIANCE_VERSION, ApplianceHost, ApplianceRun, ApplianceText};
 use nix::errno::Errno;
@@ -169,9 +170,13 @@ pub(crate) fn sleep(time: Duration) -> io::Result<()> {
 
 pub(crate) fn ready(fd: BorrowedFd<'_>, what: u32, timeout: Option<Duration>) -> io::Result<bool> {
     may_wait()?;
-    let micros = timeout.map_or(-1, |time| i64::try_from(time.as_micros()).unwrap_or(i64::MAX));
     // SAFETY: the descriptor is open during the call.
-    answer(unsafe { (host()?.ready)(fd.as_raw_fd(), what, micros) }).map(|code| code == 1)
+    answer(unsafe { (host()?.ready)(fd.as_raw_fd(), what, micros(timeout)) }).map(|code| code == 1)
+}
+
+/// A time-out as the interface has it: none is a negative one.
+fn micros(timeout: Option<Duration>) -> i64 {
+    timeout.map_or(-1, |time| i64::try_from(time.as_micros()).unwrap_or(i64::MAX))
 }
 
 /// # Safety

@@ -13,7 +13,7 @@
 //! ```
 //!
 //! With `crate-type = ["cdylib"]` this becomes a library that `appliance run ./libhello.so` serves. Whatever waits in this
-//! crate ([`sleep`], [`net`], [`fetch()`], [`spawn`], [`blocking`], reading and writing bodies) suspends only the request
+//! crate ([`sleep`], [`net`], [`fetch()`], [`spawn`], [`blocking`], [`websocket`], reading and writing bodies) suspends only the request
 //! that waits. When a request is ended (its client has left, it took too long), the call that it waits in unwinds: every
 //! destructor runs. A panic ends its own request with 500.
 //!
@@ -33,6 +33,7 @@ mod request;
 mod response;
 mod tasks;
 mod wait;
+pub mod websocket;
 
 pub use fetch::fetch;
 #[doc(hidden)]
@@ -42,6 +43,7 @@ pub use request::Request;
 pub use response::Response;
 pub use tasks::{Task, blocking, spawn};
 pub use wait::{sleep, wait_readable, wait_writable};
+pub use websocket::WebSocket;
 
 use host::Ended;
 use std::any::Any;
@@ -70,7 +72,12 @@ pub fn serve(app: &dyn App) -> i32 {
     let (mut request, mut response) = (Request::new(), Response::new());
     // What an error says, and its end, is the application's code too.
     let handled = catch_unwind(AssertUnwindSafe(|| {
-        app.handle(&mut request, &mut response).map_or_else(|error| host::fail(&error.to_string()), |()| 0)
+        match app.handle(&mut request, &mut response) {
+            Ok(()) => 0,
+            // The worker knows what the client is to be told, if anything.
+            Err(error) if websocket::is_of_client(&*error) => 1,
+            Err(error) => host::fail(&error.to_string()),
+        }
     }));
     match handled {
         Ok(code) => code,

@@ -71,7 +71,7 @@ impl Native {
         self.apps.beside.filter(|_| is_beside(request, &self.routes)).or(self.apps.main)
     }
 
-    fn call_on(&self, core: CoreId) -> Option<Rc<Call>> {
+    pub(super) fn call_on(&self, core: CoreId) -> Option<Rc<Call>> {
         self.calls.borrow().get(core.index as usize)?.clone().filter(|call| call.core == core)
     }
 

@@ -17,6 +17,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::Ordering::Acquire;
 use std::time::{Duration, Instant};
 
+mod websocket;
+
 /// Bytes of stack that the functions below need, with what they call. A coroutine that has less left is not let in: it would
 /// overflow in the middle of the engine's own business.
 const ROOM: usize = 24 * 1024;
@@ -59,6 +61,12 @@ pub(super) static HOST: ApplianceHost = ApplianceHost {
     metric_series: Some(metrics::series),
     metric_change: Some(metrics::change),
     metric_value: Some(metrics::value),
+    websocket_offer: Some(websocket::offer),
+    websocket_accept: Some(websocket::accept),
+    websocket_receive: Some(websocket::receive),
+    websocket_send: Some(websocket::send),
+    websocket_close: Some(websocket::close),
+    websocket_closed: Some(websocket::closed),
 };
 
 /// Runs the body of one of the functions: its result as a number, or a negative `errno`.
@@ -231,9 +239,13 @@ unsafe extern "C" fn ready(fd: i32, what: u32, micros: i64) -> i32 {
         3 => Some(Interest::READABLE | Interest::WRITABLE),
         _ => None,
     };
-    let deadline =
-        u64::try_from(micros).ok().map(|micros| Instant::now() + Duration::from_micros(micros).min(LONGEST));
-    answer(|here| here.fd(fd, interest.ok_or(Errno::EINVAL)?, deadline).map(i64::from)) as i32
+    answer(|here| here.fd(fd, interest.ok_or(Errno::EINVAL)?, deadline(micros)).map(i64::from)) as i32
+}
+
+/// When a wait of so many microseconds is over; a negative number never is.
+fn deadline(micros: i64) -> Option<Instant> {
+    let micros = u64::try_from(micros).ok()?;
+    Some(Instant::now() + Duration::from_micros(micros).min(LONGEST))
 }
 
 /// What crosses to a coroutine or a thread: a function, and what was handed over for it.
