@@ -332,16 +332,15 @@ fn a_thousand_at_once_in_one_worker() {
 
 #[test]
 fn the_websockets_package_is_content() {
-    let doors = Doors::open(setup());
-    for door in DOORS {
-        let address = match door {
-            Door::Proxy => doors.appliance.address(),
-            Door::Native => doors.native(),
-        };
-        let script = root().join("tests/apps/sockets_client.py");
-        let url = format!("ws://{address}");
-        let run = Command::new(default_venv().join("bin/python")).arg(script).arg(url).output().unwrap();
-        assert!(run.status.success(), "{door:?}: {}", String::from_utf8_lossy(&run.stderr));
+    let python = default_venv().join("bin/python");
+    let script = root().join("tests/apps/sockets_client.py");
+    for mode in ["plain", "compressed"] {
+        let doors = Doors::open(setup().set("websocket.compression", mode == "compressed"));
+        for address in [doors.appliance.address(), doors.native()] {
+            let url = format!("ws://{address}");
+            let run = Command::new(&python).arg(&script).args([&url, mode]).output().unwrap();
+            assert!(run.status.success(), "{mode} at {url}: {}", String::from_utf8_lossy(&run.stderr));
+        }
     }
 }
 
@@ -354,7 +353,7 @@ fn a_browser_is_content() {
         eprintln!("NOT TESTED: no browser; `apt-get install chromium` for the test of WebSockets in one");
         return;
     };
-    let appliance = setup().start();
+    let appliance = setup().set("websocket.compression", true).start();
     let profile = appliance.dir().path().join("profile");
     let mut running = Command::new(browser)
         .args([

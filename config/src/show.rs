@@ -275,6 +275,7 @@ fn other(settings: &Settings, path: &str) -> Option<Value> {
         "websocket.max_message" => size(settings.websocket.max_message as u64),
         "websocket.ping_interval" => time(settings.websocket.ping_interval),
         "websocket.ping_timeout" => time(settings.websocket.ping_timeout),
+        "websocket.compression" => Value::Flag(settings.websocket.compression),
         "proxy.threads" => whole(settings.proxy.threads.into()),
         "proxy.trusted" => Value::List(settings.proxy.trusted.iter().map(Value::text).collect()),
         "rpc.listen" => Value::List(settings.rpc.listen.iter().map(Value::text).collect()),
