@@ -257,6 +257,7 @@ fn cache(read: &mut Reader, name: String) -> Cache {
         items: read.whole(&key("items")),
         size: read.size(&key("size")),
         item_size: read.size(&key("item_size")),
+        key_size: read.size(&key("key_size")),
         lru: read.flag(&key("lru")),
         expires: read.duration(&key("expires")),
         persist: read.optional_path(&key("persist")),

@@ -259,6 +259,8 @@ keys! {
     "cache.NAME.size": Some(r#""64MiB""#), size("64KiB", "1024GiB"), ROLLING, "uWSGI `cache2` `blocks`";
     /// Largest value.
     "cache.NAME.item_size": Some(r#""64KiB""#), size("8B", "1GiB"), ROLLING, "uWSGI `cache2` `blocksize`";
+    /// Longest key.
+    "cache.NAME.key_size": Some(r#""1KiB""#), size("1B", "1KiB"), ROLLING, "uWSGI `cache2` `keysize`";
     /// Whether the items that were not used for longest make room when it is full; otherwise what is new is refused.
     "cache.NAME.lru": Some("false"), Form::Flag, ROLLING, "uWSGI `cache2` `purge_lru`";
     /// How long items live that are stored without a time of their own; `0`: for ever.

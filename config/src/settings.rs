@@ -323,6 +323,8 @@ pub struct Cache {
     pub size: u64,
     /// Longest value.
     pub item_size: u64,
+    /// Longest key.
+    pub key_size: u64,
     /// Whether the least recently used items make room for new ones; otherwise these are refused.
     pub lru: bool,
     /// How long an item lives that is stored without a time of its own (0 = for ever).

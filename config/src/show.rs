@@ -231,6 +231,7 @@ fn cache(settings: &Settings, path: &str) -> Option<Value> {
         "items" => whole(cache.items),
         "size" => size(cache.size),
         "item_size" => size(cache.item_size),
+        "key_size" => size(cache.key_size),
         "lru" => Value::Flag(cache.lru),
         "expires" => time(cache.expires),
         "persist" => Value::text(cache.persist.as_ref()?.display()),

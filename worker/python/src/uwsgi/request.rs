@@ -8,6 +8,7 @@ use appliance_worker::reactor;
 use pyo3::exceptions::{PyAttributeError, PyOSError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyByteArray, PyBytes, PyString};
+use std::borrow::Cow;
 use std::os::fd::{AsRawFd, IntoRawFd, RawFd};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Instant;
@@ -135,12 +136,17 @@ fn opened<'py>(file: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
 
 /// Bytes of a str (as UTF-8) or of bytes.
 pub(super) fn bytes(value: &Bound<'_, PyAny>) -> PyResult<Vec<u8>> {
-    if let Ok(text) = value.cast::<PyString>() {
-        Ok(text.to_str()?.as_bytes().to_vec())
-    } else if let Ok(bytes) = value.cast::<PyBytes>() {
-        Ok(bytes.as_bytes().to_vec())
+    borrowed(value).map(Cow::into_owned)
+}
+
+/// The same where they lie, if nobody can change them there.
+pub(super) fn borrowed<'a>(value: &'a Bound<'_, PyAny>) -> PyResult<Cow<'a, [u8]>> {
+    if let Ok(bytes) = value.cast::<PyBytes>() {
+        Ok(Cow::Borrowed(bytes.as_bytes()))
+    } else if let Ok(text) = value.cast::<PyString>() {
+        Ok(Cow::Borrowed(text.to_str()?.as_bytes()))
     } else if let Ok(bytes) = value.cast::<PyByteArray>() {
-        Ok(bytes.to_vec())
+        Ok(Cow::Owned(bytes.to_vec()))
     } else {
         let kind = value.get_type().name()?;
         Err(PyTypeError::new_err(format!("the argument must be str or bytes, not {kind}")))
