@@ -17,6 +17,7 @@ mod disconnect;
 mod django;
 mod doors;
 mod examples;
+mod faces;
 mod faults;
 mod files;
 mod frameworks;
