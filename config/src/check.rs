@@ -29,6 +29,7 @@ pub fn check(written: &Written, cpus: u32, problems: &mut Vec<Error>) -> Setting
             max_message: read.size("websocket.max_message"),
             ping_interval: read.duration("websocket.ping_interval"),
             ping_timeout: read.duration("websocket.ping_timeout"),
+            compression: read.flag("websocket.compression"),
         },
         proxy: Proxy {
             threads: read.whole("proxy.threads"),

@@ -247,6 +247,8 @@ keys! {
     "websocket.ping_interval": Some(r#""30s""#), Form::Duration { zero: true }, ROLLING, "uWSGI `websockets-ping-freq`";
     /// A client that stays silent for so long after a ping is given up.
     "websocket.ping_timeout": Some(r#""20s""#), TIME, ROLLING, "uWSGI `websockets-pong-tolerance`";
+    /// Whether messages are compressed (`permessage-deflate`) where the client offers it.
+    "websocket.compression": Some("false"), Form::Flag, ROLLING, "";
 
     /// Threads of the proxy, each with a loop of its own.
     "proxy.threads": Some("1"), whole("a number of threads", 1, 256), PROXY, "nginx `worker_processes`";

@@ -251,6 +251,8 @@ pub struct WebSocket {
     pub ping_interval: Duration,
     /// A client that stays silent for so long after a ping is given up.
     pub ping_timeout: Duration,
+    /// Messages are compressed where the client can.
+    pub compression: bool,
 }
 
 /// How slowly a request body may arrive before it is given up (408): a client that keeps sending single bytes makes progress,

@@ -289,6 +289,7 @@ fn other(settings: &Settings, path: &str) -> Option<Value> {
         "websocket.ping_timeout" => time(settings.websocket.ping_timeout),
         "queue.slots" => whole(settings.queue.slots.into()),
         "queue.slot_size" => size(settings.queue.slot_size as u64),
+        "websocket.compression" => Value::Flag(settings.websocket.compression),
         "proxy.threads" => whole(settings.proxy.threads.into()),
         "proxy.trusted" => Value::List(settings.proxy.trusted.iter().map(Value::text).collect()),
         "rpc.listen" => Value::List(settings.rpc.listen.iter().map(Value::text).collect()),

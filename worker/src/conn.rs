@@ -12,7 +12,7 @@
 //! ```
 use crate::http::body::Decoder;
 use crate::http::{Framing, Head, Refusal, Scan, encode};
-use crate::websocket::code;
+use crate::websocket::{Deflate, code};
 use std::io::ErrorKind;
 use std::time::{Duration, Instant};
 
@@ -85,6 +85,8 @@ pub struct Conn<S> {
     /// When the body that a core waits for must be there.
     body_by: Option<Instant>,
     bytes_out: u64,
+    /// How messages may be compressed, should the request become a WebSocket.
+    offered: Option<Deflate>,
 }
 
 impl<S: Stream> Conn<S> {
@@ -113,6 +115,7 @@ impl<S: Stream> Conn<S> {
             deadline: Some(now + rules.header),
             body_by: None,
             bytes_out: 0,
+            offered: None,
         }
     }
 

@@ -47,7 +47,8 @@ impl<'py> Suspended<'py> {
                 None if worker.aio.serves() => {
                     return Err(PyRuntimeError::new_err(format!(
                         "{what} works only inside a request or in a thread (asyncio.to_thread()): it would keep the loop from all \
-                         requests; await its awaitable form there"
+                         requests; in a coroutine await its form with an `a` before its name, or appliance.on_core(), and take \
+                         locks by `async with`"
                     )));
                 }
                 None => Place::Thread,

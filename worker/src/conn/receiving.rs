@@ -4,6 +4,7 @@ use super::{Arrival, Conn, Context, Phase, Rules, Stream};
 use crate::app::Received;
 use crate::http::body::Decoder;
 use crate::http::{Refusal, encode, head};
+use crate::websocket::Deflate;
 
 impl<S: Stream> Conn<S> {
     pub(super) fn parse(&mut self, cx: &Context<'_>) -> Result<bool, Refusal> {
@@ -52,6 +53,8 @@ impl<S: Stream> Conn<S> {
         let Phase::Body { head, body } = std::mem::replace(&mut self.phase, Phase::Busy) else { return None };
         self.deadline = None;
         self.arrival.pause(cx.now);
+        let may_compress = head.upgrade() && cx.rules.websocket.compression;
+        self.offered = may_compress.then(|| Deflate::offered(&head)).flatten();
         Some(Received { head, body, complete })
     }
 

@@ -2,6 +2,7 @@
 //! on without its core, which may have other things to do: pings are answered and the end is noticed at once. Only reading
 //! stops, while the application does not ask for what has come, or the peer does not take what is sent.
 use super::{Conn, Context, Phase, Step, Stream};
+use crate::http::encode;
 use crate::websocket::{Closed, Incoming, Message, Posted, Socket, code};
 use std::time::Instant;
 
@@ -17,15 +18,20 @@ pub(super) struct Upgraded {
 }
 
 impl<S: Stream> Conn<S> {
-    /// Makes the connection a WebSocket, behind the head that says so. False if the client has left, or there is no request.
+    /// Makes the connection a WebSocket, behind the head that says so; the extension is agreed here. False if the client has left, or there is no request.
     pub fn open_socket(&mut self, head: &[u8], cx: &mut Context<'_>) -> bool {
         if self.gone || !matches!(self.phase, Phase::Busy) {
             return false;
         }
-        let socket = Socket::new(cx.rules.websocket, cx.now);
+        let deflate = self.offered.take();
+        let socket = Socket::new(cx.rules.websocket, deflate, cx.now);
         self.phase = Phase::Socket(Box::new(Upgraded { socket, is_shut: false }));
         (self.wants_body, self.wants_room) = (false, false);
-        self.output.extend_from_slice(head);
+        self.output.extend_from_slice(head.strip_suffix(b"\r\n").unwrap_or(head));
+        if let Some(deflate) = deflate {
+            encode::header(&mut self.output, b"Sec-WebSocket-Extensions", deflate.field().as_bytes());
+        }
+        encode::end_of_head(&mut self.output);
         self.leave(cx);
         true
     }

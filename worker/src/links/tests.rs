@@ -94,6 +94,7 @@ impl Bench {
                 max_message: 1000,
                 ping_interval: Some(Duration::from_secs(30)),
                 ping_timeout: Duration::from_secs(20),
+                compression: true,
             },
         };
         let wire = Wire {

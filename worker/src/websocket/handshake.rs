@@ -90,7 +90,8 @@ pub fn fields(key: &[u8], protocol: Option<&str>) -> Vec<(&'static [u8], Vec<u8>
     fields
 }
 
-fn values<'a>(head: &'a Head, name: &'static str) -> impl Iterator<Item = &'a [u8]> {
+/// The values of every field of that name.
+pub(super) fn values<'a>(head: &'a Head, name: &'static str) -> impl Iterator<Item = &'a [u8]> {
     head.headers().filter(move |(found, _)| found.eq_ignore_ascii_case(name)).map(|(_, value)| value)
 }
 

@@ -13,11 +13,14 @@
 use std::time::Duration;
 use tungstenite::protocol::frame::coding::CloseCode;
 
+mod deflate;
 pub mod handshake;
 mod pipe;
 mod socket;
+mod unpack;
 
 pub use bytes::Bytes;
+pub use deflate::Deflate;
 pub use socket::Socket;
 pub use tungstenite::Utf8Bytes as Text;
 
@@ -127,6 +130,8 @@ pub struct Limits {
     pub ping_interval: Option<Duration>,
     /// A peer that has not said anything for so long after a ping is given up.
     pub ping_timeout: Duration,
+    /// Whether messages are compressed where the peer offers it.
+    pub compression: bool,
 }
 
 impl From<&appliance_config::Settings> for Limits {
@@ -136,6 +141,7 @@ impl From<&appliance_config::Settings> for Limits {
             max_message: websocket.max_message,
             ping_interval: Some(websocket.ping_interval).filter(|interval| !interval.is_zero()),
             ping_timeout: websocket.ping_timeout,
+            compression: websocket.compression,
         }
     }
 }

@@ -7,7 +7,9 @@
 //!     │ the peer's close frame, or a violation
 //!     └─► Ending ── the application has had what came before, and is answered ──► Over
 //! ```
+use super::deflate::Deflate;
 use super::pipe::Pipe;
+use super::unpack::Unpacker;
 use super::{Bytes, Closed, Incoming, Limits, MOST_PING, MOST_REASON, Message, code};
 use std::collections::VecDeque;
 use std::io::ErrorKind;
@@ -51,6 +53,7 @@ enum State {
 pub struct Socket {
     protocol: WebSocket<Pipe>,
     limits: Limits,
+    deflate: Option<Deflate>,
     state: State,
     inbox: VecDeque<Message>,
     /// What the inbox holds, see [`READ_AHEAD`].
@@ -68,16 +71,18 @@ pub struct Socket {
 }
 
 impl Socket {
-    /// One that has just been opened.
-    pub fn new(limits: Limits, now: Instant) -> Socket {
+    /// One that has just been opened; `deflate`: messages may be compressed.
+    pub fn new(limits: Limits, deflate: Option<Deflate>, now: Instant) -> Socket {
         let config = WebSocketConfig::default()
             .read_buffer_size(READ_BUFFER)
             .write_buffer_size(0)
             .max_message_size(Some(limits.max_message))
             .max_frame_size(Some(limits.max_message));
+        let pipe = Pipe::new(deflate.map(|_| Unpacker::new(limits.max_message)));
         Socket {
-            protocol: WebSocket::from_raw_socket(Pipe::default(), Role::Server, Some(config)),
+            protocol: WebSocket::from_raw_socket(pipe, Role::Server, Some(config)),
             limits,
+            deflate,
             state: State::Open,
             inbox: VecDeque::new(),
             held: 0,
@@ -143,10 +148,15 @@ impl Socket {
 
     /// Sends a message.
     pub fn send(&mut self, message: Message) -> Result<(), Closed> {
-        self.write(match message {
-            Message::Text(text) => Frame::message(text, OpCode::Data(Data::Text), true),
-            Message::Binary(bytes) => Frame::message(bytes, OpCode::Data(Data::Binary), true),
-        })
+        let (payload, kind) = match message {
+            Message::Text(text) => (text.into(), Data::Text),
+            Message::Binary(bytes) => (bytes, Data::Binary),
+        };
+        let packed = self.deflate.and_then(|deflate| deflate.pack(&payload));
+        let is_packed = packed.is_some();
+        let mut frame = Frame::message(packed.unwrap_or(payload), OpCode::Data(kind), true);
+        frame.header_mut().rsv1 = is_packed;
+        self.write(frame)
     }
 
     /// Sends a ping with a payload of at most [`MOST_PING`] bytes; what is longer is cut.
@@ -244,7 +254,10 @@ impl Socket {
                 Ok(Read::Close(frame)) => self.on_close(frame, now),
                 // tungstenite answers pings, and the peer has been heard.
                 Ok(Read::Ping(_) | Read::Pong(_) | Read::Frame(_)) => {}
-                Err(Error::Io(error)) if error.kind() == ErrorKind::WouldBlock => break,
+                Err(Error::Io(error)) if error.kind() == ErrorKind::WouldBlock => {
+                    let Some(fault) = self.protocol.get_mut().fault.take() else { break };
+                    self.end(fault.code, fault.reason, now);
+                }
                 Err(error) => self.on_error(&error, now),
             }
         }

@@ -5,6 +5,7 @@ const LIMITS: Limits = Limits {
     max_message: 1000,
     ping_interval: Some(Duration::from_secs(30)),
     ping_timeout: Duration::from_secs(20),
+    compression: true,
 };
 
 /// A masked frame with a short payload; `first` has FIN, the reserved bits and the opcode.
@@ -26,7 +27,12 @@ struct Bench {
 impl Bench {
     fn new() -> Bench {
         let now = Instant::now();
-        Bench { socket: Socket::new(LIMITS, now), now }
+        Bench { socket: Socket::new(LIMITS, None, now), now }
+    }
+
+    fn compressed() -> Bench {
+        let now = Instant::now();
+        Bench { socket: Socket::new(LIMITS, Some(Deflate::USUAL), now), now }
     }
 
     fn feed(&mut self, bytes: &[u8]) {
@@ -215,4 +221,78 @@ fn nobody_asks_an_abandoned_socket() {
     bench.feed(&frame(0x81, b"unread"));
     bench.socket.abandon(code::NORMAL, bench.now);
     assert_eq!((bench.output(), bench.closed()), (close(1000, ""), 1000));
+}
+
+/// "Hello" (RFC 7692 section 7.2.3.1).
+const HELLO: &[u8] = b"\xf2\x48\xcd\xc9\xc9\x07\x00";
+
+#[test]
+fn a_compressed_message_is_the_same_however_its_bytes_arrive() {
+    let (first, rest) = HELLO.split_at(3);
+    let all = [
+        frame(0x41, first),
+        frame(0x89, b"ping"),
+        frame(0x00, b""),
+        frame(0x80, rest),
+        frame(0x81, b"plain"),
+        frame(0x02, b"a"),
+        frame(0x80, b"b"),
+        frame(0xc2, HELLO),
+    ]
+    .concat();
+    for cut in 0..all.len() {
+        let mut bench = Bench::compressed();
+        bench.feed(&all[..cut]);
+        bench.feed(&all[cut..]);
+        assert_eq!(bench.socket.receive(), text("Hello"), "cut at {cut}");
+        assert_eq!(bench.socket.receive(), text("plain"));
+        for bytes in [&b"ab"[..], b"Hello"] {
+            let message = Message::Binary(Bytes::copy_from_slice(bytes));
+            assert_eq!(bench.socket.receive(), Incoming::Message(message));
+        }
+        assert_eq!(bench.socket.receive(), Incoming::Wait);
+        assert_eq!(bench.output(), b"\x8a\x04ping");
+    }
+    let mut bench = Bench::compressed();
+    all.iter().for_each(|byte| bench.feed(&[*byte]));
+    assert_eq!((bench.socket.receive(), bench.socket.receive()), (text("Hello"), text("plain")));
+}
+
+#[test]
+fn violations_in_compressed_messages_are_told_with_their_code() {
+    let unmasked = [&[0xc1, HELLO.len() as u8][..], HELLO].concat();
+    for (bytes, code) in [
+        (frame(0xc1, b"\xff\xff\xff"), code::INVALID_DATA),
+        (frame(0xc1, b"\xfa\xff\x07\x00"), code::INVALID_DATA),
+        (frame(0xc9, b""), code::PROTOCOL_ERROR),
+        (frame(0xc0, HELLO), code::PROTOCOL_ERROR),
+        (frame(0xe1, HELLO), code::PROTOCOL_ERROR),
+        (frame(0xc3, b""), code::PROTOCOL_ERROR),
+        (unmasked, code::PROTOCOL_ERROR),
+        ([frame(0x41, HELLO), frame(0xc0, b"")].concat(), code::PROTOCOL_ERROR),
+        ([frame(0x41, HELLO), frame(0x81, b"")].concat(), code::PROTOCOL_ERROR),
+        ([frame(0x01, b"a"), frame(0xc1, HELLO)].concat(), code::PROTOCOL_ERROR),
+        (frame(0xc2, &[0; 2000]), code::TOO_BIG),
+        ([frame(0x42, &[0; 700]), frame(0x80, &[0; 700])].concat(), code::TOO_BIG),
+        (frame(0xc2, &Deflate::USUAL.pack(&Bytes::from_static(&[0; 1001])).unwrap()), code::TOO_BIG),
+    ] {
+        let mut bench = Bench::compressed();
+        bench.feed(&[frame(0x81, b"before"), bytes.clone(), frame(0x81, b"behind")].concat());
+        assert_eq!(bench.socket.receive(), text("before"), "{bytes:?}");
+        assert_eq!(bench.closed(), code, "{bytes:?}");
+        let output = bench.output();
+        assert_eq!((output[0], &output[2..4]), (0x88, &code.to_be_bytes()[..]), "{bytes:?}");
+    }
+}
+
+#[test]
+fn long_messages_are_sent_compressed() {
+    let mut bench = Bench::compressed();
+    bench.socket.send(Message::Text("short".into())).unwrap();
+    assert_eq!(bench.output(), b"\x81\x05short");
+    bench.socket.send(Message::Text("long".repeat(200).into())).unwrap();
+    let output = bench.output();
+    assert!(output[0] == 0xc1 && output.len() < 100, "{output:?}");
+    bench.feed(&frame(0xc1, &output[2..]));
+    assert_eq!(bench.socket.receive(), text(&"long".repeat(200)));
 }
