@@ -34,7 +34,7 @@ limits.queue = 4
 limits.connections = 5
 limits.backlog = 6
 limits.remote = "1MiB"
-websocket = { max_message = "2MiB", ping_interval = "10s", ping_timeout = "9s" }
+websocket = { max_message = "2MiB", ping_interval = "10s", ping_timeout = "9s", compression = true }
 proxy = { threads = 2, trusted = ["10.0.0.0/8", "::1"] }
 cache.NAME = { items = 8, size = "1MiB", item_size = "1KiB", lru = true, expires = "1h", persist = "cache.data", listen = "127.0.0.1:3032", allow = "::1", nodes = "10.0.0.1:7000", udp = "127.0.0.1:7000" }
 rpc = { listen = ["0.0.0.0:3031", "unix:rpc.sock"], allow = ["10.0.0.0/8"], calls = 7 }
