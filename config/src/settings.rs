@@ -30,6 +30,10 @@ pub struct Settings {
     pub proxy: Proxy,
     /// The caches; the first one is meant where none is named.
     pub caches: Vec<Cache>,
+    /// The queue of all workers.
+    pub queue: Queue,
+    /// Memory that all workers share, by number.
+    pub areas: Vec<SharedArea>,
     /// Procedures that others may call.
     pub rpc: Rpc,
     /// Logs.
@@ -62,6 +66,8 @@ pub struct App {
     pub cancel_on_disconnect: bool,
     /// Environment variables set for the application before it is imported, in order of name.
     pub env: Vec<(String, String)>,
+    /// Options that only the application knows (uWSGI `--set`), in order of name.
+    pub options: Vec<(String, String)>,
 }
 
 /// The suspend engine: how a core gives the loop back while its request waits.
@@ -333,6 +339,25 @@ pub struct Cache {
     pub persist: Option<PathBuf>,
     /// With whom it is shared beyond this appliance.
     pub shared: Shared,
+}
+
+/// `[queue]`: messages in memory that all workers share.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Queue {
+    /// How many it holds; 0: there is no queue.
+    pub slots: u32,
+    /// Bytes of the longest one.
+    pub slot_size: usize,
+}
+
+/// Most shared areas.
+pub const MOST_AREAS: usize = 64;
+
+/// `[[sharedarea]]`: memory that all workers share and lay out as they like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SharedArea {
+    /// Its bytes, at least 1.
+    pub size: usize,
 }
 
 /// `[log]`.

@@ -26,7 +26,15 @@ pub fn set_access_log(is_on: bool) {
 pub fn __getattr__(py: Python<'_>, name: &str) -> PyResult<Py<PyAny>> {
     let arguments = match name {
         "env" | "start_response" => wait::current(py, "uwsgi").ok().and_then(|(_, call)| call.arguments(py)),
-        _ => return Err(PyAttributeError::new_err(format!("module 'uwsgi' has no attribute '{name}'"))),
+        _ => {
+            let missing = match name.split('_').next() {
+                Some("queue") => ": there is no queue; write `slots = 100` under [queue]",
+                Some("sharedarea") => ": there is no shared area; write [[sharedarea]]",
+                _ => "",
+            };
+            let text = format!("module 'uwsgi' has no attribute '{name}'{missing}");
+            return Err(PyAttributeError::new_err(text));
+        }
     };
     match arguments {
         Some((environ, _)) if name == "env" => Ok(environ.into_any()),
@@ -118,6 +126,22 @@ pub fn sendfile(
     let part = FileWrapper::part(file.unbind(), chunk, (size > 0).then_some(size));
     call.sendfile.replace(Some(Py::new(py, part)?));
     Ok(Some(true))
+}
+
+/// The same, and an empty body to return. uWSGI's own does nothing but that.
+#[pyfunction]
+#[pyo3(signature = (file = None, size = 0, /))]
+pub fn offload<'py>(
+    py: Python<'py>,
+    file: Option<Bound<'py, PyAny>>,
+    size: u64,
+) -> PyResult<Bound<'py, PyBytes>> {
+    if let Some(file) = file
+        && sendfile(py, file.clone(), 0, 0, size)?.is_none()
+    {
+        return Err(PyValueError::new_err(format!("uwsgi.offload(): {} cannot be read", file.repr()?)));
+    }
+    Ok(PyBytes::new(py, b""))
 }
 
 /// The file that somebody means by a path, a file-like object or a descriptor. The descriptor stays the caller's.
