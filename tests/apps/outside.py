@@ -181,6 +181,26 @@ async def tried_while_awaited():
 
 assert asyncio.run(tried_while_awaited()) is True
 
+
+# A wait that is cancelled ends as cancelled, and leaves nothing held.
+async def cancelled_after(turns):
+    held = appliance.lock("cancelled")
+    assert held.acquire(0)
+    waiter = asyncio.create_task(appliance.lock("cancelled").aacquire())
+    await asyncio.sleep(0.01)
+    held.release()
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    if waiter.cancel():
+        await asyncio.wait([waiter])
+        assert waiter.cancelled(), turns
+    elif await waiter:
+        held.release()
+    assert not held.locked()
+
+for turns in range(9):
+    asyncio.run(cancelled_after(turns))
+
 # A server that ends in the middle of a value.
 listener = socket.create_server(("127.0.0.1", 0))
 
