@@ -166,4 +166,54 @@ assert "is no address" in raises(ValueError, appliance.cache.named("a@b").get, "
 assert "more than 65535 bytes" in raises(ValueError, there.get, "k" * 70_000)
 assert uwsgi.cache_num("n", sys.argv[1]) == 4 and uwsgi.cache_inc("n", 2, 0, sys.argv[1]) and there.incr("n") == 7
 assert uwsgi.cache_get("k", "a@127.0.0.1:1") is None and uwsgi.cache_set("k", "v", 0, "a@127.0.0.1:1") is None
+
+
+# Tries of others neither keep nor lose whoever waits.
+async def tried_while_awaited():
+    held = appliance.lock("tried")
+    assert held.acquire(0)
+    waiter = asyncio.create_task(appliance.lock("tried").aacquire())
+    await asyncio.sleep(0.01)
+    assert not any(appliance.lock("tried").acquire(0) for _ in range(2000))
+    held.release()
+    return await waiter
+
+
+assert asyncio.run(tried_while_awaited()) is True
+
+
+# A wait that is cancelled ends as cancelled, and leaves nothing held.
+async def cancelled_after(turns):
+    held = appliance.lock("cancelled")
+    assert held.acquire(0)
+    waiter = asyncio.create_task(appliance.lock("cancelled").aacquire())
+    await asyncio.sleep(0.01)
+    held.release()
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    if waiter.cancel():
+        await asyncio.wait([waiter])
+        assert waiter.cancelled(), turns
+    elif await waiter:
+        held.release()
+    assert not held.locked()
+
+for turns in range(9):
+    asyncio.run(cancelled_after(turns))
+
+# A server that ends in the middle of a value.
+listener = socket.create_server(("127.0.0.1", 0))
+
+
+def answer_half():
+    connection = listener.accept()[0]
+    connection.recv(4096)
+    pairs = b"".join(len(text).to_bytes(2, "little") + text for text in (b"status", b"ok", b"size", b"100"))
+    connection.sendall(b"\0" + len(pairs).to_bytes(2, "little") + b"\0" + pairs + b"half")
+    connection.close()
+
+
+threading.Thread(target=answer_half).start()
+half = appliance.cache.named("half@127.0.0.1:%d" % listener.getsockname()[1])
+assert "sent 4 bytes of 100" in raises(appliance.cache.CacheError, half.get, "k")
 print("fine")

@@ -97,7 +97,13 @@ def _ask(name: str, command: bytes, variables: dict[bytes, bytes], value: bytes 
             connection.sendall(struct.pack("<BHB", _CACHE, len(body), _DICTIONARY) + body + value)
             header = answer.read(4)
             told = _variables(answer.read(int.from_bytes(header[1:3], "little"))) if len(header) == 4 else {}
-            return answer.read(int(told.get(b"size", b"0"))) if told.get(b"status") == b"ok" else None
+            if told.get(b"status") != b"ok":
+                return None
+            size = int(told.get(b"size", b"0"))
+            found = answer.read(size)
+            if len(found) == size:
+                return found
+            raise CacheError(f"cache {name}: {address} has sent {len(found)} bytes of {size}, and no more")
     except (ConnectionResetError, BrokenPipeError):
         return None
     except (OSError, struct.error) as error:

@@ -64,10 +64,12 @@ class lock:
                 if pause <= 0:
                     return False
                 rung.clear()
+                # Not wait_for(), which before Python 3.12 forgets a cancellation that comes as it ends.
+                timer = loop.call_later(pause, rung.set)
                 try:
-                    await asyncio.wait_for(rung.wait(), pause)
-                except (TimeoutError, asyncio.TimeoutError):
-                    pass
+                    await rung.wait()
+                finally:
+                    timer.cancel()
             return True
         finally:
             loop.remove_reader(turn.fileno())
