@@ -249,6 +249,22 @@ fn a_cache_grows_with_its_settings_and_those_who_have_it_follow() {
 }
 
 #[test]
+fn whoever_makes_a_cache_larger_keeps_nothing_of_the_smaller_one() {
+    let folder = Scratch::new();
+    let open = |items| {
+        let settings = Settings { items, ..cache(|_| ()).settings.clone() };
+        Cache::open(folder.path(), &settings).unwrap()
+    };
+    set(&open(10), "a", "1").unwrap();
+    let larger = open(10_000);
+    assert_eq!(get(&larger, "a").as_deref(), Some("1"));
+    let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
+    let is_its = |line: &&str| line.contains(folder.path().to_str().unwrap());
+    let mapped: Vec<_> = maps.lines().filter(is_its).filter(|line| line.contains("table-")).collect();
+    assert_eq!(mapped.len(), 1, "{mapped:#?}");
+}
+
+#[test]
 fn threads_count_together() {
     let cache = cache(|_| ());
     thread::scope(|scope| {
