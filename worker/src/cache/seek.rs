@@ -10,7 +10,7 @@ use super::table::Table;
 use super::word::look_again;
 
 /// Slots in a chain, at most: many more than there ever are in one of a hash that nobody can foresee.
-pub const LONGEST_CHAIN: u32 = 10_000;
+pub const LONGEST_CHAIN: u32 = 256;
 /// Bytes of a value that need no memory of their own when they are copied.
 const SHORT: usize = 256;
 

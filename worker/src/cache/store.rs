@@ -354,7 +354,11 @@ impl Cache {
         }
         let _turn = self.gate.enter()?;
         table.put_in_order()?;
-        read(table).map_err(|Torn| table.broken())
+        read(table).or_else(|Torn| {
+            let why = table.broken();
+            table.put_in_order()?;
+            read(table).map_err(|Torn| why)
+        })
     }
 
     /// One turn.

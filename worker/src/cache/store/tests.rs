@@ -152,6 +152,18 @@ fn the_least_used_item_makes_room() {
 }
 
 #[test]
+fn a_read_that_finds_no_end_puts_it_in_order() {
+    let cache = cache(|settings| settings.items = 2);
+    set(&cache, "a", "1").unwrap();
+    let table = cache.tables.current().unwrap();
+    let (found, slot) = (1..3).find_map(|n| Some((n, table.slot(n)?))).unwrap();
+    slot.next().store(found);
+    assert_eq!((get(&cache, "b"), get(&cache, "a").as_deref()), (None, Some("1")));
+    slot.next().store(found);
+    assert_eq!(cache.keys().unwrap(), [b"a"]);
+}
+
+#[test]
 fn a_long_item_drives_out_as_many_as_it_needs() {
     let cache = cache(|settings| {
         (settings.items, settings.size, settings.lru) = (100_000, 128 * 1024, true);
