@@ -26,8 +26,6 @@ const BOOT: Duration = Duration::from_secs(30);
 const ROUNDS: usize = 1_000;
 /// Looks at an item that others change all the time, before its reader waits for a turn in which nobody does.
 const LOOKS: u32 = 1_000;
-/// An item counts as used again when so many others were used since: one in so many of the most.
-const RECENT: u64 = 8;
 
 /// Whether an item that is there stays.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -139,12 +137,11 @@ impl Cache {
     /// Looks for the item of a key, which counts as a use of it.
     fn use_it(&self, key: &[u8], copied: Option<&mut Copied>) -> Result<Option<Seen>, Refusal> {
         let found = self.seen(key, copied)?;
-        if let Some(found) = found.filter(|_| self.settings.lru) {
-            let since = self.tables.current()?[Head::Stamp].load().wrapping_sub(found.used);
-            if since > self.settings.items / RECENT {
-                // It is no loss if this cannot be written down.
-                let _ = self.write(&Moment::default(), |work| work.touch(key));
-            }
+        if let Some(found) = found.filter(|_| self.settings.lru)
+            && self.tables.current()?.is_due(found.used, &self.settings)
+        {
+            // It is no loss if this cannot be written down.
+            let _ = self.write(&Moment::default(), |work| work.touch(key));
         }
         Ok(found)
     }

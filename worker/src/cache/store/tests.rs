@@ -152,6 +152,19 @@ fn the_least_used_item_makes_room() {
 }
 
 #[test]
+fn what_is_read_again_and_again_stays_though_there_is_never_room_for_so_many_items() {
+    let cache = cache(|settings| {
+        (settings.items, settings.size, settings.lru) = (100_000, 128 * 1024, true);
+    });
+    set(&cache, "used", "1").unwrap();
+    for n in 0..5_000 {
+        set(&cache, &format!("key {n}"), "some value").unwrap();
+        assert!(get(&cache, "used").is_some(), "it went for item {n}");
+    }
+    assert!(cache.stats().unwrap().evicted > 1_000);
+}
+
+#[test]
 fn a_read_that_finds_no_end_puts_it_in_order() {
     let cache = cache(|settings| settings.items = 2);
     set(&cache, "a", "1").unwrap();
