@@ -228,15 +228,12 @@ impl Cache {
         self.folder.join(name)
     }
 
-    /// Stores items as they come, with the moment in which each expires, as far as there is room. The caller has its turn.
-    pub(super) fn fill(&self, items: Vec<(Vec<u8>, Vec<u8>, u64)>) -> Result<(), Refusal> {
+    /// Stores an item that expires in a known moment, if there is room. The caller has its turn.
+    pub(super) fn fill(&self, key: &[u8], value: &[u8], expires: u64) -> Result<(), Refusal> {
         let (table, moment) = (self.tables.current()?, Moment::default());
         table.put_in_order()?;
-        let work = Work::begin(table, &self.settings, &moment)?;
-        for (key, value, expires) in items {
-            if !is_expired(expires, moment.now()) && self.check(&key, value.len()).is_ok() {
-                work.store(New { key: &key, value: &value, expires })?;
-            }
+        if !is_expired(expires, moment.now()) && self.check(key, value.len()).is_ok() {
+            Work::begin(table, &self.settings, &moment)?.store(New { key, value, expires })?;
         }
         Ok(())
     }
