@@ -250,7 +250,7 @@ impl Table {
         let bytes = |count: u64| count.saturating_mul(words * WORD);
         match reserve(&self.file, at * WORD + bytes(from), bytes(end.saturating_sub(from))) {
             Ok(()) => Ok(()),
-            Err(Errno::ENOSPC | Errno::EDQUOT) => Err(Refusal::Full),
+            Err(Errno::ENOSPC | Errno::EDQUOT | Errno::ENOMEM) => Err(Refusal::Full),
             Err(other) => Err(Refusal::Store(other.to_string())),
         }
     }
