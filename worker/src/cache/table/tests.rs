@@ -304,6 +304,34 @@ fn readers_neither_miss_nor_mix_what_is_replaced_meanwhile() {
 }
 
 #[test]
+fn whatever_one_number_says_nobody_panics_and_what_is_stored_afterwards_is_there() {
+    let garbage =
+        [0, 1, 2, 7, ITEMS, 1 << 20, u64::from(u32::MAX), 1 << 62, 1 << 63, u64::MAX / 10, u64::MAX];
+    let sizes = some().sizes();
+    let secrets = Head::Magic as u64..=Head::Moved as u64;
+    let head = (0..=Head::HeapLength as u64).filter(|at| !secrets.contains(at));
+    let slots = (SLOT..SLOT * 7).map(|at| sizes.slots_at() + at);
+    let rest = (0..12).flat_map(|n| [sizes.heap_at() + n, sizes.buckets_at() + n % 4]);
+    for at in head.chain(slots).chain(rest).collect::<Vec<_>>() {
+        for garbage in garbage {
+            let table = some();
+            turn(&table, &settings(true), 10, |work| work.clear()).unwrap();
+            (1..6).for_each(|n| put(&table, n, 100 * n as usize, n % 2 * 50).unwrap());
+            table.word(at).store(garbage);
+            for n in 0..12 {
+                let _ = table.read(&key(n), Some(&mut Copied::new()));
+                let _ = put(&table, n, 90 * n as usize % 700, n % 3 * 50);
+                let _ = turn(&table, &settings(true), 60, |work| work.remove(&key(n / 2)));
+            }
+            table.broken();
+            put(&table, 3, 300, NEVER).unwrap();
+            assert_in_order(&table);
+            assert_eq!(contents(&table).unwrap()[&key(3)], (vec![3; 300], NEVER), "{garbage} at {at}");
+        }
+    }
+}
+
+#[test]
 fn whatever_is_written_over_it_nobody_panics_and_it_can_be_used_again() {
     for seed in 1..200 {
         let (table, mut random) = (some(), Random(seed * 0x9e37_79b9));
