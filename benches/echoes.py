@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""Measures WebSockets: the CPU time of an echoed message, with 1,000 connections open, ours (through the proxy and on a
-worker's own listener) and uvicorn's with both of its protocol libraries, and the memory of a connection. Prints a markdown
-table.
+"""Measures WebSockets: the CPU time of an echoed message, with 1,000 connections open, ours (in Python and in
+native:echo, through the proxy and on a worker's own listener) and uvicorn's with both of its protocol libraries, and the memory
+of a connection. Prints a markdown table.
 
     make bench
     benches/.venv/bin/python benches/echoes.py --binary target/release/appliance [--connections 1000] [--rounds 5]
@@ -35,19 +35,27 @@ HANDSHAKE = (
 )
 
 
-def ours(place):
-    front, native_port, run_dir = place.tcp(), place.port(), place.folder / "sockets"
+def ours(place, name, application, says):
+    front, native_port, run_dir = place.tcp(), place.port(), place.folder / name
     command = [
-        place.binary, "run", place.application, "--listen", front, "--workers", 1, "--cores", 3000,
+        place.binary, "run", application, "--listen", front, "--workers", 1, "--cores", 3000,
         "--native-base-port", native_port - 1, "--venv", servers.HERE / ".venv", "--log-level", "warn",
         "--set", f"app.chdir={servers.HERE}", "--set", f"admin.run_dir={run_dir}", "--set", "log.access=false",
         "--set", "websocket.ping_interval=0",
     ]  # fmt: skip
     routes = [
-        servers.Route("appliance, native listener", servers.ALONE, f"127.0.0.1:{native_port}"),
-        servers.Route("appliance, through its proxy", servers.FRONTED, front),
+        servers.Route(f"{name}, native listener", servers.ALONE, f"127.0.0.1:{native_port}"),
+        servers.Route(f"{name}, through its proxy", servers.FRONTED, front),
     ]
-    return servers.Contender([command], routes)
+    return servers.Contender([command], routes, says=says)
+
+
+def python(place):
+    return ours(place, "appliance", place.application, b"Hello, world!\n")
+
+
+def native(place):
+    return ours(place, "native:echo", "native:echo", b"")
 
 
 def uvicorn(library):
@@ -165,7 +173,7 @@ def main():
     if most < options.connections + SPARE_DESCRIPTORS:
         sys.exit(f"more descriptors are needed; raise that with `ulimit -Hn {options.connections + SPARE_DESCRIPTORS}`")
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-    makers = [ours, uvicorn("websockets"), uvicorn("wsproto")]
+    makers = [python, native, uvicorn("websockets"), uvicorn("wsproto")]
     with tempfile.TemporaryDirectory(prefix="appliance-bench-") as folder:
         place = servers.Place(Path(folder), options.binary.resolve(), "sockets")
         contenders = [make(place) for make in makers]

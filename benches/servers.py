@@ -36,6 +36,7 @@ class Contender:
     commands: list
     routes: list
     processes: list = field(default_factory=list)
+    says: bytes = b"Hello, world!\n"  # to a plain request, by which it is seen that it is up
 
     def start(self, log):
         environment = dict(os.environ, PYTHONPATH=str(HERE))
@@ -50,7 +51,7 @@ class Contender:
         deadline = time.monotonic() + START_SECONDS
         while True:
             try:
-                if ask(route.address).endswith(b"\r\n\r\nHello, world!\n"):
+                if ask(route.address).endswith(b"\r\n\r\n" + self.says):
                     return
             except OSError:
                 pass
@@ -58,7 +59,7 @@ class Contender:
                 if process.poll() is not None:
                     raise RuntimeError(f"{route.name}: {process.args[0]} ended with status {process.returncode}")
             if time.monotonic() > deadline:
-                raise RuntimeError(f"{route.name}: no Hello from {route.address} within {START_SECONDS} s")
+                raise RuntimeError(f"{route.name}: no answer from {route.address} within {START_SECONDS} s")
             time.sleep(0.05)
 
     def roots(self):

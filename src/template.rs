@@ -82,12 +82,14 @@ impl Job<'_> {
             .map_err(Error::system("the template cannot start"))
     }
 
-    /// Makes the metrics of the configuration, before the application can ask for them.
+    /// Makes the metrics of the configuration, before the application can ask for them; a native one finds them in this binary.
     fn make_metrics(&self) -> Result<(), Error> {
         let memory = self.metrics.try_clone().and_then(Metrics::open);
         let metrics = memory.map_err(Error::system("map the metrics"))?;
         let made = metrics.configure(&self.settings.metrics);
-        made.map_err(|error| Error::Usage(format!("[[metric]]: {error}")))
+        made.map_err(|error| Error::Usage(format!("[[metric]]: {error}")))?;
+        metrics.install();
+        Ok(())
     }
 
     /// What the workers share; each gets a copy, or has it from its template.

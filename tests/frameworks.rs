@@ -2,6 +2,7 @@
 //! machine. Django with its admin and a database is in `django`.
 use crate::bodies::{assert_same, pattern};
 use crate::harness::{Answer, Client, DOORS, Doors, Form, Setup, default_venv, free_ports, venvs};
+use crate::websockets::peer::{Peer, TEXT};
 use serde_json::json;
 use std::fs;
 use std::time::Duration;
@@ -162,6 +163,14 @@ fn many_clients_of_both_doors_do_not_mix() {
             }
         });
     }
+}
+
+#[test]
+fn a_view_of_flask_becomes_a_websocket() {
+    let appliance = Setup::app("flask_site:app").start();
+    let mut peer = Peer::open(appliance.client(), "/echo");
+    peer.send(TEXT, "hello");
+    assert_eq!((peer.text().as_str(), peer.close(1000)), ("hello", 1000));
 }
 
 #[test]

@@ -12,7 +12,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 
-mod client;
+pub mod client;
 
 /// Bytes that a test takes on each stream, if it does not matter.
 const WINDOW: usize = 256 * 1024;

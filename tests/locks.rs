@@ -114,6 +114,13 @@ fn what_cannot_be_locked_is_said_in_a_sentence() {
 }
 
 #[test]
+fn a_process_that_the_application_forks_cannot_pass_for_its_worker() {
+    let told = start().worker_client(1).get("/forked?0").json();
+    let sentence = "a process that the application has forked has no locks; take them in the worker itself";
+    assert_eq!(told, serde_json::json!([sentence, true]));
+}
+
+#[test]
 fn a_killed_holder_leaves_no_lock_behind() {
     let appliance = start();
     for worker in [1, 2, 1, 2] {

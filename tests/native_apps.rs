@@ -1,6 +1,7 @@
 //! Native applications: built in, from libraries, on every door of a worker, and what can happen to them. `tests/native` is a
 //! library with one path for each thing.
-use crate::harness::{Appliance, Client, DEADLINE, Setup, free_ports, root, until};
+use crate::harness::{Admin, Appliance, Client, DEADLINE, Setup, free_ports, root, until};
+use crate::websockets::peer::{Peer, TEXT};
 use nix::sys::signal::Signal;
 use std::fs::File;
 use std::io::{Read, Write};
@@ -10,18 +11,18 @@ use std::process::Command;
 use std::time::{Duration, Instant, SystemTime};
 
 /// A library that `cargo build --workspace` has made.
-fn library(name: &str) -> PathBuf {
+pub fn library(name: &str) -> PathBuf {
     Path::new(env!("CARGO_BIN_EXE_appliance")).with_file_name(format!("lib{name}.so"))
 }
 
 /// The test's library as the application, without any Python.
-fn setup() -> Setup {
+pub fn setup() -> Setup {
     let setup = Setup::bare().arg(library("native_test").display()).venv(None).env("PATH", "/nowhere");
     let drops = setup.dir().path().join("drops");
     setup.set("app.env.DROPS", drops.display())
 }
 
-fn drops(appliance: &Appliance) -> String {
+pub fn drops(appliance: &Appliance) -> String {
     std::fs::read_to_string(appliance.dir().path().join("drops")).unwrap_or_default()
 }
 
@@ -207,7 +208,7 @@ fn what_cannot_be_served_is_refused_with_a_reason() {
     compile("int other;", &other);
     let other = setup.arg(other.display()).refused();
     assert!(other.text.contains("does not export appliance_app"), "{}", other.text);
-    let old = "#include <appliance.h>\nstatic const ApplianceApp app = {7, sizeof app, 0};\n\
+    let old = "#include <appliance.h>\nstatic const ApplianceApp app = {7, sizeof app, 0, 0};\n\
                const ApplianceApp *appliance_app(const ApplianceHost *host) { (void)host; return &app; }\n";
     let setup = Setup::bare().venv(None);
     let library = setup.dir().path().join("old.so");
@@ -217,26 +218,51 @@ fn what_cannot_be_served_is_refused_with_a_reason() {
 }
 
 /// Makes a library of C.
-fn compile(source: &str, library: &Path) {
-    let file = library.with_extension("c");
+pub fn compile(source: &str, library: &Path) {
+    compile_as("c", "-std=c99", source, library);
+}
+
+/// Makes a library of C or C++.
+fn compile_as(language: &str, standard: &str, source: &str, library: &Path) {
+    let file = library.with_extension(language);
     std::fs::write(&file, source).unwrap();
     let include = root().join("packaging/include");
     let mut cc = Command::new("cc");
-    cc.args(["-shared", "-fPIC", "-O2", "-Wall", "-Wextra", "-Werror", "-I"]).arg(include);
-    assert!(cc.arg("-o").arg(library).arg(&file).status().unwrap().success());
+    cc.args(["-shared", "-fPIC", "-O2", "-Wall", "-Wextra", "-pedantic", "-Werror"]);
+    cc.args(["-x", language, standard]);
+    assert!(cc.arg("-I").arg(include).arg("-o").arg(library).arg(&file).status().unwrap().success());
 }
 
 #[test]
 fn the_examples_do_what_their_readmes_say() {
-    let rust = Setup::bare().arg(library("native_rust").display()).venv(None).start();
+    let rust = Setup::bare().arg(library("native_rust").display()).venv(None);
+    let (rust, rusts) = Admin::of(rust.set("cache.visits.items", 100));
+    let rust = rust.start();
     assert_eq!(rust.get("/").text(), "Hello from Rust!\n");
+    assert_eq!([rust.get("/visit").text(), rust.get("/visit").text()], ["visit 1\n", "visit 2\n"]);
+    assert!(rusts.get("/metrics").text().contains("\ngreetings_total 1\n"));
     assert!(rust.get("/wait").text().starts_with("10 waits of 100ms took"));
+    let mut peer = Peer::open(rust.client(), "/");
+    peer.send(TEXT, "hello");
+    assert_eq!(peer.text(), "hello");
     let setup = Setup::bare().venv(None);
     let library = setup.dir().path().join("libhello.so");
     compile(&std::fs::read_to_string(root().join("examples/native-c/hello.c")).unwrap(), &library);
-    let c = setup.arg(library.display()).start();
+    let (setup, cs) = Admin::of(setup.arg(library.display()).set("cache.visits.items", 100));
+    let c = setup.start();
     assert_eq!(c.get("/").text(), "Hello from C!\n");
     assert_eq!(c.get("/?wait").text(), "Hello from C!\n");
+    assert_eq!([c.get("/?visit").text(), c.get("/?visit").text()], ["visit 1\n", "visit 2\n"]);
+    assert!(cs.get("/metrics").text().contains("\ngreetings_total 2\n"));
+}
+
+#[test]
+fn an_application_in_c_is_one_in_c_plus_plus_too() {
+    let setup = Setup::bare().venv(None);
+    let library = setup.dir().path().join("libhello.so");
+    let source = std::fs::read_to_string(root().join("examples/native-c/hello.c")).unwrap();
+    compile_as("c++", "-std=c++11", &source, &library);
+    assert_eq!(setup.arg(library.display()).start().get("/").text(), "Hello from C!\n");
 }
 
 /// A folder of files, served by `native:static`.

@@ -1,5 +1,7 @@
 //! The Python package `appliance`: what it has that the functions of the engine have not, in the server and outside of it.
-use crate::harness::{Appliance, Dir, ENGINES, Setup, command, default_venv, everywhere, root, venvs};
+use crate::harness::{
+    Appliance, Dir, ENGINES, Setup, command, default_venv, everywhere, free_ports, root, venvs,
+};
 use std::path::Path;
 use std::process::Command;
 
@@ -92,10 +94,13 @@ fn run(program: &mut Command, dir: &Dir) -> String {
 fn stand_ins_work_where_no_server_runs() {
     let dir = Dir::new();
     install(&dir, &default_venv());
+    let address = format!("127.0.0.1:{}", free_ports(1));
+    let server = Setup::app("package:application").set("cache.pages.items", 100);
+    let _server = server.set("cache.pages.listen", &address).start();
     for venv in venvs() {
         let script = root().join("tests/apps/outside.py");
         assert_eq!(
-            run(Command::new(venv.join("bin/python")).arg(script), &dir),
+            run(Command::new(venv.join("bin/python")).arg(script).arg(format!("pages@{address}")), &dir),
             "fine\n",
             "{}",
             venv.display()
@@ -131,8 +136,13 @@ fn the_stand_in_has_the_calls_of_the_server() {
 fn types_are_checked_strictly() {
     let dir = Dir::new();
     install(&dir, &default_venv());
-    let mut mypy = Command::new(default_venv().join("bin/python"));
-    mypy.args(["-m", "mypy", "--config-file", "package/pyproject.toml", "--cache-dir", "cache"]);
-    mypy.env("MYPYPATH", "installed");
-    assert!(run(&mut mypy, &dir).starts_with("Success"));
+    let check = |what: &[&str]| {
+        let mut mypy = Command::new(default_venv().join("bin/python"));
+        mypy.args(["-m", "mypy", "--config-file", "package/pyproject.toml", "--cache-dir", "cache"]);
+        mypy.args(what).env("MYPYPATH", "installed");
+        assert!(run(&mut mypy, &dir).starts_with("Success"));
+    };
+    check(&[]);
+    // An application that uses all of it.
+    check(&[root().join("tests/apps/typed.py").to_str().unwrap()]);
 }

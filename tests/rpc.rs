@@ -69,7 +69,7 @@ fn the_modern_form_says_why_nothing_came_of_a_call() {
         ("call('boom')".to_owned(), "ValueError: boom"),
         (
             "call('nope')".to_owned(),
-            "RpcError: there is no procedure \"nope\" in this worker; see uwsgi.rpc_list()",
+            "RpcError: there is no procedure \"nope\" in this worker; see appliance.rpc.names()",
         ),
         ("call('number')".to_owned(), "RpcError: the procedure \"number\" gave neither bytes nor text"),
         (

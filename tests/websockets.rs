@@ -3,12 +3,13 @@
 use crate::harness::{Appliance, DOORS, Door, Doors, ENGINES, Setup, default_venv, root, until, within};
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
-use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
+mod browser;
 mod conformance;
 pub mod peer;
+use browser::Browser;
 use peer::{BINARY, CLOSE, PING, PONG, Peer, TEXT, closing, frame, handshake};
 
 fn setup() -> Setup {
@@ -344,41 +345,18 @@ fn the_websockets_package_is_content() {
     }
 }
 
-/// The browser is large, and not everybody's: where it is not installed, its test says so and nothing is tested.
 #[test]
 fn a_browser_is_content() {
-    let Some(browser) =
-        ["/usr/bin/chromium", "/usr/bin/google-chrome"].iter().find(|path| Path::new(path).exists())
-    else {
-        eprintln!("NOT TESTED: no browser; `apt-get install chromium` for the test of WebSockets in one");
-        return;
-    };
     let appliance = setup().set("websocket.compression", true).start();
-    let profile = appliance.dir().path().join("profile");
-    let mut running = Command::new(browser)
-        .args([
-            "--headless=new",
-            "--no-sandbox",
-            "--disable-gpu",
-            "--disable-dev-shm-usage",
-            "--no-first-run",
-        ])
-        .arg(format!("--user-data-dir={}", profile.display()))
-        .arg("--remote-debugging-port=0")
-        .arg(format!("http://{}/page", appliance.address()))
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
+    let page = format!("http://{}/page", appliance.address());
+    let Some(browser) = Browser::open(appliance.dir(), &page) else { return };
     let expected = r#"[["chat","text",[0,255],true,4000,true],[4001,"that is all",true]]"#;
     let said = within(Duration::from_secs(120), || {
         let all = appliance.get("/ended").json();
         let told = all.as_array()?.iter().find(|entry| entry[0] == "browser")?;
         Some(unquoted(told[1].as_str()?))
     });
-    running.kill().unwrap();
-    running.wait().unwrap();
-    assert_eq!(said.as_deref(), Some(expected));
+    assert_eq!(said.as_deref(), Some(expected), "{}", browser.log());
 }
 
 /// What `encodeURIComponent` has made, as it was before.

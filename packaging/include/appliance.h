@@ -13,46 +13,75 @@
  *
  *     cc -shared -fPIC -O2 -o libhello.so hello.c && appliance run ./libhello.so
  *
- * First what crosses the boundary, the same as in the crate appliance-app, then the functions that are there to be called. */
+ * This file says what crosses the boundary; it is generated from the crate appliance-app. The functions that are there to be
+ * called are in appliance/calls.h and appliance/websocket.h, which it includes. */
 
 #ifndef APPLIANCE_H
 #define APPLIANCE_H
 
 #include <stddef.h>
 #include <stdint.h>
-#include <string.h>
-#include <sys/types.h>
 
 // Version of this interface. It changes when anything in this file does that an older application would misunderstand;
 // functions that are added at the end of `ApplianceHost` do not change it.
 #define APPLIANCE_VERSION 1
 
-// What `ready` waits for: something to read, or an end.
+// What `ApplianceHost::ready` waits for: something to read, or an end.
 #define APPLIANCE_READ 1
 
-// What `ready` waits for: room to write.
+// What `ApplianceHost::ready` waits for: room to write.
 #define APPLIANCE_WRITE 2
 
-// `text`: the method, such as `GET`.
+// `ApplianceHost::text`: the method, such as `GET`.
 #define APPLIANCE_METHOD 0
 
-// `text`: the request target as it was sent, such as `/a%20b?c`.
+// `ApplianceHost::text`: the request target as it was sent, such as `/a%20b?c`.
 #define APPLIANCE_TARGET 1
 
-// `text`: the path, still percent-encoded.
+// `ApplianceHost::text`: the path, still percent-encoded.
 #define APPLIANCE_PATH 2
 
-// `text`: what stands after the first `?`; empty if there is none.
+// `ApplianceHost::text`: what stands after the first `?`; empty if there is none.
 #define APPLIANCE_QUERY 3
 
-// `text`: the client's address without a port; empty on a unix socket without a proxy.
+// `ApplianceHost::text`: the client's address without a port; empty on a unix socket without a proxy.
 #define APPLIANCE_CLIENT 4
 
-// `text`: `http` or `https`, as the client sees it.
+// `ApplianceHost::text`: `http` or `https`, as the client sees it.
 #define APPLIANCE_SCHEME 5
 
-// `text`: by what the logs know the request (`X-Request-ID`); may be empty.
+// `ApplianceHost::text`: by what the logs know the request (`X-Request-ID`); may be empty.
 #define APPLIANCE_REQUEST_ID 6
+
+// `ApplianceMetric::kind`: it only grows.
+#define APPLIANCE_COUNTER 1
+
+// `ApplianceMetric::kind`: it goes up and down.
+#define APPLIANCE_GAUGE 2
+
+// `ApplianceMetric::kind`: how many observations there were, in ranges of their size, and their sum.
+#define APPLIANCE_HISTOGRAM 3
+
+// `ApplianceHost::metric_change`: adds to it; a counter takes nothing that is less than 0.
+#define APPLIANCE_ADD 1
+
+// `ApplianceHost::metric_change`: replaces the value of a gauge.
+#define APPLIANCE_SET 2
+
+// `ApplianceHost::metric_change`: replaces the value of a gauge, unless it is more already.
+#define APPLIANCE_MAX 3
+
+// `ApplianceHost::metric_change`: replaces the value of a gauge, unless it is less already.
+#define APPLIANCE_MIN 4
+
+// `ApplianceHost::metric_change`: counts an observation of a histogram.
+#define APPLIANCE_OBSERVE 5
+
+// What `ApplianceHost::websocket_receive` has received, or `ApplianceHost::websocket_send` sends: text, which is UTF-8.
+#define APPLIANCE_MESSAGE_TEXT 1
+
+// What `ApplianceHost::websocket_receive` has received, or `ApplianceHost::websocket_send` sends: bytes.
+#define APPLIANCE_MESSAGE_BINARY 2
 
 // Bytes that belong to somebody else, not terminated. What describes a request is valid until the application returns.
 typedef struct {
@@ -64,6 +93,35 @@ typedef struct {
 
 // A function that runs in a coroutine or on a thread of its own, with what was handed over for it.
 typedef void (*ApplianceRun)(void *data);
+
+// A function that is shown bytes, which are valid until it returns, with what was handed over for it.
+typedef void (*ApplianceShow)(void *data, ApplianceText text);
+
+// What a metric is to be. Its texts are UTF-8.
+typedef struct {
+    // `APPLIANCE_COUNTER`, `APPLIANCE_GAUGE` or `APPLIANCE_HISTOGRAM`.
+    uint32_t kind;
+    // Its name, such as `shop_orders_total`.
+    ApplianceText name;
+    // What it counts or measures.
+    ApplianceText help;
+    // Names of its labels; may be null if there are none.
+    const ApplianceText *labels;
+    // How many.
+    size_t label_count;
+    // Upper bounds of a histogram's ranges, ascending, at most 24; may be null if there are none.
+    const double *bounds;
+    // How many.
+    size_t bound_count;
+} ApplianceMetric;
+
+// A label of a series. Both are UTF-8.
+typedef struct {
+    // Its name.
+    ApplianceText name;
+    // Its value.
+    ApplianceText value;
+} ApplianceLabel;
 
 // The functions that a worker offers. Those that answer a number answer a negative `errno` when they fail.
 typedef struct {
@@ -78,7 +136,7 @@ typedef struct {
     // The header field at a place, from 0; 0, or 1 if there are no more.
     int32_t (*header_at)(size_t index, ApplianceText *name, ApplianceText *value);
     // Reads on in the body of the request: how many bytes, 0 at its end. Waits for them.
-    ssize_t (*read)(char *into, size_t size);
+    ptrdiff_t (*read)(char *into, size_t size);
     // Sets the status of the answer, from 200 to 599; it is 200 if nobody does. Only before the first byte is sent.
     int32_t (*set_status)(uint16_t status);
     // Adds a header field to the answer. Only before the first byte is sent.
@@ -91,7 +149,7 @@ typedef struct {
     // Adds so many bytes of a regular file to the body, from `offset` on, without reading them where the kernel can do that.
     // The descriptor stays the caller's.
     int32_t (*send_file)(int32_t fd, uint64_t offset, uint64_t count);
-    // Says why the request failed, for the log; the application then returns something other than 0.
+    // Says why the request failed, or why the application cannot be loaded; it then returns something other than 0.
     int32_t (*fail)(ApplianceText why);
     // Waits so many microseconds; 0 lets the others have one turn.
     int32_t (*sleep)(uint64_t micros);
@@ -109,10 +167,62 @@ typedef struct {
     int32_t (*blocking)(ApplianceRun run, void *data);
     // Which worker this is, from 1.
     int32_t (*worker_id)(void);
-    // Writes a line to the log: 0 an error, 1 a warning, 2 news, 3 for whoever debugs.
+    // Writes a line to the log, on any thread: 0 an error, 1 a warning, 2 news, 3 for whoever debugs.
     int32_t (*log)(uint32_t level, ApplianceText line);
     // What the worker publishes of itself, as JSON: into `into`, if there is room, and how long it is.
-    ssize_t (*status)(char *into, size_t size);
+    ptrdiff_t (*status)(char *into, size_t size);
+    // Why the last function of a cache or a metric that failed on this thread did so, as a sentence: into `into`, if there is
+    // room, and how long it is. This function and those below are not there in an older worker, as `size` says.
+    ptrdiff_t (*reason)(char *into, size_t size);
+    // The value of a key: into `into`, if there is room, and how long it is; `-ENODATA` if there is none. Of this and of all
+    // functions of caches: an empty name of a cache means the first one, and `-ENOENT` says that it is not configured.
+    ptrdiff_t (*cache_get)(ApplianceText cache, ApplianceText key, char *into, size_t size);
+    // Stores a value, for so many microseconds (0: for ever; negative: as long as the cache's `expires` says). With `add` other
+    // than 0 only if the key has none. 0, or 1 if it was there already.
+    int32_t (*cache_set)(ApplianceText cache, ApplianceText key, ApplianceText value, int64_t micros, uint32_t add);
+    // Removes a key; 0, or 1 if it was not there.
+    int32_t (*cache_delete)(ApplianceText cache, ApplianceText key);
+    // Adds to the number of a key, which begins at 0 and lives for so many microseconds from then on (as in `cache_set`), and
+    // gives it. As a value it has 8 bytes, in the order of the machine.
+    int32_t (*cache_count)(ApplianceText cache, ApplianceText key, int64_t by, int64_t micros, int64_t *number);
+    // How many microseconds a key has left, negative if it does not expire; 0, or 1 if it is not there.
+    int32_t (*cache_life)(ApplianceText cache, ApplianceText key, int64_t *micros);
+    // Shows every key to a function, in no order that means anything.
+    int32_t (*cache_keys)(ApplianceText cache, ApplianceShow show, void *data);
+    // Removes everything.
+    int32_t (*cache_clear)(ApplianceText cache);
+    // How full it is and what has happened in it, as JSON: into `into`, if there is room, and how long it is.
+    ptrdiff_t (*cache_stats)(ApplianceText cache, char *into, size_t size);
+    // The number of the metric with that name, made if there is none; `-EINVAL` if it cannot be had. It stays the same for as
+    // long as the appliance runs.
+    int64_t (*metric)(const ApplianceMetric *metric);
+    // The number of a metric's series with these labels, made if there is none; without labels, of its only one. What is counted
+    // in a series that found no room is lost.
+    int64_t (*metric_series)(int64_t metric, const ApplianceLabel *labels, size_t count);
+    // Changes a series, in one atomic operation: `APPLIANCE_ADD` and those after it say how.
+    int32_t (*metric_change)(int64_t series, uint32_t how, double value);
+    // What all workers have made of a series: its value, and of a histogram the sum of its observations and how many there were.
+    int32_t (*metric_value)(int64_t series, double *value, uint64_t *observations);
+    // What a client that wants a WebSocket offers: the subprotocol at a place, from 0, the one that it likes best first; 0, or
+    // 1 if there are no more. `-EPROTO`: the request is no WebSocket handshake.
+    int32_t (*websocket_offer)(size_t index, ApplianceText *protocol);
+    // Makes the connection of the request a WebSocket, with the header fields that were added and this subprotocol (empty:
+    // none): its number, at least 0. `-EPROTO`: the request is no WebSocket handshake; an application that then returns
+    // something other than 0 and does not say why has its client told so. `-EPIPE`: the client has left.
+    int64_t (*websocket_accept)(ApplianceText protocol);
+    // Waits for the next message of the request's own WebSocket, at most so many microseconds (negative: for ever):
+    // `APPLIANCE_MESSAGE_TEXT` or `APPLIANCE_MESSAGE_BINARY`, 0 if it is closed, `-ETIMEDOUT` if none has come in time. The
+    // bytes are valid until this is called again in the same request, or the application returns.
+    int32_t (*websocket_receive)(ApplianceText *data, int64_t micros);
+    // Sends a message, `APPLIANCE_MESSAGE_TEXT` or `APPLIANCE_MESSAGE_BINARY`, on any native WebSocket of this worker.
+    // Waits while its client is slower. `-EPIPE`: it is closed; `-EILSEQ`: the text is not UTF-8.
+    int32_t (*websocket_send)(int64_t socket, uint32_t kind, ApplianceText data);
+    // Closes a WebSocket of this worker with a code (1000, 1001, 1003, 1007 to 1014, or 3000 to 4999) and a reason of at most
+    // 123 bytes. One that is not closed when its application returns is closed with 1000, or with 1011 if that has failed.
+    int32_t (*websocket_close)(int64_t socket, uint16_t code, ApplianceText reason);
+    // How the request's own WebSocket was closed, as far as that was noticed: the code (1005: without one, 1006: it has ended
+    // without being closed) and the reason, if `reason` is not null; 0 if it is open.
+    int32_t (*websocket_closed)(ApplianceText *reason);
 } ApplianceHost;
 
 // An application. What a library exports under the name `appliance_app` is a function of type `ApplianceEntry`.
@@ -123,97 +233,16 @@ typedef struct {
     uint32_t size;
     // Serves one request: 0, or anything else if it failed. Called in a coroutine, many times at once.
     int32_t (*handle)(void);
+    // Gets ready, once, when the library has been loaded and no worker is forked yet; may be null, or not there, as `size`
+    // says. 0, or anything else if the application cannot be served. Threads that it starts are not there in the workers.
+    int32_t (*load)(void);
 } ApplianceApp;
 
 // Called once, in the process that loads the library, before it forks workers: gives the functions and takes the
 // application. Both live as long as the process. Null: the application cannot work with such a host.
 typedef const ApplianceApp *(*ApplianceEntry)(const ApplianceHost *host);
 
-#ifdef __cplusplus
-extern "C" {
-#endif
+#endif  /* APPLIANCE_H */
 
-/* What the worker gave when it loaded the library; APPLIANCE_APP defines it. */
-extern const ApplianceHost *appliance_host;
-
-/* Exports a handler, a function of type int32_t (*)(void), as the application of this library. Once in a library. */
-#define APPLIANCE_APP(handler) \
-    const ApplianceHost *appliance_host; \
-    __attribute__((visibility("default"))) const ApplianceApp *appliance_app(const ApplianceHost *host) \
-    { \
-        static const ApplianceApp app = {APPLIANCE_VERSION, sizeof(ApplianceApp), handler}; \
-        appliance_host = host; \
-        return host->version == APPLIANCE_VERSION ? &app : NULL; \
-    }
-
-static inline ApplianceText appliance_bytes(const char *data, size_t length)
-{
-    ApplianceText text = {data, length};
-    return text;
-}
-
-static inline ApplianceText appliance_string(const char *string)
-{
-    return appliance_bytes(string, strlen(string));
-}
-
-static inline ApplianceText appliance_text(uint32_t what) { return appliance_host->text(what); }
-
-static inline int32_t appliance_header(const char *name, ApplianceText *value)
-{
-    return appliance_host->header(appliance_string(name), value);
-}
-
-static inline ssize_t appliance_read(char *into, size_t size) { return appliance_host->read(into, size); }
-
-static inline int32_t appliance_set_status(uint16_t status) { return appliance_host->set_status(status); }
-
-static inline int32_t appliance_add_header(const char *name, const char *value)
-{
-    return appliance_host->add_header(appliance_string(name), appliance_string(value));
-}
-
-static inline int32_t appliance_write(const char *data, size_t length)
-{
-    return appliance_host->write(appliance_bytes(data, length));
-}
-
-static inline int32_t appliance_flush(void) { return appliance_host->flush(); }
-
-static inline int32_t appliance_send_file(int32_t fd, uint64_t offset, uint64_t count)
-{
-    return appliance_host->send_file(fd, offset, count);
-}
-
-/* For `return appliance_fail("why");`. */
-static inline int32_t appliance_fail(const char *why)
-{
-    appliance_host->fail(appliance_string(why));
-    return 1;
-}
-
-static inline int32_t appliance_sleep(uint64_t micros) { return appliance_host->sleep(micros); }
-
-static inline int32_t appliance_ready(int32_t fd, uint32_t what, int64_t micros)
-{
-    return appliance_host->ready(fd, what, micros);
-}
-
-static inline int64_t appliance_spawn(ApplianceRun run, void *data) { return appliance_host->spawn(run, data); }
-
-static inline int32_t appliance_join(int64_t number) { return appliance_host->join(number); }
-
-static inline int32_t appliance_blocking(ApplianceRun run, void *data) { return appliance_host->blocking(run, data); }
-
-static inline int32_t appliance_worker_id(void) { return appliance_host->worker_id(); }
-
-static inline int32_t appliance_log(uint32_t level, const char *line)
-{
-    return appliance_host->log(level, appliance_string(line));
-}
-
-#ifdef __cplusplus
-}
-#endif
-
-#endif /* APPLIANCE_H */
+#include "appliance/calls.h"
+#include "appliance/websocket.h"

@@ -1,8 +1,10 @@
-//! One client connection as the request phases see it: who the peer is, and a few flags between `gateway.rs` and
-//! `stream.rs`, which both hold it (pingora owns the stream while a request runs). It must never touch the socket.
+//! One client connection as the request phases see it: who the peer is, and what `gateway.rs` tells `stream.rs` and `conn.rs`,
+//! which all hold it (pingora owns the stream while a request runs). It must never touch the socket.
+use crate::tunnel::Tunnel;
 use http::HeaderValue;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Mutex, PoisonError};
 
 /// The other end of a client connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,9 +26,9 @@ pub(crate) struct Client {
     /// `<ip>:<port>` of the listener, or `unix:`.
     pub(crate) server: HeaderValue,
     reached: AtomicBool,
-    upgraded: AtomicBool,
     reset_on_drop: AtomicBool,
     more_coming: AtomicBool,
+    tunnel: Mutex<Option<Box<Tunnel>>>,
 }
 
 impl Peer {
@@ -66,9 +68,9 @@ impl Client {
             address: peer.address_value(),
             server,
             reached: AtomicBool::new(false),
-            upgraded: AtomicBool::new(false),
             reset_on_drop: AtomicBool::new(false),
             more_coming: AtomicBool::new(false),
+            tunnel: Mutex::default(),
         }
     }
 
@@ -87,13 +89,14 @@ impl Client {
         self.reached.swap(false, Relaxed)
     }
 
-    /// From now on the connection carries another protocol (101): bytes are no longer counted as request bodies.
-    pub(crate) fn set_upgraded(&self) {
-        self.upgraded.store(true, Relaxed);
+    /// The current request has made the connection a tunnel, which begins when pingora has given it back.
+    pub(crate) fn put_tunnel(&self, tunnel: Box<Tunnel>) {
+        *self.tunnel.lock().unwrap_or_else(PoisonError::into_inner) = Some(tunnel);
     }
 
-    pub(crate) fn is_upgraded(&self) -> bool {
-        self.upgraded.load(Relaxed)
+    /// What the last request has made of the connection, if it has.
+    pub(crate) fn take_tunnel(&self) -> Option<Box<Tunnel>> {
+        self.tunnel.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
     /// The answer was cut and only the end of the connection would mark its end: the client must see a reset instead.

@@ -81,6 +81,9 @@ pub(crate) async fn serve(
             return;
         };
         stream = next;
+        if let Some(tunnel) = client.take_tunnel() {
+            return tunnel.serve(&mut stream, &front).await;
+        }
     }
 }
 

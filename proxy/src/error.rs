@@ -1,6 +1,6 @@
 //! Every way in which the proxy itself refuses, fails or gives up a request: status, log word and sentence in one table.
 //! The pure files return these, `gateway.rs` and `conn.rs` answer with them. It must never depend on how a failure was
-//! noticed (pingora's error types stay in `hop.rs` and `gateway.rs`).
+//! noticed (pingora's error types stay in `hop.rs`, `exchange.rs` and `gateway.rs`).
 
 use http::HeaderValue;
 use std::io;
@@ -10,8 +10,6 @@ use std::io;
 pub(crate) enum StartError {
     #[error("adopt the listener {address}: {source}")]
     Listener { address: String, source: io::Error },
-    #[error("address worker sockets by {path}: {source} (choose a shorter admin.run_dir)")]
-    WorkerSocket { path: String, source: Box<pingora::Error> },
     #[error("start a proxy thread: {0}")]
     Thread(io::Error),
     #[error("watch for SIGTERM: {0}")]

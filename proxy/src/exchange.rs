@@ -4,11 +4,12 @@ use crate::access_log::{AccessLog, AppTime, Entry};
 use crate::client::Client;
 use crate::error::Failure;
 use crate::forwarded::Origin;
-use crate::hop::{Progress, io_cause};
+use crate::hop::io_cause;
 use crate::retry::{Known, Mishap, Route, Verdict};
 use crate::stats::{Counted, Stats};
 use crate::target::Target;
 use crate::told::Told;
+use crate::tunnel::Opened;
 use crate::workers::Seat;
 use http::{HeaderValue, Version};
 use pingora::http::RequestHeader;
@@ -40,7 +41,11 @@ pub(crate) struct Exchange {
     pub(crate) given: Instant,
     /// Times it was given to a worker.
     pub(crate) tries: u32,
-    pub(crate) progress: Progress,
+    pub(crate) has_body: bool,
+    /// The head of the final answer has arrived.
+    pub(crate) answer_begun: bool,
+    /// What the answer has made of the connection.
+    pub(crate) opened: Option<Opened>,
     /// Time in which it waited for a worker.
     pub(crate) queued: Duration,
     /// What the worker said of the application, and what else it told.
@@ -52,10 +57,52 @@ pub(crate) struct Exchange {
     /// How long it took, if the connection is still read after the answer.
     pub(crate) took: Option<Duration>,
     /// Counts it among the requests being served.
-    pub(crate) _active: Counted,
+    pub(crate) _active: Option<Counted>,
+}
+
+/// What the access log says of a request and its answer, beside what the exchange knows.
+pub(crate) struct Line<'a> {
+    pub(crate) method: &'a str,
+    pub(crate) target: &'a [u8],
+    pub(crate) version: &'static str,
+    /// `None`: there was no answer.
+    pub(crate) status: Option<u16>,
+    /// Bytes of the body.
+    pub(crate) bytes: u64,
 }
 
 impl Exchange {
+    /// One that begins now.
+    pub(crate) fn new(client: Arc<Client>, id: HeaderValue, active: Option<Counted>) -> Self {
+        let started = Instant::now();
+        Self {
+            started,
+            client,
+            id,
+            target: Target::default(),
+            origin: None,
+            route: Route::default(),
+            seat: None,
+            worker: 0,
+            given: started,
+            tries: 0,
+            has_body: false,
+            answer_begun: false,
+            opened: None,
+            queued: Duration::ZERO,
+            app: None,
+            told: Told::default(),
+            until_close: false,
+            failure: None,
+            took: None,
+            _active: active,
+        }
+    }
+
+    pub(crate) fn origin(&self) -> &Origin {
+        self.origin.as_ref().expect("a request is normalized before it is relayed")
+    }
+
     /// The target as the application is to see it.
     pub(crate) fn target<'a>(&'a self, request: &'a RequestHeader) -> &'a [u8] {
         self.target.sent.as_deref().unwrap_or_else(|| request.raw_path())
@@ -72,7 +119,7 @@ impl Exchange {
         self.worker = seat.worker;
         self.tries += 1;
         self.given = Instant::now();
-        self.progress = Progress { has_body: self.progress.has_body, ..Progress::default() };
+        self.answer_begun = false;
         self.seat.insert(seat)
     }
 
@@ -95,27 +142,33 @@ impl Exchange {
         }
     }
 
-    /// Writes its line, and counts it.
-    pub(crate) fn log(&self, session: &Session, stats: &Stats, log: &AccessLog) {
+    /// Writes the line of a request that pingora has answered, and counts it.
+    pub(crate) fn log_answered(&self, session: &Session, stats: &Stats, log: &AccessLog) {
         let request = session.req_header();
-        let answered = session
-            .response_written()
-            .filter(|answer| !answer.status.is_informational() || answer.status == 101);
-        let status = answered
-            .map(|answer| answer.status.as_u16())
-            .or(self.failure.map(Failure::status))
-            .unwrap_or(500);
+        let answered = session.response_written().filter(|answer| !answer.status.is_informational());
+        let line = Line {
+            method: request.method.as_str(),
+            target: self.target(request),
+            version: if request.version == Version::HTTP_10 { "HTTP/1.0" } else { "HTTP/1.1" },
+            status: answered.map(|answer| answer.status.as_u16()),
+            bytes: session.body_bytes_sent() as u64,
+        };
+        self.log(&line, stats, log);
+    }
+
+    /// Writes its line, and counts it.
+    pub(crate) fn log(&self, line: &Line<'_>, stats: &Stats, log: &AccessLog) {
         let failure = self.failure.or(self.told.failure());
         if failure.is_some_and(|failure| failure.status() >= 500) {
             stats.errors.fetch_add(1, Relaxed);
         }
         log.add(&Entry {
             client: self.origin.as_ref().map_or(&self.client.ip, |origin| &origin.ip).as_bytes(),
-            method: request.method.as_str().as_bytes(),
-            path: self.target(request),
-            version: if request.version == Version::HTTP_10 { "HTTP/1.0" } else { "HTTP/1.1" },
-            status,
-            bytes: session.body_bytes_sent() as u64,
+            method: line.method.as_bytes(),
+            path: line.target,
+            version: line.version,
+            status: line.status.or(self.failure.map(Failure::status)).unwrap_or(500),
+            bytes: line.bytes,
             took: self.took.unwrap_or_else(|| self.started.elapsed()),
             queued: Some(self.queued).filter(|queued| *queued >= LEAST_QUEUED),
             app: self.app,

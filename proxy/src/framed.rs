@@ -42,27 +42,37 @@ pub(crate) fn put_request(
         id: id.as_bytes(),
     };
     head::put_request(out, &facts);
+    let put = |name: &HeaderName, value: &HeaderValue| {
+        head::put_field(out, name.as_str().as_bytes(), value.as_bytes());
+    };
+    put_fields(request, origin, client, put);
+}
+
+/// Hands over the fields that go on with a request, whatever carries it.
+pub(crate) fn put_fields(
+    request: &RequestHeader,
+    origin: &Origin,
+    client: &Client,
+    mut put: impl FnMut(&HeaderName, &HeaderValue),
+) {
+    let headers = &request.headers;
     let listed = headers.get_all(CONNECTION);
     let has_list = headers.contains_key(CONNECTION);
     for (name, value) in headers {
         let is_ours = is_rewritten(name) || is_of_connection(name);
         if !is_ours && (!has_list || is_essential(name) || !lists(&listed, name.as_str())) {
-            head::put_field(out, name.as_str().as_bytes(), value.as_bytes());
+            put(name, value);
         }
     }
     let own = client.host();
     let host = headers.get(HOST);
     if host.is_none() {
-        head::put_field(out, b"host", own.as_bytes());
+        put(&HOST, &own);
     }
     let host = host.unwrap_or(&own);
-    for (name, value) in [
-        (X_FORWARDED_FOR, &origin.forwarded_for),
-        (X_FORWARDED_PROTO, &origin.scheme),
-        (X_FORWARDED_HOST, host),
-    ] {
-        head::put_field(out, name.as_str().as_bytes(), value.as_bytes());
-    }
+    put(&X_FORWARDED_FOR, &origin.forwarded_for);
+    put(&X_FORWARDED_PROTO, &origin.scheme);
+    put(&X_FORWARDED_HOST, host);
 }
 
 /// Fields that the application must see, whatever a client lists: the host, and whether there is a body.
@@ -86,14 +96,18 @@ pub(crate) fn is_kept_alive(request: &RequestHeader) -> bool {
     !lists(&listed, "close") && (request.version != Version::HTTP_10 || lists(&listed, "keep-alive"))
 }
 
-/// Whether the client offers another protocol on its connection (RFC 9110 section 7.8).
+/// Whether the client wants its connection to become a WebSocket (RFC 6455 section 4.1). Workers take no other offer, so what
+/// offers something else is an ordinary request (RFC 9110 section 7.8).
 pub(crate) fn is_upgrade(request: &RequestHeader) -> bool {
-    request.headers.contains_key(UPGRADE) && lists(&request.headers.get_all(CONNECTION), "upgrade")
+    request.method == Method::GET
+        && request.version == Version::HTTP_11
+        && lists(&request.headers.get_all(UPGRADE), "websocket")
+        && lists(&request.headers.get_all(CONNECTION), "upgrade")
 }
 
-/// Whether one of the `Connection` fields lists this option or name.
-fn lists(connection: &GetAll<'_, HeaderValue>, name: &str) -> bool {
-    let mut options = connection.iter().flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
+/// Whether one of these fields lists this option or name.
+fn lists(fields: &GetAll<'_, HeaderValue>, name: &str) -> bool {
+    let mut options = fields.iter().flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
     options.any(|option| option.trim_ascii().eq_ignore_ascii_case(name.as_bytes()))
 }
 
@@ -254,8 +268,10 @@ mod tests {
         assert!(is_kept_alive(old, &[("Connection", "x, Keep-Alive")]));
         assert!(!is_kept_alive(new, &[("Connection", "keep-alive"), ("Connection", "x,CLOSE ")]));
         let is_upgrade = |fields: &[_]| is_upgrade(&request(new, fields));
-        assert!(is_upgrade(&[("Upgrade", "a"), ("Connection", "keep-alive, Upgrade")]));
-        assert!(!is_upgrade(&[("Upgrade", "a")]) && !is_upgrade(&[("Connection", "upgrade")]));
+        let socket = ("Upgrade", "WebSocket");
+        assert!(is_upgrade(&[socket, ("Connection", "keep-alive, Upgrade")]));
+        assert!(!is_upgrade(&[socket]) && !is_upgrade(&[("Connection", "upgrade")]));
+        assert!(!is_upgrade(&[("Upgrade", "h2c"), ("Connection", "upgrade, HTTP2-Settings")]));
     }
 
     #[test]

@@ -8,25 +8,19 @@ use crate::error::Failure;
 use crate::exchange::{Exchange, client_failure};
 use crate::forwarded;
 use crate::framed;
-use crate::hop::{self, Hop, Progress};
 use crate::link::Links;
 use crate::pulse::Heart;
 use crate::relay;
 use crate::request_id::{self, RequestIds, X_REQUEST_ID};
-use crate::retry::{Known, Mishap, Route};
+use crate::retry::{Known, Mishap};
 use crate::stats::Stats;
-use crate::target::Target;
-use crate::told::Told;
+use crate::tunnel::Tunnel;
 use crate::workers::Workers;
 use crate::{Mode, Occurrence};
 use appliance_config::Settings;
 use async_trait::async_trait;
-use bytes::Bytes;
-use http::header::{
-    CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HOST, HeaderName, RETRY_AFTER, TRANSFER_ENCODING,
-    UPGRADE,
-};
-use http::{HeaderValue, Method, StatusCode, Version};
+use http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HOST, HeaderName, RETRY_AFTER};
+use http::{HeaderValue, Method, Version};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::modules::http::HttpModules;
 use pingora::proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
@@ -35,7 +29,7 @@ use pingora::{Error, ErrorSource, Result};
 use std::any::Any;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// What all threads of the proxy share.
 pub(crate) struct Shared {
@@ -51,7 +45,6 @@ pub(crate) struct Gateway {
     pub(crate) shared: Arc<Shared>,
     pub(crate) links: Arc<Links>,
     drain: DrainWatch,
-    hop: Hop,
     log: Arc<AccessLog>,
     /// Stands in until pingora hands over the connection's own.
     nobody: Arc<Client>,
@@ -61,12 +54,11 @@ impl Gateway {
     pub(crate) fn new(
         shared: Arc<Shared>,
         links: Arc<Links>,
-        hop: Hop,
         log: Arc<AccessLog>,
         drain: DrainWatch,
     ) -> Self {
         let nobody = Arc::new(Client::new(Peer::Unix, false, HeaderValue::from_static("unix:")));
-        Self { shared, links, drain, hop, log, nobody }
+        Self { shared, links, drain, log, nobody }
     }
 
     /// Whether clients should move on to another connection, which somebody else will accept.
@@ -129,13 +121,6 @@ impl Gateway {
         }
         again
     }
-
-    /// The same for a request on pingora's own upstream path.
-    fn settle_hop(&self, session: &Session, mishap: Mishap, exchange: &mut Exchange) -> bool {
-        let is_replayable = !session.as_ref().retry_buffer_truncated();
-        let is_answered = session.response_written().is_some();
-        self.settle(&session.req_header().method, mishap, is_answered, is_replayable, exchange)
-    }
 }
 
 #[async_trait]
@@ -144,27 +129,8 @@ impl ProxyHttp for Gateway {
 
     fn new_ctx(&self) -> Exchange {
         self.shared.stats.requests.fetch_add(1, Relaxed);
-        let started = Instant::now();
-        Exchange {
-            started,
-            client: self.nobody.clone(),
-            id: self.shared.ids.make(),
-            target: Target::default(),
-            origin: None,
-            route: Route::default(),
-            seat: None,
-            worker: 0,
-            given: started,
-            tries: 0,
-            progress: Progress::default(),
-            queued: Duration::ZERO,
-            app: None,
-            told: Told::default(),
-            until_close: false,
-            failure: None,
-            took: None,
-            _active: self.shared.stats.active.count(),
-        }
+        let active = self.shared.stats.active.count();
+        Exchange::new(self.nobody.clone(), self.shared.ids.make(), Some(active))
     }
 
     /// None: what pingora would add by default compresses answers, which is the application's decision.
@@ -183,8 +149,7 @@ impl ProxyHttp for Gateway {
         }
     }
 
-    /// Serves the request over the link. Only an upgrade goes on to pingora's upstream path, which can give the client a
-    /// connection of its own.
+    /// Serves the request.
     async fn request_filter(&self, session: &mut Session, exchange: &mut Exchange) -> Result<bool> {
         let downstream = session.as_mut();
         // The stream keeps the time of a body, and better: pingora's would begin anew with each byte.
@@ -193,124 +158,15 @@ impl ProxyHttp for Gateway {
         downstream.set_ignore_info_resp(downstream.req_header().version == Version::HTTP_10);
         // pingora looks at the first `Connection` field only, and not at every kind of list in it.
         downstream.set_keepalive(framed::is_kept_alive(downstream.req_header()).then_some(0));
-        // Nor does it ask whether an `Upgrade` is meant for us.
-        if !framed::is_upgrade(downstream.req_header()) {
-            downstream.req_header_mut().remove_header(&UPGRADE);
-        }
-        exchange.progress.has_body = !downstream.is_body_empty();
+        exchange.has_body = !downstream.is_body_empty();
         self.normalize(downstream.req_header_mut(), exchange)?;
-        if session.is_upgrade_req() {
-            return Ok(false);
-        }
         relay::serve(self, session, exchange).await?;
         Ok(true)
     }
 
-    async fn upstream_peer(&self, session: &mut Session, exchange: &mut Exchange) -> Result<Box<HttpPeer>> {
-        match relay::reserve(&self.shared.workers, session, exchange, |_| true).await {
-            Ok(seat) => self.hop.peer(exchange.sit(seat)),
-            Err(failure) => exchange.fail(failure),
-        }
-    }
-
-    fn fail_to_connect(
-        &self,
-        session: &mut Session,
-        _peer: &HttpPeer,
-        exchange: &mut Exchange,
-        mut error: Box<Error>,
-    ) -> Box<Error> {
-        let mishap = hop::io_cause(&error).map_or(Mishap::Unconnected, hop::connect_mishap);
-        error.set_retry(self.settle_hop(session, mishap, exchange));
-        error
-    }
-
-    async fn upstream_request_filter(
-        &self,
-        _session: &mut Session,
-        request: &mut RequestHeader,
-        exchange: &mut Exchange,
-    ) -> Result<()> {
-        match &exchange.origin {
-            Some(origin) => hop::put_facts(request, origin, &exchange.client, &exchange.id),
-            None => exchange.fail(Failure::Internal),
-        }
-    }
-
-    /// Called for the first time, with or without a body, as soon as the head has been written to the worker.
-    async fn request_body_filter(
-        &self,
-        _session: &mut Session,
-        _body: &mut Option<Bytes>,
-        _end: bool,
-        exchange: &mut Exchange,
-    ) -> Result<()> {
-        exchange.progress.head_sent = true;
-        Ok(())
-    }
-
-    async fn upstream_response_filter(
-        &self,
-        session: &mut Session,
-        answer: &mut ResponseHeader,
-        exchange: &mut Exchange,
-    ) -> Result<()> {
-        exchange.app = hop::take_facts(answer, &mut exchange.told).or(exchange.app);
-        hop::check_answer(&session.req_header().method, answer).map_err(Error::into_up)?;
-        exchange.progress.answer_begun =
-            !answer.status.is_informational() || answer.status == StatusCode::SWITCHING_PROTOCOLS;
-        exchange.set_wants_core(!exchange.progress.answer_begun);
-        Ok(())
-    }
-
-    async fn response_filter(
-        &self,
-        session: &mut Session,
-        answer: &mut ResponseHeader,
-        exchange: &mut Exchange,
-    ) -> Result<()> {
-        if answer.status == StatusCode::SWITCHING_PROTOCOLS {
-            exchange.client.set_upgraded();
-        } else if answer.status.is_informational() {
-            return Ok(());
-        }
-        answer.insert_header(X_REQUEST_ID, exchange.id.clone())?;
-        if session.req_header().version == Version::HTTP_10 && answer.headers.contains_key(TRANSFER_ENCODING)
-        {
-            answer.remove_header(&TRANSFER_ENCODING);
-            exchange.until_close = true;
-        }
-        if exchange.until_close || self.is_ending() {
-            session.set_keepalive(None);
-        }
-        Ok(())
-    }
-
-    fn error_while_proxy(
-        &self,
-        _peer: &HttpPeer,
-        session: &mut Session,
-        mut error: Box<Error>,
-        exchange: &mut Exchange,
-        _reused: bool,
-    ) -> Box<Error> {
-        let again = match error.esource() {
-            _ if exchange.failure.is_some() => false,
-            ErrorSource::Upstream => {
-                self.settle_hop(session, hop::mishap(&error, exchange.progress), exchange)
-            }
-            ErrorSource::Downstream => {
-                exchange.failure = Some(client_failure(&error));
-                false
-            }
-            ErrorSource::Internal | ErrorSource::Unset => {
-                tracing::error!(%error, "the proxy failed to handle a request");
-                exchange.failure = Some(Failure::Internal);
-                false
-            }
-        };
-        error.set_retry(again);
-        error
+    /// Never asked: the request filter serves every request.
+    async fn upstream_peer(&self, _session: &mut Session, exchange: &mut Exchange) -> Result<Box<HttpPeer>> {
+        exchange.fail(Failure::Internal)
     }
 
     /// The last error of a request: an error page, if the client can still get one.
@@ -330,7 +186,7 @@ impl ProxyHttp for Gateway {
         if is_begun && exchange.until_close {
             exchange.client.set_reset_on_drop();
         }
-        if !is_begun && !session.was_upgraded() && failure.status() != 499 {
+        if !is_begun && failure.status() != 499 {
             // Head and page leave together, with the end of the connection.
             exchange.client.set_more_coming(true);
             // A client that has left meanwhile needs no page.
@@ -343,7 +199,15 @@ impl ProxyHttp for Gateway {
     }
 
     async fn logging(&self, session: &mut Session, _error: Option<&Error>, exchange: &mut Exchange) {
-        exchange.log(session, &self.shared.stats, &self.log);
+        let Some(opened) = exchange.opened.take() else {
+            return exchange.log_answered(session, &self.shared.stats, &self.log);
+        };
+        // It goes on without pingora, which drops everything of the request but the connection.
+        let next = Exchange::new(self.nobody.clone(), exchange.id.clone(), None);
+        let mut exchange = std::mem::replace(exchange, next);
+        exchange.target.keep(session.req_header().raw_path());
+        let client = exchange.client.clone();
+        client.put_tunnel(Box::new(Tunnel::new(opened, exchange)));
     }
 
     /// The access log has the reason of every failure; pingora's own lines would say it again.

@@ -1,28 +1,29 @@
-//! The way of upgrades to the workers: HTTP/1.1 over their unix sockets by pingora's upstream path, each on a connection of
-//! its own, with the facts that only the two sides exchange as private headers. Everything else goes over the link.
-//! `gateway.rs` calls it for each phase of such a request; what I/O errors mean is asked by others too. It must never decide
+//! One request on a connection of its own to a worker, as HTTP/1.1 by pingora's client session, with the facts that only the
+//! two sides exchange as private headers. Requests for a WebSocket travel this way until they are answered
+//! (`relay/upgrade.rs`); everything else goes over the link. What I/O errors mean is asked by others too. It must never decide
 //! who gets a request or whether it is sent again.
 use crate::access_log::AppTime;
 use crate::client::Client;
-use crate::error::StartError;
-use crate::forwarded::{Origin, X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PROTO};
+use crate::forwarded::Origin;
 use crate::framed;
 use crate::request_id::X_REQUEST_ID;
 use crate::retry::Mishap;
+use crate::socket::Socket;
 use crate::told::Told;
-use crate::workers::Seat;
-use crate::{Upstreams, WorkerId};
-use appliance_config::settings::Timeouts;
 use appliance_link::private::PREFIX;
 use bytes::Bytes;
 use http::Method;
-use http::header::{CONTENT_LENGTH, HOST, HeaderName, HeaderValue, TRANSFER_ENCODING};
+use http::header::{CONNECTION, CONTENT_LENGTH, HeaderName, HeaderValue, TRANSFER_ENCODING, UPGRADE};
 use pingora::http::{RequestHeader, ResponseHeader};
-use pingora::upstreams::peer::HttpPeer;
-use pingora::{Error, ErrorType, OrErr, Result};
+use pingora::protocols::http::v1::client::HttpSession;
+use pingora::{Error, ErrorType, Result};
 use std::io;
-use std::sync::Arc;
+use std::path::Path;
+use std::pin::pin;
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
+use tokio::net::UnixStream;
+use tokio::time::timeout;
 
 /// The client's `<ip>:<port>` as the application sees it.
 const X_PEER: HeaderName = HeaderName::from_static("x-appliance-peer");
@@ -36,56 +37,75 @@ const X_CORE: HeaderName = HeaderName::from_static("x-appliance-core");
 /// `errno` values of a full descriptor table, of the process and of the system (Linux).
 const DESCRIPTORS_EXHAUSTED: [i32; 2] = [24, 23];
 
-/// How to reach the workers.
-pub(crate) struct Hop {
-    upstreams: Arc<dyn Upstreams>,
-    connect: Duration,
-}
+/// See the module. Dropped before the end of the answer, it is closed.
+pub(crate) struct Hop(HttpSession);
 
 impl Hop {
-    pub(crate) fn new(upstreams: Arc<dyn Upstreams>, timeouts: &Timeouts) -> Result<Self, StartError> {
-        let hop = Self { upstreams, connect: timeouts.connect };
-        (1..=hop.upstreams.count()).try_for_each(|worker| hop.to(worker).map(drop))?;
-        Ok(hop)
+    /// Sends the request whose head this is, and which has no body, to the worker's socket. `limit`: the longest time for the
+    /// connection to be accepted by the kernel.
+    pub(crate) async fn open(path: &Path, limit: Duration, head: RequestHeader) -> Result<Self, Mishap> {
+        let worker = connect(path, limit).await.map_err(|error| connect_mishap(&error))?;
+        let mut session = HttpSession::new(Box::new(Socket::Unix(worker)));
+        // Nobody acts on half a head.
+        session.write_request_header(Box::new(head)).await.map_err(|_| Mishap::Unread)?;
+        Ok(Self(session))
     }
 
-    /// The way to the worker at which the request has its seat.
-    pub(crate) fn peer(&self, seat: &Seat) -> Result<Box<HttpPeer>> {
-        self.to(seat.worker).map(Box::new).or_err(ErrorType::InternalError, "a worker's socket")
+    /// The next head of an answer: interim ones, then the final one.
+    pub(crate) async fn next_head(&mut self) -> Result<Box<ResponseHeader>, Mishap> {
+        self.0.read_resp_header_parts().await.map_err(|error| mishap(&error))
     }
 
-    fn to(&self, worker: WorkerId) -> Result<HttpPeer, StartError> {
-        let path = self.upstreams.socket(worker).to_string_lossy();
-        let mut peer = HttpPeer::new_uds(&path, false, String::new())
-            .map_err(|source| StartError::WorkerSocket { path: path.into_owned(), source })?;
-        peer.options.connection_timeout = Some(self.connect);
-        // pingora applies them to every read and write, also to those of a WebSocket that may be silent for hours.
-        peer.options.read_timeout = None;
-        peer.options.write_timeout = None;
-        // Each request here wants a connection of its own for another protocol; one that is refused is not worth keeping.
-        peer.options.idle_timeout = Some(Duration::ZERO);
-        Ok(peer)
+    /// The next piece of the final answer's body; `None` at its end.
+    pub(crate) async fn next_piece(&mut self) -> Result<Option<Bytes>, Mishap> {
+        self.0.read_body_bytes().await.map_err(|_| Mishap::Answering)
+    }
+
+    /// The connection, which carries another protocol from now on, and the bytes of that which have been read.
+    pub(crate) fn into_raw(mut self) -> Result<(Box<Socket>, Bytes), Mishap> {
+        // The session keeps what it has read behind the head, and gives it at once.
+        let first = match pin!(self.next_piece()).poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(piece) => piece?.unwrap_or_default(),
+            Poll::Pending => Bytes::new(),
+        };
+        let socket = self.0.into_inner().into_any().downcast().map_err(|_| Mishap::Garbled)?;
+        Ok((socket, first))
     }
 }
 
-/// Adds what the worker and the application are told of the request.
-pub(crate) fn put_facts(
-    request: &mut RequestHeader,
+/// Connects to a worker's socket.
+pub(crate) async fn connect(path: &Path, limit: Duration) -> io::Result<UnixStream> {
+    timeout(limit, UnixStream::connect(path)).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+}
+
+/// The head of a request for a WebSocket as the worker gets it: with what it and the application are told of the client.
+pub(crate) fn head(
+    request: &RequestHeader,
     origin: &Origin,
     client: &Client,
     id: &HeaderValue,
-) -> Result<()> {
-    request.insert_header(X_PEER, origin.address.clone())?;
-    request.insert_header(X_SCHEME, origin.scheme.clone())?;
-    request.insert_header(X_SERVER, client.server.clone())?;
-    request.insert_header(X_REQUEST_ID, id.clone())?;
-    request.insert_header(X_FORWARDED_FOR, origin.forwarded_for.clone())?;
-    request.insert_header(X_FORWARDED_PROTO, origin.scheme.clone())?;
-    match request.headers.get(HOST).cloned() {
-        Some(host) => request.insert_header(X_FORWARDED_HOST, host),
-        // HTTP/1.0 needs none, but the hop is HTTP/1.1.
-        None => request.insert_header(HOST, client.host()),
+) -> Result<RequestHeader> {
+    let mut head = RequestHeader::build_no_case(
+        request.method.clone(),
+        request.raw_path(),
+        Some(request.headers.len() + 8),
+    )?;
+    let mut fields = Ok(false);
+    framed::put_fields(request, origin, client, |name, value| {
+        if fields.is_ok() {
+            fields = head.append_header(name.clone(), value.clone());
+        }
+    });
+    fields?;
+    head.insert_header(CONNECTION, HeaderValue::from_static("upgrade"))?;
+    for offer in request.headers.get_all(UPGRADE) {
+        head.append_header(UPGRADE, offer.clone())?;
     }
+    head.insert_header(X_PEER, origin.address.clone())?;
+    head.insert_header(X_SCHEME, origin.scheme.clone())?;
+    head.insert_header(X_SERVER, client.server.clone())?;
+    head.insert_header(X_REQUEST_ID, id.clone())?;
+    Ok(head)
 }
 
 /// Takes the private headers out of an answer; what they said of the application. `told` gets the others.
@@ -108,13 +128,10 @@ fn app_time(text: &str) -> Option<AppTime> {
 }
 
 /// An answer must say where it ends: the end of the connection could as well be the worker's death.
-pub(crate) fn check_answer(method: &Method, answer: &ResponseHeader) -> Result<()> {
-    let is_framed =
-        answer.headers.contains_key(CONTENT_LENGTH) || answer.headers.contains_key(TRANSFER_ENCODING);
-    if is_framed || !framed::has_body(method, answer.status) {
-        return Ok(());
-    }
-    Error::e_explain(ErrorType::InvalidHTTPHeader, "an answer without an end")
+pub(crate) fn has_end(method: &Method, answer: &ResponseHeader) -> bool {
+    answer.headers.contains_key(CONTENT_LENGTH)
+        || answer.headers.contains_key(TRANSFER_ENCODING)
+        || !framed::has_body(method, answer.status)
 }
 
 /// What a failed connection means.
@@ -125,27 +142,13 @@ pub(crate) fn connect_mishap(error: &io::Error) -> Mishap {
     if is_full { Mishap::Full } else { Mishap::Unconnected }
 }
 
-/// How far the current try had come when it failed.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Progress {
-    /// The request head has been written as a whole.
-    pub(crate) head_sent: bool,
-    /// The request has a body.
-    pub(crate) has_body: bool,
-    /// The head of the final answer has arrived.
-    pub(crate) answer_begun: bool,
-}
-
-/// What an error on a worker's connection means.
-pub(crate) fn mishap(error: &Error, progress: Progress) -> Mishap {
-    let is_reset = || io_cause(error).is_some_and(|cause| cause.kind() == io::ErrorKind::ConnectionReset);
+/// What an error means that comes instead of an answer's head, from a worker that has got a request without a body.
+fn mishap(error: &Error) -> Mishap {
+    let is_reset = io_cause(error).is_some_and(|cause| cause.kind() == io::ErrorKind::ConnectionReset);
     match error.etype() {
-        _ if progress.answer_begun => Mishap::Answering,
-        ErrorType::WriteError if !progress.head_sent => Mishap::Unread,
-        // Linux resets a unix connection that is closed with unread bytes; without a body that is the end of the head.
-        ErrorType::ReadError if is_reset() && !progress.has_body => Mishap::Unread,
-        ErrorType::ReadError | ErrorType::WriteError | ErrorType::ConnectionClosed => Mishap::Died,
-        ErrorType::ReadTimedout | ErrorType::WriteTimedout => Mishap::Silent,
+        // Linux resets a unix connection that is closed with unread bytes, which can only be the end of the head.
+        ErrorType::ReadError if is_reset => Mishap::Unread,
+        ErrorType::ReadError | ErrorType::ConnectionClosed => Mishap::Died,
         _ => Mishap::Garbled,
     }
 }
@@ -185,17 +188,11 @@ mod tests {
 
     #[test]
     fn errors_tell_what_the_worker_can_have_read() {
-        let reset =
-            || Error::because(ErrorType::ReadError, "", io::Error::from(io::ErrorKind::ConnectionReset));
-        let sent = Progress { head_sent: true, ..Progress::default() };
-        assert_eq!(mishap(&reset(), sent), Mishap::Unread);
-        assert_eq!(mishap(&reset(), Progress { has_body: true, ..sent }), Mishap::Died);
-        assert_eq!(mishap(&reset(), Progress { answer_begun: true, ..sent }), Mishap::Answering);
-        assert_eq!(mishap(&Error::new(ErrorType::WriteError), Progress::default()), Mishap::Unread);
-        assert_eq!(mishap(&Error::new(ErrorType::WriteError), sent), Mishap::Died);
-        assert_eq!(mishap(&Error::new(ErrorType::ConnectionClosed), sent), Mishap::Died);
-        assert_eq!(mishap(&Error::new(ErrorType::ReadTimedout), sent), Mishap::Silent);
-        assert_eq!(mishap(&Error::new(ErrorType::InvalidHTTPHeader), sent), Mishap::Garbled);
+        let read = |kind| mishap(&Error::because(ErrorType::ReadError, "", io::Error::from(kind)));
+        assert_eq!(read(io::ErrorKind::ConnectionReset), Mishap::Unread);
+        assert_eq!(read(io::ErrorKind::Other), Mishap::Died);
+        assert_eq!(mishap(&Error::new(ErrorType::ConnectionClosed)), Mishap::Died);
+        assert_eq!(mishap(&Error::new(ErrorType::InvalidHTTPHeader)), Mishap::Garbled);
     }
 
     #[test]

@@ -41,6 +41,7 @@ mod stream;
 mod strict;
 mod target;
 mod told;
+mod tunnel;
 mod upload;
 mod workers;
 

@@ -9,14 +9,12 @@ use crate::{Upstreams, WorkerId};
 use appliance_link::{Hello, hello};
 use bytes::BytesMut;
 use std::io;
-use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::UnixStream;
 use tokio::sync::{oneshot, watch};
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep};
 
 /// Pause before a connection that failed or ended at once is tried again; doubled each time.
 const FIRST_PAUSE: Duration = Duration::from_millis(5);
@@ -170,7 +168,7 @@ impl Links {
     /// Connects, exchanges the hellos and starts the carrier. A worker that is busy answers the hello late, as it would
     /// answer a request; only its end is a failure.
     async fn connect(&self, link: &Link) -> io::Result<(Arc<Line>, oneshot::Receiver<()>)> {
-        let mut socket = connect(self.upstreams.socket(link.worker), self.connect).await?;
+        let mut socket = hop::connect(self.upstreams.socket(link.worker), self.connect).await?;
         let ours = Hello::new(self.window);
         socket.write_all(&ours.bytes()).await?;
         let mut inbound = BytesMut::new();
@@ -202,8 +200,4 @@ impl Link {
             state.mishap = mishap;
         });
     }
-}
-
-async fn connect(path: &Path, limit: Duration) -> io::Result<UnixStream> {
-    timeout(limit, UnixStream::connect(path)).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
 }

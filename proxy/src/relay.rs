@@ -1,4 +1,4 @@
-//! Carries one request over the link: picks a worker, sends head and body as the client and the windows allow, and passes the
+//! Carries one request to a worker, over the link unless it is to become a WebSocket (`upgrade.rs`): picks a worker, sends head and body as the client and the windows allow, and passes the
 //! answer on; again at another worker where `retry.rs` allows it. Called from pingora's request filter: pingora has read the
 //! request and frames the answer. It must never hold more of a body than a window.
 use crate::WorkerId;
@@ -25,6 +25,8 @@ use std::future::poll_fn;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::time::timeout;
+
+mod upgrade;
 
 /// What ends a try before the answer is complete.
 enum Trouble {
@@ -72,15 +74,17 @@ async fn gone(session: &Session) {
 /// Serves the request; an error means that it failed, and `exchange.failure` says how.
 pub(crate) async fn serve(gateway: &Gateway, session: &mut Session, exchange: &mut Exchange) -> Result<()> {
     let workers = &gateway.shared.workers;
-    let upload = Upload::new(exchange.progress.has_body);
+    let upload = Upload::new(exchange.has_body);
+    let is_upgrade = framed::is_upgrade(session.req_header()) && !exchange.has_body;
     let mut relay = Relay { gateway, session, exchange, upload, left: None };
     loop {
-        let is_up = |worker| gateway.links.is_up(worker);
+        let is_up = |worker| is_upgrade || gateway.links.is_up(worker);
         match reserve(workers, relay.session, relay.exchange, is_up).await {
             Ok(seat) => relay.exchange.sit(seat),
             Err(failure) => return relay.exchange.fail(failure),
         };
-        match relay.attempt().await {
+        let tried = if is_upgrade { relay.attempt_upgrade().await } else { relay.attempt().await };
+        match tried {
             Ok(()) => return Ok(()),
             Err(Trouble::Request(failure)) => return relay.exchange.fail(failure),
             Err(Trouble::Client(error)) => {
@@ -119,7 +123,7 @@ struct Relay<'a> {
 impl Relay<'_> {
     /// Decides about a try that failed: whether there is another one.
     fn settle(&mut self, mishap: Mishap) -> bool {
-        let is_answered = self.exchange.progress.answer_begun;
+        let is_answered = self.exchange.answer_begun;
         let method = &self.session.req_header().method;
         self.gateway.settle(method, mishap, is_answered, self.upload.is_replayable(), self.exchange)
     }
@@ -151,7 +155,7 @@ impl Relay<'_> {
                 // These have been executed, whatever came of it.
                 Event::Reset(Reason::Raised) => return Err(Trouble::Request(Failure::AppError)),
                 Event::Reset(Reason::TimedOut) => return Err(Trouble::Request(Failure::RequestTimeout)),
-                Event::Reset(Reason::Cut) if self.exchange.progress.answer_begun => {
+                Event::Reset(Reason::Cut) if self.exchange.answer_begun => {
                     return Err(Trouble::Request(Failure::ShortBody));
                 }
                 Event::Reset(Reason::Cut) => return Err(Trouble::Request(Failure::AppCut)),
@@ -196,12 +200,12 @@ impl Relay<'_> {
 
     /// What a failure means that would be `before` if the answer had not begun.
     fn failed(&self, before: Mishap) -> Trouble {
-        Trouble::Worker(if self.exchange.progress.answer_begun { Mishap::Answering } else { before })
+        Trouble::Worker(if self.exchange.answer_begun { Mishap::Answering } else { before })
     }
 
     /// Opens the request's stream.
     fn open(&mut self, line: &Arc<Line>, announce: bool) -> Result<Stream, Refusal> {
-        let origin = self.exchange.origin.as_ref().expect("a request is normalized before it is relayed");
+        let origin = self.exchange.origin();
         let request = self.session.req_header();
         let mut flags = 0;
         let mut set = |flag, is: bool| flags |= if is { flag } else { 0 };
@@ -230,7 +234,7 @@ impl Relay<'_> {
     /// The next event of the stream; meanwhile the body goes on, and the client is watched.
     async fn next(&mut self, stream: &Stream) -> Result<Event, Trouble> {
         loop {
-            let may_have_core = !self.exchange.progress.answer_begun && !self.upload.awaits_client();
+            let may_have_core = !self.exchange.answer_begun && !self.upload.awaits_client();
             self.exchange.set_wants_core(may_have_core);
             // The worker may be silent as long as it waits for the client, for whom there is `timeouts.body`.
             let limit = self.response_limit().filter(|_| !self.upload.awaits_client());
@@ -273,17 +277,23 @@ impl Relay<'_> {
         }
         if is_final {
             self.frame(&mut answer, facts.length, end)?;
-            self.exchange.progress.answer_begun = true;
             self.exchange.app = Some(AppTime { core: facts.core, micros: facts.micros });
             self.exchange.told = told;
-            answer.insert_header(X_REQUEST_ID, self.exchange.id.clone())?;
-            if self.exchange.until_close || self.gateway.is_ending() {
-                self.session.as_mut().set_keepalive(None);
-            }
+            self.begin_final(&mut answer)?;
         }
         self.exchange.client.set_more_coming(is_final && more);
         self.session.as_mut().write_response_header(answer).await?;
         Ok(is_final)
+    }
+
+    /// The answer begins with this head.
+    fn begin_final(&mut self, answer: &mut ResponseHeader) -> Result<()> {
+        self.exchange.answer_begun = true;
+        answer.insert_header(X_REQUEST_ID, self.exchange.id.clone())?;
+        if self.exchange.until_close || self.gateway.is_ending() {
+            self.session.as_mut().set_keepalive(None);
+        }
+        Ok(())
     }
 
     /// Says in the head where the body ends, as pingora is to tell the client. `length`: what the worker says; `end`: there

@@ -9,7 +9,6 @@ use crate::conn::Front;
 use crate::drain::{Drain, DrainWatch};
 use crate::error::StartError;
 use crate::gateway::{Gateway, Shared};
-use crate::hop::Hop;
 use crate::link::Links;
 use crate::pulse::{self, Heart};
 use crate::request_id::RequestIds;
@@ -125,11 +124,10 @@ fn prepare(
         let _inside = runtime.enter();
         listeners.iter().zip(&shared.settings.listen).map(adopt).collect::<Result<_, _>>()?
     };
-    let hop = Hop::new(upstreams.clone(), &shared.settings.timeouts)?;
     let log = Arc::new(AccessLog::new(style(&shared.settings.log), upstreams.clone()));
     let limits = &shared.settings.limits;
     let links = Links::new(upstreams, limits.stream_window, shared.settings.timeouts.connect);
-    let gateway = Gateway::new(shared.clone(), links.clone(), hop, log.clone(), watch.clone());
+    let gateway = Gateway::new(shared.clone(), links.clone(), log.clone(), watch.clone());
     let conf = ServerConf {
         threads: 1,
         // `retry.rs` decides; pingora's own limit must not interfere.

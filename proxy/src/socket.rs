@@ -1,9 +1,12 @@
-//! A client's socket, TCP or unix, as one type. `accept.rs` makes them, `stream.rs` owns them. No buffers, no policy.
+//! A socket, TCP or unix, as one type: a client's, which `accept.rs` makes and `stream.rs` owns, or one to a worker, of `hop.rs`.
+//! No buffers, no policy.
+use async_trait::async_trait;
+use pingora::protocols::{Shutdown, UniqueID};
 use std::io;
 use std::os::fd::{AsRawFd, RawFd};
 use std::pin::Pin;
 use std::task::{Context, Poll};
-use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, Interest, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
 #[derive(Debug)]
@@ -63,7 +66,10 @@ impl AsyncRead for Socket {
 
 impl AsyncWrite for Socket {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        self.poll_write_vectored(cx, &[io::IoSlice::new(bytes)])
+        match self.get_mut() {
+            Self::Tcp(tcp) => Pin::new(tcp).poll_write(cx, bytes),
+            Self::Unix(unix) => Pin::new(unix).poll_write(cx, bytes),
+        }
     }
 
     fn poll_write_vectored(
@@ -71,6 +77,10 @@ impl AsyncWrite for Socket {
         cx: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        // `writev` costs the kernel more.
+        if let [only] = slices {
+            return self.poll_write(cx, only);
+        }
         match self.get_mut() {
             Self::Tcp(tcp) => Pin::new(tcp).poll_write_vectored(cx, slices),
             Self::Unix(unix) => Pin::new(unix).poll_write_vectored(cx, slices),
@@ -93,3 +103,46 @@ impl AsyncWrite for Socket {
         }
     }
 }
+
+#[async_trait]
+impl Shutdown for Socket {
+    async fn shutdown(&mut self) {
+        // Whoever cannot be told that the connection ends has left.
+        let _ = AsyncWriteExt::shutdown(self).await;
+    }
+}
+
+impl UniqueID for Socket {
+    fn id(&self) -> i32 {
+        self.as_raw_fd()
+    }
+}
+
+/// What else pingora may ask of a connection; addresses come from `Client` instead.
+macro_rules! has_no_more_to_tell {
+    ($connection:ty) => {
+        impl pingora::protocols::Ssl for $connection {}
+        #[async_trait::async_trait]
+        impl pingora::protocols::Peek for $connection {}
+        impl pingora::protocols::GetTimingDigest for $connection {
+            fn get_timing_digest(&self) -> Vec<Option<pingora::protocols::TimingDigest>> {
+                Vec::new()
+            }
+        }
+        impl pingora::protocols::GetProxyDigest for $connection {
+            fn get_proxy_digest(
+                &self,
+            ) -> Option<std::sync::Arc<pingora::protocols::raw_connect::ProxyDigest>> {
+                None
+            }
+        }
+        impl pingora::protocols::GetSocketDigest for $connection {
+            fn get_socket_digest(&self) -> Option<std::sync::Arc<pingora::protocols::SocketDigest>> {
+                None
+            }
+        }
+    };
+}
+pub(crate) use has_no_more_to_tell;
+
+has_no_more_to_tell!(Socket);

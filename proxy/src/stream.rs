@@ -4,15 +4,11 @@
 use crate::client::Client;
 use crate::framing::Body;
 use crate::patience::Patience;
-use crate::socket::Socket;
+use crate::socket::{Socket, has_no_more_to_tell};
 use appliance_config::settings::Pace;
 use async_trait::async_trait;
 use bytes::{Buf, BytesMut};
-use pingora::protocols::raw_connect::ProxyDigest;
-use pingora::protocols::{
-    GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl, TimingDigest,
-    UniqueID,
-};
+use pingora::protocols::{Shutdown, UniqueID};
 use std::future::poll_fn;
 use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
@@ -46,6 +42,8 @@ pub(crate) struct ClientStream {
     inbound: BytesMut,
     /// What is still to come of the body of that request, and how long it is waited for.
     body: Body,
+    /// It carries another protocol, and belongs to no request any more.
+    is_raw: bool,
     patience: Patience,
     /// Accepted from pingora; the first `sent` bytes have left.
     outbound: Vec<u8>,
@@ -70,6 +68,7 @@ impl ClientStream {
             client,
             inbound: BytesMut::new(),
             body: Body::NONE,
+            is_raw: false,
             patience: Patience::new(pace),
             outbound: Vec::new(),
             sent: 0,
@@ -121,6 +120,13 @@ impl ClientStream {
         Ok(lent)
     }
 
+    /// From now on it carries another protocol: everything is read as it comes.
+    pub(crate) fn become_raw(&mut self) {
+        self.is_raw = true;
+        self.outbound = Vec::new();
+        self.client.set_more_coming(false);
+    }
+
     /// Waits until the client has left, also if it has sent more before. One that only closed its side counts, as it does
     /// elsewhere (nginx's 499), but only when it has got nothing for `LAST_WAIT`.
     pub(crate) async fn gone(&self) {
@@ -130,7 +136,7 @@ impl ClientStream {
 
     /// Whether the client may still be sending something that nobody will read.
     fn may_be_sending(&self) -> bool {
-        !self.body.is_complete() || !self.inbound.is_empty()
+        self.is_raw || !self.body.is_complete() || !self.inbound.is_empty()
     }
 
     /// Reads and drops what still comes, until the client's end, an error or the end of `LINGER`: closing at once would
@@ -164,7 +170,7 @@ impl ClientStream {
         Poll::Pending
     }
 
-    /// After an upgrade: everything, as it comes.
+    /// What has come before it was asked for, then what comes.
     fn poll_raw(&mut self, cx: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         if self.inbound.is_empty() {
             return Pin::new(&mut self.socket).poll_read(cx, into);
@@ -172,6 +178,9 @@ impl ClientStream {
         let count = into.remaining().min(self.inbound.len());
         into.put_slice(&self.inbound[..count]);
         self.inbound.advance(count);
+        if self.inbound.is_empty() {
+            self.inbound = BytesMut::new();
+        }
         Poll::Ready(Ok(()))
     }
 
@@ -183,14 +192,14 @@ impl ClientStream {
         Poll::Ready(Ok(()))
     }
 
-    /// One `writev` of what is buffered and of `more`; how much of `more` has left.
+    /// One write of what is buffered and of `more`; how much of `more` has left.
     fn poll_send(&mut self, cx: &mut Context<'_>, more: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
         // As long as this takes, the body is not read.
         self.patience.pause();
         let buffered = &self.outbound[self.sent..];
         let mut slices = [IoSlice::new(buffered); 8];
-        let mut count = 1;
-        for slice in more.iter().take(slices.len() - 1) {
+        let mut count = usize::from(!buffered.is_empty());
+        for slice in more.iter().take(slices.len() - count) {
             slices[count] = IoSlice::new(slice);
             count += 1;
         }
@@ -230,7 +239,7 @@ impl AsyncRead for ClientStream {
         if let Poll::Ready(Err(error)) = this.poll_rest(cx) {
             return Poll::Ready(Err(error));
         }
-        if this.client.is_upgraded() {
+        if this.is_raw {
             return this.poll_raw(cx, into);
         }
         if this.body.is_complete() {
@@ -328,22 +337,4 @@ impl std::fmt::Debug for ClientStream {
     }
 }
 
-// What else pingora may ask of a connection; addresses come from `Client` instead.
-impl Ssl for ClientStream {}
-#[async_trait]
-impl Peek for ClientStream {}
-impl GetTimingDigest for ClientStream {
-    fn get_timing_digest(&self) -> Vec<Option<TimingDigest>> {
-        Vec::new()
-    }
-}
-impl GetProxyDigest for ClientStream {
-    fn get_proxy_digest(&self) -> Option<Arc<ProxyDigest>> {
-        None
-    }
-}
-impl GetSocketDigest for ClientStream {
-    fn get_socket_digest(&self) -> Option<Arc<SocketDigest>> {
-        None
-    }
-}
+has_no_more_to_tell!(ClientStream);

@@ -15,6 +15,13 @@ pub(crate) struct Target {
     pub(crate) host: Option<HeaderValue>,
 }
 
+impl Target {
+    /// Keeps what pingora has of it, if that is all there is: it outlives pingora's request.
+    pub(crate) fn keep(&mut self, path: &[u8]) {
+        self.sent.get_or_insert_with(|| Bytes::copy_from_slice(path));
+    }
+}
+
 /// Changes the target of a request whose head has passed, and which stands at the front of `head`, into one that pingora keeps.
 pub(crate) fn shield(head: &mut BytesMut) -> Target {
     let (method, target) = strict::named(head);

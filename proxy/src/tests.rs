@@ -6,6 +6,7 @@ mod leavers;
 mod link;
 mod modes;
 mod order;
+mod tunnels;
 
 use crate::Occurrence;
 use harness::{Client, Handler, Proxy, echo, eventually, header, says};
@@ -211,30 +212,6 @@ fn requests_after_a_chunked_body_are_answered() {
 }
 
 #[test]
-fn an_upgrade_becomes_a_plain_connection() {
-    let upgrades: Handler = Arc::new(|request, stream| {
-        assert_eq!(request.header("upgrade"), Some("websocket"));
-        stream
-            .write_all(
-                b"HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\nconnection: upgrade\r\n\r\n",
-            )
-            .unwrap();
-        let mut ping = [0; 4];
-        while stream.read_exact(&mut ping).is_ok() {
-            stream.write_all(b"pong").unwrap();
-        }
-        false
-    });
-    let proxy = Proxy::with(vec![upgrades], |settings| settings.timeouts.response = Duration::from_millis(1));
-    let mut client = proxy.client();
-    client.send("GET /ws HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\nping");
-    assert!(client.until("\r\n\r\n").starts_with("HTTP/1.1 101 "));
-    client.until("pong");
-    client.send("ping");
-    client.until("pong");
-}
-
-#[test]
 fn a_get_survives_the_death_of_a_worker() {
     let proxy = Proxy::start(vec![dies(), echo()]);
     let mut served = 0;
@@ -366,7 +343,8 @@ fn a_worker_that_breaks_the_protocol_is_a_502_and_gets_another_link() {
             answer.starts_with("HTTP/1.1 502 ") && answer.contains("could not be understood"),
             "{answer}"
         );
-        assert_eq!(proxy.board.connections[0].load(std::sync::atomic::Ordering::SeqCst), links);
+        // The next one may be there already.
+        assert!(proxy.board.connections[0].load(std::sync::atomic::Ordering::SeqCst) >= links);
     }
 }
 

@@ -1,11 +1,12 @@
 //! The workers as the proxy process sees them: what the board says plus the requests that this process has given out, and the
-//! queue of those for which no worker has a free core. `relay.rs` and `gateway.rs` reserve a worker here for each try. All proxy
-//! threads share one. It must never connect to a worker; that is the business of `link.rs`, and of `hop.rs` and pingora.
+//! queue of those for which no worker has a free core. `relay.rs` reserves a worker here for each try. All proxy threads share one. It must
+//! never connect to a worker; that is the business of `link.rs` and `hop.rs`.
 use crate::balance::{Seen, choose};
 use crate::error::Failure;
 use crate::queue::Queue;
 use crate::retry::Route;
 use crate::{Mode, Occurrence, Pulse, Upstreams, WorkerId};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
@@ -51,6 +52,11 @@ impl Workers {
     /// How many there are at this moment.
     pub(crate) fn count(&self) -> u32 {
         self.upstreams.count()
+    }
+
+    /// The path of a worker's socket.
+    pub(crate) fn socket(&self, worker: WorkerId) -> &Path {
+        self.upstreams.socket(worker)
     }
 
     pub(crate) fn is_replaced(&self) -> bool {

@@ -4,6 +4,7 @@ import os
 import shutil
 
 import appliance
+from appliance import websocket
 from flask import Blueprint, Flask, abort, jsonify, request, send_from_directory, session, stream_with_context
 
 app = Flask(__name__)
@@ -23,6 +24,14 @@ app.register_blueprint(files)
 def index():
     appliance.sleep(float(request.args.get("s", 0)))
     return f"hello {request.remote_addr} {request.host_url}"
+
+
+@app.route("/echo", websocket=True)
+def echo():
+    with websocket.accept() as ws:
+        for message in ws:
+            ws.send(message)
+    return ""
 
 
 @app.post("/json")

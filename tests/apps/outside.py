@@ -1,7 +1,9 @@
-"""Run by the tests where no server runs, with the installed package: what users' own tests may rely on. Ends with "fine"."""
+"""Run by the tests where no server runs, with the installed package: what users' own tests may rely on. Its argument is a cache
+of a server, by its name for others. Ends with "fine"."""
 import asyncio
 import os
 import socket
+import sys
 import threading
 import time
 
@@ -135,4 +137,33 @@ def at_times():
 
 
 raises(OSError, appliance.websocket.accept)
+
+
+# Awaitable forms; another server's cache is asked for real.
+async def made():
+    return "made"
+
+
+async def counted():
+    async with appliance.lock("counted", timeout=1):
+        return await appliance.cache.aincr("counted")
+
+
+async def all_of_them():
+    return await asyncio.gather(*(counted() for _ in range(9))), await appliance.cache.aget_or_set("made", made)
+
+
+assert asyncio.run(all_of_them()) == (list(range(1, 10)), b"made")
+there = appliance.cache.named(sys.argv[1])
+there.clear()
+assert there.get("k") is None and there.set("k", "v" * 60_000, ttl=60) is None and len(there["k"]) == 60_000
+assert (there.add("k", "w"), there.add("new", "w"), "new" in there) == (False, True, True)
+assert (there.delete("new"), there.delete("new"), there.incr("n", 5), asyncio.run(there.adecr("n"))) == (True, False, 5, 4)
+assert "no word for its keys" in raises(appliance.cache.CacheError, there.keys)
+assert "Connection refused" in raises(appliance.cache.CacheError, appliance.cache.named("a@127.0.0.1:1").get, "k")
+assert "has refused it" in raises(appliance.cache.CacheError, appliance.cache.named(f"no-{sys.argv[1]}").set, "k", "v")
+assert "is no address" in raises(ValueError, appliance.cache.named("a@b").get, "k")
+assert "more than 65535 bytes" in raises(ValueError, there.get, "k" * 70_000)
+assert uwsgi.cache_num("n", sys.argv[1]) == 4 and uwsgi.cache_inc("n", 2, 0, sys.argv[1]) and there.incr("n") == 7
+assert uwsgi.cache_get("k", "a@127.0.0.1:1") is None and uwsgi.cache_set("k", "v", 0, "a@127.0.0.1:1") is None
 print("fine")

@@ -94,8 +94,17 @@ fn same(answered: &Frame, expected: &Frame) -> bool {
 
 #[test]
 fn the_public_cases_pass_at_both_doors_however_their_bytes_arrive() {
-    let setup = Setup::app("sockets:application").set("websocket.max_message", "4MiB");
-    let doors = Doors::open(setup);
+    play_all(Setup::app("sockets:application"));
+}
+
+#[test]
+fn they_pass_in_a_native_application_too() {
+    play_all(Setup::bare().arg("native:echo").venv(None));
+}
+
+/// Plays every case with what echoes at `/echo`.
+fn play_all(setup: Setup) {
+    let doors = Doors::open(setup.set("websocket.max_message", "4MiB"));
     let cases =
         include_str!("cases.txt").lines().filter(|line| line.starts_with(|c: char| c.is_ascii_digit()));
     let mut failed = Vec::new();

@@ -3,7 +3,7 @@
 //! so these types may change freely as long as the number changes with them.
 
 /// Version of this interface and of the board's layout.
-pub const VERSION: u32 = 3;
+pub const VERSION: u32 = 4;
 
 /// Name of the exported `extern "C" fn() -> u32` that returns [`VERSION`].
 pub const VERSION_SYMBOL: &str = "appliance_engine_version";

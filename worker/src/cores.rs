@@ -10,6 +10,9 @@
 //! ```
 //! A core may be resumed by a callback that the engine did not start, so `park`, `wake` and `release` are accepted from
 //! anywhere and in any order; what comes too late names an old generation and is ignored.
+//!
+//! Calls that somebody awaits who may hold a core himself have cores of their own, as many again: if they had to wait for a
+//! core, requests that hold all of them and await a call each would wait for each other for ever.
 use std::collections::VecDeque;
 
 /// One request's claim on a core: its number, and which use of it. A late wake-up can never reach the next request.
@@ -18,6 +21,18 @@ pub struct CoreId {
     /// Number of the core, from 0 (uWSGI `uwsgi.core`).
     pub index: u32,
     generation: u32,
+}
+
+impl CoreId {
+    /// As one number, for whoever can only hand it back.
+    pub fn number(self) -> u64 {
+        u64::from(self.index) << 32 | u64::from(self.generation)
+    }
+
+    /// What [`CoreId::number`] has given; of any other number, a core that may not exist.
+    pub fn of_number(number: u64) -> CoreId {
+        CoreId { index: (number >> 32) as u32, generation: number as u32 }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,37 +52,48 @@ struct Core {
 /// A worker's cores, and the requests `R` that wait for one in the order they came.
 #[derive(Debug)]
 pub struct Cores<R> {
+    /// Those of requests, then those of calls.
     cores: Vec<Core>,
     free: Vec<u32>,
+    free_for_calls: Vec<u32>,
     runnable: VecDeque<CoreId>,
     waiting: VecDeque<R>,
+    waiting_calls: VecDeque<R>,
 }
 
 impl<R> Cores<R> {
-    /// `count` idle cores.
+    /// `count` idle cores, and as many for calls.
     pub fn new(count: u32) -> Self {
+        let all = 0..count.saturating_mul(2);
         Cores {
-            cores: (0..count).map(|_| Core { state: State::Idle, generation: 0 }).collect(),
+            cores: all.clone().map(|_| Core { state: State::Idle, generation: 0 }).collect(),
             free: (0..count).rev().collect(),
+            free_for_calls: (count..all.end).rev().collect(),
             runnable: VecDeque::new(),
             waiting: VecDeque::new(),
+            waiting_calls: VecDeque::new(),
         }
     }
 
     /// Takes a free core, the lowest number first when all are free.
     pub fn claim(&mut self) -> Option<CoreId> {
         let index = self.free.pop()?;
+        Some(self.begin(index))
+    }
+
+    fn begin(&mut self, index: u32) -> CoreId {
         let core = &mut self.cores[index as usize];
         core.state = State::Running;
         core.generation = core.generation.wrapping_add(1);
-        Some(CoreId { index, generation: core.generation })
+        CoreId { index, generation: core.generation }
     }
 
     /// The request on this core has ended. False if it had before.
     pub fn release(&mut self, id: CoreId) -> bool {
         let Some(core) = self.live(id) else { return false };
         core.state = State::Idle;
-        self.free.push(id.index);
+        let is_for_calls = id.index as usize >= self.count();
+        if is_for_calls { &mut self.free_for_calls } else { &mut self.free }.push(id.index);
         true
     }
 
@@ -127,8 +153,19 @@ impl<R> Cores<R> {
         self.waiting.push_back(request);
     }
 
-    /// The request that has waited longest, with a core for it, if there are both.
+    /// Lets a call wait for a core of those that are for calls.
+    pub fn push_waiting_call(&mut self, call: R) {
+        self.waiting_calls.push_back(call);
+    }
+
+    /// The request that has waited longest, with a core for it, if there are both; calls first, for something waits for them.
     pub fn take_waiting(&mut self) -> Option<(CoreId, R)> {
+        if !self.waiting_calls.is_empty()
+            && let Some(index) = self.free_for_calls.pop()
+        {
+            let core = self.begin(index);
+            return self.waiting_calls.pop_front().map(|call| (core, call));
+        }
         if self.waiting.is_empty() {
             return None;
         }
@@ -138,12 +175,13 @@ impl<R> Cores<R> {
 
     /// Whether [`Cores::take_waiting`] would give something.
     pub fn can_start(&self) -> bool {
-        !self.waiting.is_empty() && !self.free.is_empty()
+        let is_possible = |waiting: &VecDeque<R>, free: &Vec<u32>| !waiting.is_empty() && !free.is_empty();
+        is_possible(&self.waiting, &self.free) || is_possible(&self.waiting_calls, &self.free_for_calls)
     }
 
-    /// The requests that wait for a core, in the order they came.
+    /// What waits for a core: the requests in the order they came, then the calls.
     pub fn queue(&self) -> impl Iterator<Item = &R> {
-        self.waiting.iter()
+        self.waiting.iter().chain(&self.waiting_calls)
     }
 
     /// Drops waiting requests that `keep` refuses.
@@ -156,13 +194,29 @@ impl<R> Cores<R> {
         self.waiting.len()
     }
 
-    /// Cores that hold a request.
-    pub fn busy(&self) -> usize {
-        self.cores.len() - self.free.len()
+    /// Calls that wait for a core.
+    pub fn waiting_calls(&self) -> usize {
+        self.waiting_calls.len()
     }
 
-    /// All cores.
+    /// Cores that hold a request.
+    pub fn busy(&self) -> usize {
+        self.count() - self.free.len()
+    }
+
+    /// Nothing runs, and nothing waits for a core.
+    pub fn is_idle(&self) -> bool {
+        let free = self.free.len() + self.free_for_calls.len();
+        free == self.cores.len() && self.queue().next().is_none()
+    }
+
+    /// Cores for requests.
     pub fn count(&self) -> usize {
+        self.cores.len() / 2
+    }
+
+    /// All cores, also those for calls: no core has a higher number.
+    pub fn all(&self) -> usize {
         self.cores.len()
     }
 
@@ -189,6 +243,24 @@ mod tests {
         let (second, request) = cores.take_waiting().unwrap();
         assert_eq!((request, second.index, cores.waiting()), ("a", 0, 1));
         assert!(cores.take_waiting().is_none(), "b still waits");
+    }
+
+    #[test]
+    fn a_call_waits_for_no_request() {
+        let mut cores = Cores::new(1);
+        let request = cores.claim().unwrap();
+        ["call", "next call"].into_iter().for_each(|call| cores.push_waiting_call(call));
+        cores.push_waiting("request");
+        assert!(cores.can_start());
+        let (core, call) = cores.take_waiting().unwrap();
+        assert_eq!((call, core.index, cores.all()), ("call", 1, 2));
+        assert_eq!((cores.busy(), cores.count(), cores.waiting_calls()), (1, 1, 1));
+        assert!(cores.take_waiting().is_none() && !cores.can_start(), "there is no core left");
+        assert!(cores.release(core));
+        assert_eq!(cores.take_waiting().map(|(_, call)| call), Some("next call"));
+        assert!(cores.release(request));
+        assert_eq!(cores.take_waiting().map(|(core, call)| (core.index, call)), Some((0, "request")));
+        assert!(!cores.is_idle());
     }
 
     #[test]

@@ -178,7 +178,8 @@ impl Engine {
     /// A new engine, in the process that will run it (its epoll instance must not be shared over a fork).
     pub fn new(boot: Boot) -> Result<Rc<Engine>, Error> {
         let now = Instant::now();
-        let cores = boot.cores;
+        let cores = Cores::new(boot.cores);
+        let all = cores.all() as u32;
         let reactor = Reactor::new().map_err(Error::io("make an epoll instance"))?;
         let waker = reactor.waker().map_err(Error::io("make a waker"))?;
         let bell = boot.locks.bell().as_raw_fd();
@@ -192,13 +193,13 @@ impl Engine {
             listeners: RefCell::default(),
             conns: RefCell::default(),
             wires: RefCell::new(Wires::new(boot.wire)),
-            cores: RefCell::new(Cores::new(cores)),
-            serving: RefCell::new(vec![None; cores as usize]),
+            cores: RefCell::new(cores),
+            serving: RefCell::new(vec![None; all as usize]),
             timers: RefCell::default(),
-            deadlines: RefCell::new(Deadlines::new(cores)),
+            deadlines: RefCell::new(Deadlines::new(all)),
             alarm: Cell::new(None),
             is_patient: Cell::new(false),
-            roll: Arc::new(Roll::new(cores, boot.has_threads, now)),
+            roll: Arc::new(Roll::new(all, boot.has_threads, now)),
             waits: RefCell::default(),
             pending: RefCell::default(),
             claims: RefCell::default(),
@@ -219,7 +220,7 @@ impl Engine {
             proxied,
             boot,
         };
-        engine.slot().claim(std::process::id(), engine.boot.life, cores);
+        engine.slot().claim(std::process::id(), engine.boot.life, engine.boot.cores);
         engine.refresh_date();
         engine.timers.borrow_mut().add(now + HOUSEKEEPING, Due::Housekeeping);
         Ok(Rc::new(engine))

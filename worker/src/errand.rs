@@ -1,8 +1,9 @@
 //! Errands: what must run on a core in the host but is no HTTP request, such as the handler of a signal, a procedure that
-//! somebody else calls, or a callable of the host's own. An errand waits for a core in the queue of the requests, is counted
-//! and bounded like them (`timeouts.request`), and is finished before the worker ends; it has no connection, so nothing that
-//! is sent from it reaches anybody. Whoever has one gives it to [`crate::Engine::run_errand`], or from another thread to
-//! [`crate::Remote::run_errand`]; the host gets it in [`crate::Host::start`].
+//! somebody else calls, or a callable of the host's own. An errand waits for a core in the queue of the requests, or,
+//! if requests may be what awaits it, for one of those that are for calls. It is bounded like a request (`timeouts.request`), and
+//! finished before the worker ends; it has no connection, so nothing that is sent from it reaches anybody. Whoever has one gives
+//! it to [`crate::Engine::run_errand`], or from another thread to [`crate::Remote::run_errand`]; the host gets it in
+//! [`crate::Host::start`].
 use crate::signals::Ticket;
 use std::any::Any;
 use std::fmt;
@@ -24,7 +25,7 @@ pub enum Errand {
         /// Where its result goes.
         reply: Reply,
     },
-    /// Something of the host's own.
+    /// Something of the host's own, which code that may hold a core awaits.
     Host {
         /// One word that says what it is.
         kind: &'static str,
@@ -43,6 +44,11 @@ impl Errand {
             Errand::Rpc { .. } => "RPC",
             Errand::Host { kind, .. } => kind,
         }
+    }
+
+    /// Whether whoever waits for it may hold a core of this worker, so that it must not wait for one of those.
+    pub fn is_awaited(&self) -> bool {
+        matches!(self, Errand::Host { .. })
     }
 
     /// What stands where requests have their target.

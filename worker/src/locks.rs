@@ -16,15 +16,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 mod table;
-use table::Search;
 pub use table::{Holder, MOST_NAME, MOST_NUMBER, NAMES, Place, Table};
 
 /// Whoever waits looks again after this, should the bell ever be missed.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
-/// A name is being written by another process, which takes no microsecond, unless it was stopped in the middle.
-const NAME_PAUSE: Duration = Duration::from_millis(1);
-/// After so many pauses it is given up.
-const NAME_PAUSES: u32 = 1000;
 
 /// Who holds a lock in this worker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,6 +39,8 @@ pub enum Failed {
     Foreign(u32),
     /// There is no room for another name.
     Full,
+    /// This process was forked by the application from the worker, and would pass for it.
+    Forked,
     /// The wait was ended, or nobody can wait here.
     Wait(io::Error),
 }
@@ -62,6 +59,12 @@ impl std::fmt::Display for Failed {
             Failed::Full => {
                 write!(f, "there are {NAMES} locks with names already; names are never forgotten")
             }
+            Failed::Forked => {
+                write!(
+                    f,
+                    "a process that the application has forked has no locks; take them in the worker itself"
+                )
+            }
             Failed::Wait(error) => error.fmt(f),
         }
     }
@@ -73,6 +76,8 @@ pub struct Locks {
     table: Table,
     bell: Bell,
     me: Holder,
+    /// The worker's process, for the application may fork others.
+    process: u32,
     /// The highest number that may be used (`workers.locks`).
     most: u32,
     state: Mutex<State>,
@@ -90,8 +95,8 @@ impl Locks {
     /// Those of a worker, in its process.
     pub fn open(table: OwnedFd, bell: OwnedFd, me: Holder, most: u32) -> io::Result<Locks> {
         let bell = Bell::from_fd(bell);
-        let (state, held) = (Mutex::default(), AtomicUsize::new(0));
-        Ok(Locks { table: Table::open(table)?, bell, me, most, state, held })
+        let (state, held, process) = (Mutex::default(), AtomicUsize::new(0), std::process::id());
+        Ok(Locks { table: Table::open(table)?, bell, me, process, most, state, held })
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -110,15 +115,13 @@ impl Locks {
     }
 
     /// The lock with a name of 1 to [`MOST_NAME`] bytes, from the first call that names it on.
-    pub fn named(&self, name: &str, suspend: &dyn Suspend) -> Result<Place, Failed> {
-        for _ in 0..NAME_PAUSES {
-            match self.table.search(name, self.me) {
-                Search::Found(place) => return Ok(place),
-                Search::Full => return Err(Failed::Full),
-                Search::Busy => suspend.sleep_until(Instant::now() + NAME_PAUSE)?,
-            }
-        }
-        Err(Failed::Wait(io::ErrorKind::TimedOut.into()))
+    pub fn named(&self, name: &str) -> Result<Place, Failed> {
+        self.table.named(name).ok_or(Failed::Full)
+    }
+
+    /// Refuses a process that has them by a fork of the application's. Ask before anything else.
+    pub fn require_own(&self) -> Result<(), Failed> {
+        if std::process::id() == self.process { Ok(()) } else { Err(Failed::Forked) }
     }
 
     /// Whether anybody holds it.

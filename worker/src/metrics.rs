@@ -3,19 +3,22 @@
 //! outlive every process but the master. The proxy reads them for `/metrics`. Nobody ever waits for anybody here: what is
 //! counted is one atomic operation, what is new is written first and published by another one.
 //!
-//! `layout` says what lies in the memory, `index` how names are found in it, `exposition` how it looks to Prometheus. All of it may be
-//! overwritten by application code, so whoever reads it believes nothing. A metric stays until the appliance ends, whatever a
-//! reload brings: other workers may still count in it, and what Prometheus has seen does not go away between two of its visits.
+//! `layout` says what lies in the memory, `index` how names are found in it, `exposition` how it looks to Prometheus, `number` how those
+//! hold it who have nothing but numbers. All of it may be overwritten by application code, so whoever reads it believes nothing. A
+//! metric stays until the appliance ends, whatever a reload brings: other workers may still count in it, and what Prometheus
+//! has seen does not go away between two of its visits.
 use crate::shared::Shared;
 use appliance_config::settings::{Metric, MetricKind};
 use appliance_config::units::{LABEL_NAME_BYTES, METRIC_NAME_BYTES, label, metric, metric_identity};
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 pub mod exposition;
 mod index;
 mod layout;
+pub mod number;
 mod values;
 
 use layout::{FamilyRecord, HELP_BYTES, LABEL_BYTES, Layout, NAMES_BYTES, SINK, SeriesRecord};
@@ -114,6 +117,15 @@ pub enum Error {
         "the names of the labels of {0} are longer than {NAMES_BYTES} bytes together; use fewer, or shorter ones"
     )]
     Labels(String),
+    /// No metric, or series of one, has this number.
+    #[error("{0} is the number of no metric")]
+    Number(i64),
+    /// A counter was to become less.
+    #[error("a counter only grows: {0} cannot be added")]
+    Shrinks(f64),
+    /// That is done to metrics of another kind.
+    #[error("that cannot be done to {0}")]
+    Change(&'static str),
 }
 
 /// A metric: all series of one name.
@@ -132,6 +144,9 @@ pub struct Metrics {
     spare: AtomicU64,
 }
 
+/// Of this process and of those that are forked from it.
+static HERE: OnceLock<Metrics> = OnceLock::new();
+
 impl Metrics {
     /// Makes the memory. Master only, before the first fork.
     pub fn create() -> io::Result<Metrics> {
@@ -141,6 +156,16 @@ impl Metrics {
     /// Maps what the master made.
     pub fn open(fd: OwnedFd) -> io::Result<Metrics> {
         Ok(Metrics { shared: Shared::open(fd)?, spare: AtomicU64::new(0) })
+    }
+
+    /// Makes them those of this process and of its children, for the rest of its life; before any code of the application runs.
+    pub fn install(self) {
+        HERE.get_or_init(|| self);
+    }
+
+    /// Those of this process; none in a process that runs no application.
+    pub fn here() -> Option<&'static Metrics> {
+        HERE.get()
     }
 
     /// The memfd, to hand to another process.

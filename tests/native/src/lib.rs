@@ -8,15 +8,24 @@ use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
+mod crowd;
+mod shared;
+mod sockets;
+
 /// Says when it is dropped.
 struct Guard(&'static str);
 
+/// Writes a line down.
+fn note(line: &str) {
+    let file = std::env::var("DROPS").map(|path| OpenOptions::new().append(true).create(true).open(path));
+    if let Ok(Ok(mut file)) = file {
+        let _ = file.write_all(format!("{line}\n").as_bytes());
+    }
+}
+
 impl Drop for Guard {
     fn drop(&mut self) {
-        let file = std::env::var("DROPS").map(|path| OpenOptions::new().append(true).create(true).open(path));
-        if let Ok(Ok(mut file)) = file {
-            let _ = writeln!(file, "{}", self.0);
-        }
+        note(self.0);
         // Nothing may wait in here.
         sleep(Duration::ZERO);
     }
@@ -48,8 +57,12 @@ fn handle(request: &mut Request, response: &mut Response) -> Result<()> {
     let number = path.rsplit('/').next().and_then(|last| last.parse().ok()).unwrap_or(100);
     let time = Duration::from_millis(number);
     match path.split('/').nth(1).unwrap_or_default() {
+        "ws" => sockets::handle(path.rsplit('/').next().unwrap_or_default(), request, response)?,
         "" => writeln!(response, "native {}", appliance_app::worker_id())?,
         "facts" => facts(request, response)?,
+        "until" => crowd::wait(response)?,
+        "waiting" => writeln!(response, "{}", crowd::count())?,
+        "go" => crowd::go(),
         "sleep" => {
             let _guard = Guard("sleep");
             sleep(time);
@@ -119,6 +132,8 @@ fn handle(request: &mut Request, response: &mut Response) -> Result<()> {
             }
             writeln!(response, "{count}")?;
         }
+        "cache" => shared::cache(request, response)?,
+        "metric" => shared::metric(request, response)?,
         _ => response.status(404)?,
     }
     Ok(())
@@ -166,4 +181,4 @@ fn tasks(response: &mut Response, time: Duration) -> Result<()> {
     Ok(writeln!(response, "{sum} {}", began.elapsed() < time * 3)?)
 }
 
-appliance_app::export!(handle);
+appliance_app::export!(handle, shared::load);

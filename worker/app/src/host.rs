@@ -1,38 +1,56 @@
 //! The only calls across the boundary: the worker's functions, with safe types around them. Every other file of this crate
 //! calls these. A request that has been ended comes back as `-ECANCELED` and goes on as an unwinding of this crate's own, so
-//! that destructors run and nothing unwinds across the boundary.
+//! that destructors run and nothing unwinds across the boundary. Caches and metrics, which belong to no request, have files of
+//! their own below.
 #![expect(unsafe_code, reason = "calls the worker's functions")]
+
+mod anywhere;
+pub(crate) mod cache;
+pub(crate) mod metrics;
+pub(crate) mod websocket;
 
 use crate::abi::{APPLIANCE_VERSION, ApplianceHost, ApplianceRun, ApplianceText};
 use nix::errno::Errno;
-use std::ffi::c_void;
+use std::ffi::{c_char, c_void};
 use std::io;
+use std::mem::{MaybeUninit, offset_of};
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::panic::resume_unwind;
 use std::ptr;
 use std::sync::OnceLock;
 use std::time::Duration;
 
-static HOST: OnceLock<&'static ApplianceHost> = OnceLock::new();
+static HOST: OnceLock<ApplianceHost> = OnceLock::new();
 
 /// What unwinds the handler of a request that has been ended.
 pub(crate) struct Ended;
 
-/// Takes the worker's functions. A host of another version is not taken: it refuses the application anyway.
+/// Takes the worker's functions. A host of another version is not taken: it refuses the application anyway. An older one has
+/// fewer functions, and those that it does not have are none.
 ///
 /// # Safety
-/// `host` points to functions that live as long as the process.
+/// `host` is null or points to functions that live as long as the process, as many as its size says.
 #[doc(hidden)]
 pub unsafe fn install(host: *const ApplianceHost) {
-    // SAFETY: the caller's promise.
-    if let Some(host) = unsafe { host.as_ref() }.filter(|host| host.version == APPLIANCE_VERSION) {
-        HOST.get_or_init(|| host);
+    if host.is_null() {
+        return;
     }
+    // SAFETY: every version begins with these two.
+    let (version, size) = unsafe { ((*host).version, (*host).size as usize) };
+    if version != APPLIANCE_VERSION || size < offset_of!(ApplianceHost, reason) {
+        return;
+    }
+    let mut taken = MaybeUninit::<ApplianceHost>::zeroed();
+    let size = size.min(size_of::<ApplianceHost>());
+    // SAFETY: the caller's promise, and there is room for so many bytes.
+    unsafe { ptr::copy_nonoverlapping(host.cast::<u8>(), taken.as_mut_ptr().cast::<u8>(), size) };
+    // SAFETY: all functions up to `reason` are there, and zeros are none of those that follow.
+    HOST.get_or_init(|| unsafe { taken.assume_init() });
 }
 
 /// The worker's functions, if this process is one.
 fn host() -> io::Result<&'static ApplianceHost> {
-    HOST.get().copied().ok_or_else(|| Errno::EPERM.into())
+    HOST.get().ok_or_else(|| Errno::EPERM.into())
 }
 
 fn text(bytes: &[u8]) -> ApplianceText {
@@ -152,9 +170,13 @@ pub(crate) fn sleep(time: Duration) -> io::Result<()> {
 
 pub(crate) fn ready(fd: BorrowedFd<'_>, what: u32, timeout: Option<Duration>) -> io::Result<bool> {
     may_wait()?;
-    let micros = timeout.map_or(-1, |time| i64::try_from(time.as_micros()).unwrap_or(i64::MAX));
     // SAFETY: the descriptor is open during the call.
-    answer(unsafe { (host()?.ready)(fd.as_raw_fd(), what, micros) }).map(|code| code == 1)
+    answer(unsafe { (host()?.ready)(fd.as_raw_fd(), what, micros(timeout)) }).map(|code| code == 1)
+}
+
+/// A time-out as the interface has it: none is a negative one.
+fn micros(timeout: Option<Duration>) -> i64 {
+    timeout.map_or(-1, |time| i64::try_from(time.as_micros()).unwrap_or(i64::MAX))
 }
 
 /// # Safety
@@ -208,14 +230,33 @@ pub fn worker_id() -> u32 {
 
 /// What this worker publishes of itself, as JSON.
 pub fn status() -> io::Result<String> {
-    let mut room = vec![0; 4096];
+    let status = host()?.status;
+    // SAFETY: the buffer is `filled`'s during the call.
+    text_told(filled(|into, size| unsafe { status(into, size) }), answer)
+}
+
+/// Text, or the error that the number in its place stands for.
+fn text_told(told: Result<Vec<u8>, isize>, error: impl Fn(i64) -> io::Result<i64>) -> io::Result<String> {
+    let not_text = || io::Error::from(io::ErrorKind::InvalidData);
+    match told {
+        Ok(bytes) => String::from_utf8(bytes).map_err(|_| not_text()),
+        Err(code) => Err(error(code as i64).err().unwrap_or_else(not_text)),
+    }
+}
+
+/// What a function gives that copies bytes to where there is room for them, and says how many there are; or the number that it
+/// answers in their place.
+fn filled(give: impl Fn(*mut c_char, usize) -> isize) -> Result<Vec<u8>, isize> {
+    /// Bytes of room for the first try.
+    const ROOM: usize = 1024;
+    let mut room = vec![0; ROOM];
     loop {
-        // SAFETY: the buffer is ours during the call.
-        let length = answer_size(unsafe { (host()?.status)(room.as_mut_ptr().cast(), room.len()) })?;
-        if length <= room.len() {
-            room.truncate(length);
-            return String::from_utf8(room).map_err(|_| io::ErrorKind::InvalidData.into());
-        }
+        let length = give(room.as_mut_ptr().cast(), room.len());
+        let length = usize::try_from(length).map_err(|_| length)?;
+        let is_whole = length <= room.len();
         room.resize(length, 0);
+        if is_whole {
+            return Ok(room);
+        }
     }
 }

@@ -13,21 +13,27 @@
 //! ```
 //!
 //! With `crate-type = ["cdylib"]` this becomes a library that `appliance run ./libhello.so` serves. Whatever waits in this
-//! crate ([`sleep`], [`net`], [`fetch()`], [`spawn`], [`blocking`], reading and writing bodies) suspends only the request
+//! crate ([`sleep`], [`net`], [`fetch()`], [`spawn`], [`blocking`], [`websocket`], reading and writing bodies) suspends only the request
 //! that waits. When a request is ended (its client has left, it took too long), the call that it waits in unwinds: every
 //! destructor runs. A panic ends its own request with 500.
+//!
+//! [`cache`] and [`metrics`] are shared with all workers, and with Python if there is some beside; they wait for nobody and work on
+//! every thread.
 //!
 //! Reading order: [`abi`] (what crosses the boundary), `host` (the only calls across it), then one file for each noun. The
 //! worker uses this crate for its built-in applications; a library links a copy of its own, and never the worker.
 
 pub mod abi;
+pub mod cache;
 pub mod fetch;
 mod host;
+pub mod metrics;
 pub mod net;
 mod request;
 mod response;
 mod tasks;
 mod wait;
+pub mod websocket;
 
 pub use fetch::fetch;
 #[doc(hidden)]
@@ -37,6 +43,7 @@ pub use request::Request;
 pub use response::Response;
 pub use tasks::{Task, blocking, spawn};
 pub use wait::{sleep, wait_readable, wait_writable};
+pub use websocket::WebSocket;
 
 use host::Ended;
 use std::any::Any;
@@ -65,7 +72,12 @@ pub fn serve(app: &dyn App) -> i32 {
     let (mut request, mut response) = (Request::new(), Response::new());
     // What an error says, and its end, is the application's code too.
     let handled = catch_unwind(AssertUnwindSafe(|| {
-        app.handle(&mut request, &mut response).map_or_else(|error| host::fail(&error.to_string()), |()| 0)
+        match app.handle(&mut request, &mut response) {
+            Ok(()) => 0,
+            // The worker knows what the client is to be told, if anything.
+            Err(error) if websocket::is_of_client(&*error) => 1,
+            Err(error) => host::fail(&error.to_string()),
+        }
     }));
     match handled {
         Ok(code) => code,
@@ -80,19 +92,50 @@ fn message(payload: &(dyn Any + Send)) -> &str {
     text.or_else(|| payload.downcast_ref::<String>().map(String::as_str)).unwrap_or("without a message")
 }
 
-/// Makes a library of this crate's handler: a function, or a closure that captures nothing but statics.
+/// Gets an application ready; what [`abi::ApplianceApp::load`] answers. Never unwinds.
+pub fn load(prepare: &dyn Fn() -> Result<()>) -> i32 {
+    let prepared = catch_unwind(AssertUnwindSafe(|| {
+        prepare().map_or_else(|error| host::fail(&error.to_string()), |()| 0)
+    }));
+    prepared.unwrap_or_else(|payload| host::fail(&format!("it panicked: {}", message(&*payload))))
+}
+
+/// Makes a library of this crate's handler: a function, or a closure that captures nothing but statics. A second function, without
+/// arguments, is called once when the library has been loaded, before the workers are forked: what it makes is there in all of
+/// them. Its error, or panic, is why the application cannot be served.
+///
+/// ```
+/// # use appliance_app::{Request, Response, Result};
+/// fn handle(_request: &mut Request, _response: &mut Response) -> Result<()> {
+///     Ok(())
+/// }
+///
+/// fn load() -> Result<()> {
+///     appliance_app::metrics::counter("shop_visits_total", "Visits.").map(drop).map_err(Into::into)
+/// }
+///
+/// appliance_app::export!(handle, load);
+/// ```
 #[macro_export]
 macro_rules! export {
     ($handler:expr) => {
+        $crate::export!($handler, || Ok(()));
+    };
+    ($handler:expr, $load:expr) => {
         const _: () = {
             extern "C" fn __appliance_handle() -> i32 {
                 $crate::serve(&$handler)
+            }
+
+            extern "C" fn __appliance_load() -> i32 {
+                $crate::load(&$load)
             }
 
             static __APPLIANCE_APP: $crate::abi::ApplianceApp = $crate::abi::ApplianceApp {
                 version: $crate::abi::APPLIANCE_VERSION,
                 size: ::core::mem::size_of::<$crate::abi::ApplianceApp>() as u32,
                 handle: Some(__appliance_handle),
+                load: Some(__appliance_load),
             };
 
             #[allow(unsafe_code)]

@@ -26,6 +26,7 @@ pub const FILES: &[File] = files![
     "appliance/_outside_cache.py",
     "appliance/_outside_locks.py",
     "appliance/_outside_metrics.py",
+    "appliance/_outside_remote.py",
     "appliance/_outside_signals.py",
     "appliance/_outside_websocket.py",
     "appliance/cache.py",

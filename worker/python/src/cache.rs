@@ -1,12 +1,16 @@
 //! The functions behind `appliance.cache`: argument conversion, then one call into [`appliance_worker::cache`], as in
 //! `uwsgi/cache.rs`. Here a refusal is an exception that says what is wrong: `ValueError` for a key or a value, `LookupError`
-//! for a cache that is not there, `CacheError` for everything else.
+//! for a cache that is not there, `CacheError` for everything else. Names with an `@` are other servers' (`remote`): asking them
+//! suspends whoever asks, and nothing else here ever does.
 use appliance_worker::cache::{Cache, Caches, Math, Mode, Refusal};
 use pyo3::exceptions::{PyException, PyLookupError, PyOverflowError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBytes, PyDict, PyType};
 use std::time::Duration;
+
+mod remote;
+use remote::There;
 
 static ERROR: PyOnceLock<Py<PyType>> = PyOnceLock::new();
 
@@ -55,8 +59,22 @@ fn life(seconds: Option<f64>) -> PyResult<Option<Duration>> {
 #[pyfunction]
 #[pyo3(signature = (name, key, /))]
 pub fn cache_read<'py>(py: Python<'py>, name: &str, key: &[u8]) -> PyResult<Option<Bound<'py, PyBytes>>> {
+    if let Some(there) = There::of(name) {
+        return Ok(there.read(py, key)?.map(|value| PyBytes::new(py, &value)));
+    }
     let cache = cache(name)?;
     cache.look(key, |value| PyBytes::new(py, value)).map_err(|refusal| raised(py, cache, &refusal))
+}
+
+/// Whether there is such a key.
+#[pyfunction]
+#[pyo3(signature = (name, key, /))]
+pub fn cache_has(py: Python<'_>, name: &str, key: &[u8]) -> PyResult<bool> {
+    if let Some(there) = There::of(name) {
+        return there.has(py, key);
+    }
+    let cache = cache(name)?;
+    cache.exists(key).map_err(|refusal| raised(py, cache, &refusal))
 }
 
 /// Stores a value; false if it was only to be added and there is one.
@@ -70,6 +88,9 @@ pub fn cache_write(
     ttl: Option<f64>,
     only_add: bool,
 ) -> PyResult<bool> {
+    if let Some(there) = There::of(name) {
+        return there.write(py, key, value, ttl, only_add);
+    }
     let (cache, life) = (cache(name)?, life(ttl)?);
     let mode = if only_add { Mode::Add } else { Mode::Set };
     cache.put(key, value, life, mode).map_err(|refusal| raised(py, cache, &refusal))
@@ -79,6 +100,9 @@ pub fn cache_write(
 #[pyfunction]
 #[pyo3(signature = (name, key, /))]
 pub fn cache_remove(py: Python<'_>, name: &str, key: &[u8]) -> PyResult<bool> {
+    if let Some(there) = There::of(name) {
+        return there.remove(py, key);
+    }
     let cache = cache(name)?;
     cache.delete(key).map_err(|refusal| raised(py, cache, &refusal))
 }
@@ -87,6 +111,9 @@ pub fn cache_remove(py: Python<'_>, name: &str, key: &[u8]) -> PyResult<bool> {
 #[pyfunction]
 #[pyo3(signature = (name, key, n, ttl, /))]
 pub fn cache_count(py: Python<'_>, name: &str, key: &[u8], n: i64, ttl: Option<f64>) -> PyResult<i64> {
+    if let Some(there) = There::of(name) {
+        return there.count(py, key, n, ttl);
+    }
     let (cache, life) = (cache(name)?, life(ttl)?);
     cache.calculate(key, Math::Add(n), life).map_err(|refusal| raised(py, cache, &refusal))
 }
@@ -95,6 +122,9 @@ pub fn cache_count(py: Python<'_>, name: &str, key: &[u8], n: i64, ttl: Option<f
 #[pyfunction]
 #[pyo3(signature = (name, key, /))]
 pub fn cache_left(py: Python<'_>, name: &str, key: &[u8]) -> PyResult<(bool, Option<f64>)> {
+    if let Some(there) = There::of(name) {
+        return Err(there.cannot(py, "what is left of a life"));
+    }
     let cache = cache(name)?;
     let left = cache.life(key).map_err(|refusal| raised(py, cache, &refusal))?;
     Ok((left.is_some(), left.flatten().map(|left| left.as_secs_f64())))
@@ -104,6 +134,9 @@ pub fn cache_left(py: Python<'_>, name: &str, key: &[u8]) -> PyResult<(bool, Opt
 #[pyfunction]
 #[pyo3(signature = (name, /))]
 pub fn cache_list<'py>(py: Python<'py>, name: &str) -> PyResult<Vec<Bound<'py, PyBytes>>> {
+    if let Some(there) = There::of(name) {
+        return Err(there.cannot(py, "its keys"));
+    }
     let cache = cache(name)?;
     let keys = cache.keys().map_err(|refusal| raised(py, cache, &refusal))?;
     Ok(keys.iter().map(|key| PyBytes::new(py, key)).collect())
@@ -113,6 +146,9 @@ pub fn cache_list<'py>(py: Python<'py>, name: &str) -> PyResult<Vec<Bound<'py, P
 #[pyfunction]
 #[pyo3(signature = (name, /))]
 pub fn cache_wipe(py: Python<'_>, name: &str) -> PyResult<()> {
+    if let Some(there) = There::of(name) {
+        return there.wipe(py);
+    }
     let cache = cache(name)?;
     cache.clear().map_err(|refusal| raised(py, cache, &refusal))
 }
@@ -121,6 +157,9 @@ pub fn cache_wipe(py: Python<'_>, name: &str) -> PyResult<()> {
 #[pyfunction]
 #[pyo3(signature = (name, /))]
 pub fn cache_facts<'py>(py: Python<'py>, name: &str) -> PyResult<Bound<'py, PyDict>> {
+    if let Some(there) = There::of(name) {
+        return Err(there.cannot(py, "its figures"));
+    }
     let cache = cache(name)?;
     let stats = cache.stats().map_err(|refusal| raised(py, cache, &refusal))?;
     let facts = PyDict::new(py);

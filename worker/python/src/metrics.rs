@@ -10,16 +10,12 @@ use std::io;
 use std::os::fd::RawFd;
 use std::sync::{Arc, OnceLock};
 
-/// Of this process and of those that are forked from it.
-static METRICS: OnceLock<Metrics> = OnceLock::new();
 /// Where the workers say how they are; none in the template.
 static BOARD: OnceLock<Arc<Board>> = OnceLock::new();
 
 /// Maps the metrics, before any code of the application runs. The descriptor is this process's from here.
 pub fn install(fd: RawFd) -> io::Result<()> {
-    let metrics = reactor::adopt(fd).and_then(Metrics::open)?;
-    METRICS.get_or_init(|| metrics);
-    Ok(())
+    reactor::adopt(fd).and_then(Metrics::open).map(Metrics::install)
 }
 
 /// In a worker, which sees the board.
@@ -29,7 +25,7 @@ pub fn install_board(board: &Arc<Board>) {
 
 /// The metrics of this appliance.
 pub fn ours() -> PyResult<&'static Metrics> {
-    METRICS.get().ok_or_else(|| {
+    Metrics::here().ok_or_else(|| {
         PyRuntimeError::new_err("metrics work only where the appliance has loaded the application")
     })
 }
@@ -96,10 +92,11 @@ impl MetricFamily {
 impl MetricSeries {
     /// Adds to it; a counter only grows.
     fn add(&self, amount: f64) -> PyResult<()> {
-        if self.is_counter && !(amount >= 0.0 && amount.is_finite()) {
-            return Err(PyValueError::new_err(format!("a counter only grows: {amount} cannot be added")));
+        let metrics = ours()?;
+        if self.is_counter {
+            return metrics.grow(self.series, amount).map_err(refused);
         }
-        ours()?.add(self.series, amount);
+        metrics.add(self.series, amount);
         Ok(())
     }
 
@@ -111,13 +108,13 @@ impl MetricSeries {
 
     /// Makes it this value, unless it is more already.
     fn raise_to(&self, value: f64) -> PyResult<()> {
-        ours()?.change(self.series, |now| (value > now).then_some(value));
+        ours()?.raise(self.series, value);
         Ok(())
     }
 
     /// Makes it this value, unless it is less already.
     fn lower_to(&self, value: f64) -> PyResult<()> {
-        ours()?.change(self.series, |now| (value < now).then_some(value));
+        ours()?.lower(self.series, value);
         Ok(())
     }
 

@@ -40,8 +40,8 @@ fn add(module: &Bound<'_, PyModule>) -> PyResult<()> {
     add!(signals::signal_free, signals::register_signal, signals::add_ms_timer, signals::add_crontab);
     add!(signals::add_file_monitor, signals::signal);
     add!(locks::lock_acquire, locks::lock_release, locks::lock_is_held, locks::lock_turn);
-    add!(cache::cache_read, cache::cache_write, cache::cache_remove, cache::cache_count, cache::cache_left);
-    add!(cache::cache_list, cache::cache_wipe, cache::cache_facts);
+    add!(cache::cache_read, cache::cache_has, cache::cache_write, cache::cache_remove, cache::cache_count);
+    add!(cache::cache_left, cache::cache_list, cache::cache_wipe, cache::cache_facts);
     add!(metrics::metric_family);
     module.add_class::<metrics::MetricFamily>()?;
     module.add_class::<metrics::MetricSeries>()?;

@@ -47,19 +47,14 @@ impl<'py> Suspended<'py> {
                 None if worker.aio.serves() => {
                     return Err(PyRuntimeError::new_err(format!(
                         "{what} works only inside a request or in a thread (asyncio.to_thread()): it would keep the loop from all \
-                         requests; await its awaitable form there"
+                         requests; in a coroutine await its form with an `a` before its name, or appliance.on_core(), and take \
+                         locks by `async with`"
                     )));
                 }
                 None => Place::Thread,
             },
         };
         Ok(Suspended { py, place, raised: RefCell::default() })
-    }
-
-    /// For a call that waits for moments only, and hardly ever: on the loop too.
-    pub fn anywhere(py: Python<'py>, what: &str) -> Suspended<'py> {
-        let raised = RefCell::default();
-        Suspended::here(py, what).unwrap_or(Suspended { py, place: Place::Thread, raised })
     }
 
     /// The exception for an error that a subsystem has given: that which ended the wait, if one did.

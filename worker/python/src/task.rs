@@ -1,6 +1,6 @@
 //! Blocking-style calls that coroutines await: each runs on a core of its own, as an errand, and tells whoever waits for it
-//! what came of it. `package/appliance/_awaitable.py` makes futures of them. A call that nobody awaits any more is ended where
-//! it waits, like a request whose client has left.
+//! what came of it. Those cores are not the requests', for a request may be what awaits it. `package/appliance/_awaitable.py`
+//! makes futures of them. A call that nobody awaits any more is ended where it waits, like a request whose client has left.
 use crate::errand::Work;
 use crate::host::Worker;
 use crate::load::Loaded;
@@ -82,8 +82,8 @@ impl Drop for Job {
         }
         Python::attach(|py| {
             let why = PyRuntimeError::new_err(
-                "the call was given up before it began: every core is busy and limits.waiting is reached, or the \
-                 worker ends",
+                "the call was given up before it began: as many others run as workers.cores says, and limits.waiting \
+                 more wait for them, or the worker ends",
             );
             if let Err(error) = self.tell(py, Err(why)) {
                 crate::log::exception(py, &error, "exception while a call was given up that somebody awaits");

@@ -24,7 +24,7 @@ pub fn current(py: Python<'_>, what: &str) -> PyResult<(Rc<Worker>, Rc<Call>)> {
     match call {
         Some(call) => Ok((worker, call)),
         None => Err(PyRuntimeError::new_err(format!(
-            "{what} works only inside a request, not in a callback of the loop"
+            "{what} works only inside a request, not in a callback of the loop or a coroutine, which can await"
         ))),
     }
 }

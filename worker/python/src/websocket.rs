@@ -280,6 +280,13 @@ impl WebSocket {
         self.noted(py, sent)
     }
 
+    /// The same to be awaited on the loop; it takes a core only while the client is slower.
+    #[pyo3(signature = (data, /))]
+    fn asend<'py>(slf: Bound<'py, Self>, data: Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+        let forms = slf.py().import("appliance._awaitable")?;
+        forms.call_method1("at_once_or_on_core", (slf.getattr("send")?, data))
+    }
+
     /// Sends a ping. The server does so by itself (`websocket.ping_interval`); nothing waits for the answer.
     #[pyo3(signature = (payload = None, /))]
     fn ping(&self, py: Python<'_>, payload: Option<Bound<'_, PyAny>>) -> PyResult<()> {

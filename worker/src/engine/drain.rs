@@ -11,10 +11,7 @@ const IDLE_GRACE: Duration = Duration::from_millis(250);
 
 impl Engine {
     pub(super) fn is_done(&self, host: &dyn Host) -> bool {
-        let has_work = || {
-            let cores = self.cores.borrow();
-            cores.busy() > 0 || cores.waiting() > 0 || self.inbox.has_errands()
-        };
+        let has_work = || !self.cores.borrow().is_idle() || self.inbox.has_errands();
         let has_peers = || !self.conns.borrow().is_empty() || !self.wires.borrow().is_empty();
         self.draining.get() && host.is_drained() && !has_peers() && !has_work()
     }

@@ -4,15 +4,24 @@ use crate::app::Request;
 use crate::errand::Errand;
 
 impl Engine {
-    /// Lets an errand wait for a core, behind the requests that wait already. It is given back if there are too many
-    /// (`limits.waiting`).
+    /// Lets an errand wait for a core, behind the requests that wait already, or for one of those that are for calls. It is
+    /// given back if there are too many (`limits.waiting`).
     pub fn run_errand(&self, errand: Errand) -> Result<(), Errand> {
         let mut cores = self.cores.borrow_mut();
-        let room = self.boot.waiting + cores.count() - cores.busy();
-        if cores.waiting() >= room {
+        let is_call = errand.is_awaited();
+        let (waiting, free) = match is_call {
+            true => (cores.waiting_calls(), cores.count()),
+            false => (cores.waiting(), cores.count() - cores.busy()),
+        };
+        if waiting >= self.boot.waiting + free {
             return Err(errand);
         }
-        cores.push_waiting(Request::of_errand(errand, self.now.get(), Place::NOWHERE));
+        let request = Request::of_errand(errand, self.now.get(), Place::NOWHERE);
+        if is_call {
+            cores.push_waiting_call(request)
+        } else {
+            cores.push_waiting(request)
+        }
         drop(cores);
         self.publish_cores();
         Ok(())

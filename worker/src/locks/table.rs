@@ -1,6 +1,6 @@
 //! The locks in shared memory: one word for each, which says who holds it, and a table of names. A process that is killed
 //! between any two instructions leaves nothing behind but its own number in a word, and the master takes that out
-//! ([`Table::free_dead`]). Every access is atomic, and whatever is found is only a number.
+//! ([`Table::free_dead`]). A name is one word too, so that nobody ever waits for somebody who is writing one. Every access is atomic, and whatever is found is only a number.
 #![expect(unsafe_code, reason = "says that its layout may be shared")]
 
 use crate::shared::{Plain, Shared};
@@ -13,14 +13,11 @@ pub const MOST_NUMBER: u32 = 1000;
 /// How many locks may have names.
 pub const NAMES: usize = 256;
 /// Longest name in bytes.
-pub const MOST_NAME: usize = 8 * NAME_WORDS;
-const NAME_WORDS: usize = 8;
+pub const MOST_NAME: usize = 64;
 const NUMBERS: usize = MOST_NUMBER as usize + 1;
 
-/// Nobody.
+/// Nobody, and no name.
 const FREE: u64 = 0;
-/// The name is complete, and stays.
-const COMPLETE: u64 = u64::MAX;
 
 /// One process of a worker, as it stands in a word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,17 +51,6 @@ impl Place {
     }
 }
 
-/// Where a name was looked for.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Search {
-    /// There it is, or there it is now.
-    Found(Place),
-    /// Somebody is writing a name that may be this one.
-    Busy,
-    /// It is not there, and there is no room.
-    Full,
-}
-
 #[repr(C)]
 #[derive(Debug)]
 struct Word {
@@ -75,18 +61,10 @@ struct Word {
 
 #[repr(C)]
 #[derive(Debug)]
-struct Name {
-    /// [`FREE`], [`COMPLETE`], or who writes it.
-    writer: AtomicU64,
-    /// Its bytes, then zeros.
-    text: [AtomicU64; NAME_WORDS],
-}
-
-#[repr(C)]
-#[derive(Debug)]
 struct Layout {
     words: [Word; NUMBERS + NAMES],
-    names: [Name; NAMES],
+    /// [`FREE`], or the [`mark`] of a name, which stays.
+    names: [AtomicU64; NAMES],
 }
 
 // SAFETY: atomics only.
@@ -151,51 +129,31 @@ impl Table {
                 freed.push(Holder(holder));
             }
         }
-        for name in &self.0.names {
-            let writer = name.writer.load(SeqCst);
-            if writer != FREE && writer != COMPLETE && !lives(Holder(writer)) {
-                // It may have been completed, or taken by another one, meanwhile.
-                let _ = name.writer.compare_exchange(writer, FREE, SeqCst, SeqCst);
-            }
-        }
         freed
     }
 
     /// The lock with this name; one that is new is given the first place that has none. So whoever adds a name has seen all
-    /// that were before it, and no name is there twice.
-    pub fn search(&self, name: &str, me: Holder) -> Search {
-        let text = words_of(name);
-        let mut at = 0;
-        while let Some(slot) = self.0.names.get(at) {
-            match slot.writer.load(SeqCst) {
-                COMPLETE if slot.text.iter().zip(text).all(|(word, wanted)| word.load(SeqCst) == wanted) => {
-                    return Search::Found(Place(NUMBERS + at));
-                }
-                COMPLETE => at += 1,
-                FREE if slot.writer.compare_exchange(FREE, me.0, SeqCst, SeqCst).is_ok() => {
-                    slot.text.iter().zip(text).for_each(|(word, wanted)| word.store(wanted, SeqCst));
-                    // Nobody but the master can have taken it away, which believes that this process is gone.
-                    let done = slot.writer.compare_exchange(me.0, COMPLETE, SeqCst, SeqCst).is_ok();
-                    return if done { Search::Found(Place(NUMBERS + at)) } else { Search::Busy };
-                }
-                // It was free a moment ago, or somebody writes there.
-                _ => return Search::Busy,
-            }
-        }
-        Search::Full
+    /// that were before it, and no name is there twice. `None`: it is not there, and there is no room.
+    pub fn named(&self, name: &str) -> Option<Place> {
+        let wanted = mark(name);
+        let is_its = |slot: &AtomicU64| {
+            let found = match slot.load(SeqCst) {
+                FREE => slot.compare_exchange(FREE, wanted, SeqCst, SeqCst).err().unwrap_or(wanted),
+                found => found,
+            };
+            found == wanted
+        };
+        self.0.names.iter().position(is_its).map(|at| Place(NUMBERS + at))
     }
 }
 
-/// The bytes of a name in words; what is too long is the caller's fault, and cut.
-fn words_of(name: &str) -> [u64; NAME_WORDS] {
-    let mut bytes = [0; MOST_NAME];
-    let length = name.len().min(MOST_NAME);
-    bytes[..length].copy_from_slice(&name.as_bytes()[..length]);
-    let mut words = [0; NAME_WORDS];
-    for (word, chunk) in words.iter_mut().zip(bytes.chunks_exact(8)) {
-        *word = chunk.iter().rev().fold(0, |word, byte| word << 8 | u64::from(*byte));
-    }
-    words
+/// What stands for a name: its FNV-1a hash of 64 bits, which is the same in every build. Two of [`NAMES`] names have the same
+/// one with a probability of 2⁻⁴⁹, and would be one lock then.
+fn mark(name: &str) -> u64 {
+    let hash = name.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
+    });
+    hash.max(FREE + 1)
 }
 
 #[cfg(test)]
@@ -231,32 +189,42 @@ mod tests {
     fn a_name_is_found_again_by_everybody() {
         let here = Table::create().unwrap();
         let there = Table::open(here.fd().try_clone_to_owned().unwrap()).unwrap();
-        let Search::Found(place) = here.search("mail", ME) else { panic!("no place") };
-        assert_eq!(there.search("mail", YOU), Search::Found(place));
-        assert_ne!(there.search("mai", YOU), Search::Found(place));
+        let place = here.named("mail").unwrap();
+        assert_eq!(there.named("mail"), Some(place));
+        assert_ne!(there.named("mai"), Some(place));
         assert_ne!(place, Place::number(MOST_NUMBER));
     }
 
     #[test]
-    fn a_name_that_its_writer_left_half_written_is_written_by_the_next() {
+    fn a_name_stands_for_the_same_in_every_build() {
+        // The vectors of those who invented it.
+        assert_eq!(mark(""), 0xcbf2_9ce4_8422_2325);
+        assert_eq!(mark("foobar"), 0x8594_4171_f739_67e8);
+    }
+
+    #[test]
+    fn names_that_many_add_at_once_are_there_once() {
         let table = Table::create().unwrap();
-        table.0.names[0].writer.store(ME.0, SeqCst);
-        assert_eq!(table.search("mail", YOU), Search::Busy);
-        table.free_dead(|holder| holder == YOU);
-        assert!(matches!(table.search("mail", YOU), Search::Found(_)));
+        let all = || (0..NAMES).map(|n| table.named(&n.to_string()).unwrap()).collect::<Vec<_>>();
+        let found = std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..4).map(|_| scope.spawn(all)).collect();
+            threads.into_iter().map(|thread| thread.join().unwrap()).collect::<Vec<_>>()
+        });
+        assert!(found.iter().all(|places| *places == found[0]));
+        assert_eq!(found[0].iter().collect::<std::collections::BTreeSet<_>>().len(), NAMES);
     }
 
     #[test]
     fn names_have_a_bound_and_any_bytes_in_the_memory_harm_nobody() {
         let table = Table::create().unwrap();
         for n in 0..NAMES {
-            assert!(matches!(table.search(&n.to_string(), ME), Search::Found(_)));
+            assert!(table.named(&n.to_string()).is_some());
         }
-        assert_eq!(table.search("one more", ME), Search::Full);
-        table.0.names.iter().for_each(|name| name.writer.store(0x1234_5678_9abc_def0, SeqCst));
+        assert_eq!(table.named("one more"), None);
+        assert!(table.named("7").is_some());
+        table.0.names.iter().for_each(|name| name.store(0x1234_5678_9abc_def0, SeqCst));
         table.0.words.iter().for_each(|word| word.holder.store(u64::MAX, SeqCst));
-        assert_eq!(table.search("one more", ME), Search::Busy);
+        assert_eq!(table.named("one more"), None);
         assert_eq!(table.free_dead(|holder| holder.worker() == 1).len(), NUMBERS + NAMES);
-        assert!(matches!(table.search("one more", ME), Search::Found(_)));
     }
 }

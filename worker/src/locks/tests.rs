@@ -58,6 +58,14 @@ fn what_another_worker_holds_cannot_be_unlocked_and_what_nobody_holds_may() {
 }
 
 #[test]
+fn a_process_that_was_forked_from_a_worker_is_not_that_worker() {
+    let [here, _] = two();
+    assert!(here.require_own().is_ok());
+    let child = Locks { process: here.process + 1, ..Arc::into_inner(here).unwrap() };
+    assert!(matches!(child.require_own(), Err(Failed::Forked)));
+}
+
+#[test]
 fn a_request_that_would_wait_for_itself_is_told_so() {
     let [here, _] = two();
     let (place, owner) = (Place::number(0), core());

@@ -1,7 +1,7 @@
 //! Counting and measuring: what may be done to a series, from any thread and any process, each in one atomic operation.
 //! Numbers are doubles, as Prometheus' are; whole ones are exact up to 2⁵³.
 use super::layout::MOST_BOUNDS;
-use super::{Family, Metrics, Series};
+use super::{Error, Family, Metrics, Series};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 impl Metrics {
@@ -20,9 +20,28 @@ impl Metrics {
         add(&self.record(series).cells[0], amount);
     }
 
+    /// Adds to a counter.
+    pub fn grow(&self, series: Series, amount: f64) -> Result<(), Error> {
+        if !(amount >= 0.0 && amount.is_finite()) {
+            return Err(Error::Shrinks(amount));
+        }
+        self.add(series, amount);
+        Ok(())
+    }
+
     /// Makes of its value what `change` says; `None`: it stays. What it is afterwards.
     pub fn change(&self, series: Series, change: impl Fn(f64) -> Option<f64>) -> Option<f64> {
         change_cell(&self.record(series).cells[0], change)
+    }
+
+    /// Makes it this value, unless it is more already.
+    pub fn raise(&self, series: Series, value: f64) {
+        self.change(series, |now| (value > now).then_some(value));
+    }
+
+    /// Makes it this value, unless it is less already.
+    pub fn lower(&self, series: Series, value: f64) {
+        self.change(series, |now| (value < now).then_some(value));
     }
 
     /// How a metric of this kind is observed.

@@ -3,6 +3,7 @@
 //! that it has spawned.
 use super::fiber::Fiber;
 use super::reply::Reply;
+use super::socket::Socket;
 use crate::answer::Cause;
 use crate::{CoreId, Outcome, Request};
 use std::cell::{Cell, RefCell};
@@ -36,6 +37,7 @@ pub(super) struct Call {
     /// Bytes of the body that came with the request and were read.
     pub(super) read: Cell<usize>,
     pub(super) reply: RefCell<Reply>,
+    pub(super) socket: Socket,
     fibers: RefCell<Vec<Slot>>,
     ending: Cell<Option<Ending>>,
     /// A coroutine is to be resumed in the next turn of the loop.
@@ -53,6 +55,7 @@ impl Call {
             request,
             read: Cell::new(0),
             reply: RefCell::default(),
+            socket: Socket::default(),
             fibers: RefCell::default(),
             ending: Cell::new(None),
             has_news: Cell::new(false),

@@ -8,7 +8,7 @@ use super::overflow;
 use super::routes::is_beside;
 use super::waiting::Here;
 use crate::beside::Guest;
-use crate::{CoreId, Engine, Host, Next, Outcome, Request};
+use crate::{CoreId, Engine, Errand, Host, Next, Outcome, Request};
 use appliance_config::Settings;
 use appliance_config::settings::Route;
 use std::cell::{OnceCell, RefCell};
@@ -71,7 +71,7 @@ impl Native {
         self.apps.beside.filter(|_| is_beside(request, &self.routes)).or(self.apps.main)
     }
 
-    fn call_on(&self, core: CoreId) -> Option<Rc<Call>> {
+    pub(super) fn call_on(&self, core: CoreId) -> Option<Rc<Call>> {
         self.calls.borrow().get(core.index as usize)?.clone().filter(|call| call.core == core)
     }
 
@@ -175,6 +175,20 @@ fn guarded(call: &Rc<Call>, run: impl FnOnce() + 'static) -> impl FnOnce() + 'st
     }
 }
 
+/// Native applications register nothing that an errand could be for; whoever waits for its result hears so at once.
+fn refuse(errand: Errand) {
+    match errand {
+        Errand::Rpc { name, reply, .. } => {
+            let why = format!("there is no procedure {name:?} in this worker: native applications have none");
+            tracing::warn!("rpc {name:?}, called from outside: {why}");
+            reply.send(Err(why));
+        }
+        // It is over, and does not come again.
+        Errand::Signal(mut ticket) => ticket.begin(),
+        Errand::Host { .. } => {}
+    }
+}
+
 /// Ends the answer of the request whose coroutine runs.
 fn complete(code: i32) {
     if let Some(here) = Native::current() {
@@ -196,8 +210,8 @@ impl Host for Native {
     fn turn(&self) {}
 
     fn start(&self, core: CoreId, mut request: Request) {
-        if request.errand.take().is_some() {
-            // Nobody has registered anything that an errand could be for; whoever waits for its result hears so.
+        if let Some(errand) = request.errand.take() {
+            refuse(*errand);
             return self.engine.finish(core, Outcome::Cut, false);
         }
         let call = Rc::new(Call::new(core, request));

@@ -7,7 +7,9 @@ use appliance_app::abi::{APPLIANCE_VERSION, ApplianceApp, ApplianceEntry};
 use appliance_config::Settings;
 use appliance_config::settings::NativeApp;
 use libloading::os::unix::{Library, RTLD_LOCAL, RTLD_NOW};
+use std::mem::MaybeUninit;
 use std::path::Path;
+use std::ptr;
 
 /// What a library exports.
 const ENTRY: &str = "appliance_app";
@@ -94,12 +96,44 @@ fn load_library(path: &Path) -> Result<Loaded, String> {
              APPLIANCE_APP(handler)"
         )
     })?;
-    // SAFETY: the functions live as long as the process; the version is read before anything else.
-    let app = unsafe { entry(&raw const table::HOST).as_ref() };
-    let app = app.ok_or_else(|| {
-        format!("{place} refuses to work with version {APPLIANCE_VERSION} of the interface")
-    })?;
-    check(app).map_err(|why| format!("{place} {why}"))
+    // SAFETY: the functions live as long as the process.
+    let app = unsafe { entry(&raw const table::HOST) };
+    if app.is_null() {
+        return Err(format!("{place} refuses to work with version {APPLIANCE_VERSION} of the interface"));
+    }
+    // SAFETY: what a library exports is as large as it says, and lives as long as the process.
+    let app = unsafe { taken(app) };
+    check(&app).and_then(|loaded| prepare(&app).map(|()| loaded)).map_err(|why| format!("{place} {why}"))
+}
+
+/// What a library has exported, as far as it goes: one that was built earlier has less, and the rest is none.
+///
+/// # Safety
+/// `app` points to as many bytes as it says that there are.
+unsafe fn taken(app: *const ApplianceApp) -> ApplianceApp {
+    // SAFETY: every version begins with these two.
+    let (version, size) = unsafe { ((*app).version, (*app).size as usize) };
+    if version != APPLIANCE_VERSION {
+        return ApplianceApp { version, size: size as u32, handle: None, load: None };
+    }
+    let mut taken = MaybeUninit::<ApplianceApp>::zeroed();
+    let size = size.min(size_of::<ApplianceApp>());
+    // SAFETY: the caller's promise, and there is room for so many bytes.
+    unsafe { ptr::copy_nonoverlapping(app.cast::<u8>(), taken.as_mut_ptr().cast::<u8>(), size) };
+    // SAFETY: zeros are a number, and no function.
+    unsafe { taken.assume_init() }
+}
+
+/// Lets an application get ready, if it wants to.
+fn prepare(app: &ApplianceApp) -> Result<(), String> {
+    let Some(load) = app.load else { return Ok(()) };
+    table::anywhere::take_reason();
+    // SAFETY: the library is loaded for the life of the process, and its version is ours.
+    if unsafe { load() } == 0 {
+        return Ok(());
+    }
+    let why = table::anywhere::take_reason();
+    Err(format!("cannot get ready: {}", if why.is_empty() { "it does not say why" } else { &why }))
 }
 
 /// The version comes first and is the only field that every version has.
@@ -111,9 +145,7 @@ fn check(app: &ApplianceApp) -> Result<Loaded, String> {
             app.version
         ));
     }
-    let is_whole = app.size as usize >= size_of::<ApplianceApp>();
-    let handle = app.handle.filter(|_| is_whole);
-    handle
+    app.handle
         .map(|handle| Loaded { handle })
         .ok_or_else(|| "exports an application without a handler".to_owned())
 }
@@ -128,12 +160,26 @@ mod tests {
 
     #[test]
     fn a_library_of_another_version_is_refused() {
-        let app = |version, size| ApplianceApp { version, size, handle: Some(nothing) };
-        let size = size_of::<ApplianceApp>() as u32;
-        assert!(check(&app(APPLIANCE_VERSION, size)).is_ok());
-        assert!(check(&app(APPLIANCE_VERSION + 1, size)).unwrap_err().contains("version 2"));
-        assert!(check(&app(APPLIANCE_VERSION, 8)).is_err());
-        assert!(check(&ApplianceApp { version: APPLIANCE_VERSION, size, handle: None }).is_err());
+        let checked = |version, size, handle| {
+            let app = ApplianceApp { version, size, handle, load: Some(nothing) };
+            // SAFETY: it is at least as large as it says.
+            check(&unsafe { taken(&raw const app) })
+        };
+        let (size, handle) =
+            (size_of::<ApplianceApp>() as u32, Some(nothing as unsafe extern "C" fn() -> i32));
+        assert!(checked(APPLIANCE_VERSION, size, handle).is_ok());
+        assert!(checked(APPLIANCE_VERSION + 1, size, handle).unwrap_err().contains("version 2"));
+        assert!(checked(APPLIANCE_VERSION, 8, handle).is_err());
+        assert!(checked(APPLIANCE_VERSION, size, None).is_err());
+    }
+
+    #[test]
+    fn an_earlier_library_has_nothing_to_get_ready() {
+        let app =
+            ApplianceApp { version: APPLIANCE_VERSION, size: 16, handle: Some(nothing), load: Some(nothing) };
+        // SAFETY: it is larger than it says.
+        let taken = unsafe { taken(&raw const app) };
+        assert!(taken.load.is_none() && check(&taken).is_ok() && prepare(&taken).is_ok());
     }
 
     #[test]

@@ -62,6 +62,9 @@ fn check(code: i32) -> io::Result<()> {
 }
 
 /// Runs in the signal: no allocation, no lock, no unwinding.
+///
+/// A handler that the application has put in our place since, such as that of Python's `faulthandler`, says what it has to
+/// say, puts ours back and raises the signal again from where it runs. The fault itself then comes once more, to us.
 extern "C" fn on_fault(_signal: i32, info: *mut libc::siginfo_t, context: *mut c_void) {
     // SAFETY: takes no arguments.
     let is_ours = unsafe { libc::pthread_self() } as usize == THREAD.load(Relaxed);
@@ -70,6 +73,10 @@ extern "C" fn on_fault(_signal: i32, info: *mut libc::siginfo_t, context: *mut c
     let (context, address) =
         unsafe { (&mut *context.cast::<libc::ucontext_t>(), (*info).si_addr() as usize) };
     let pointer = stack_pointer(context);
+    // SAFETY: as above.
+    if unsafe { (*info).si_code } <= 0 && is_in_signal(context, pointer) {
+        return;
+    }
     // An overflow touches the stack near its pointer; a wild pointer in a fiber is a fault like any other.
     let is_overflow = |trap: &corosensei::trap::CoroutineTrapHandler<End>| {
         trap.stack_ptr_in_bounds(pointer) && trap.stack_ptr_in_bounds(address) && is_guarded(trap, address)
@@ -83,6 +90,13 @@ extern "C" fn on_fault(_signal: i32, info: *mut libc::siginfo_t, context: *mut c
             libc::sigaction(libc::SIGSEGV, BEFORE.0.get().cast(), std::ptr::null_mut());
         },
     }
+}
+
+/// Whether a stack pointer is that of a handler, on the signal stack of its thread.
+fn is_in_signal(context: &libc::ucontext_t, pointer: usize) -> bool {
+    let stack = &context.uc_stack;
+    let is_used = stack.ss_flags & libc::SS_DISABLE == 0;
+    is_used && pointer.checked_sub(stack.ss_sp.addr()).is_some_and(|above| above <= stack.ss_size)
 }
 
 /// Whether an address lies in the guard page, the lowest one of the stack.

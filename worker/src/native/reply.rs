@@ -7,6 +7,7 @@ use crate::answer::{Answer, Cause, Opening, TOGETHER};
 use crate::engine::OVERDUE;
 use crate::http::declared::{Declared, Invalid};
 use crate::http::encode;
+use crate::websocket::handshake::Refusal;
 use crate::{FileSent, Outcome, Sent};
 use nix::errno::Errno;
 use std::fs::File;
@@ -27,6 +28,14 @@ pub(super) struct Reply {
     fields: Vec<(Vec<u8>, Vec<u8>)>,
     held: Vec<u8>,
     answer: Option<Answer>,
+}
+
+/// Why an application that has failed need not answer for it.
+enum Excuse {
+    /// Nobody takes its answer.
+    Gone,
+    /// Its client wanted a WebSocket, and has not asked for it as one must.
+    Refused(Refusal),
 }
 
 impl Here {
@@ -50,10 +59,7 @@ impl Here {
             return Err(Errno::EALREADY);
         }
         // Alone it must be valid already; what contradicts the others shows when the head is written.
-        if let Err(error) = Declared::default().take(name, value) {
-            self.call.note_failure(&error.to_string());
-            return Err(Errno::EINVAL);
-        }
+        Declared::default().take(name, value).map_err(|error| self.invalid(&error))?;
         reply.fields.push((name.to_vec(), value.to_vec()));
         Ok(())
     }
@@ -62,6 +68,9 @@ impl Here {
     pub(super) fn write(&self, data: &[u8]) -> Result<(), Errno> {
         {
             let mut reply = self.call.reply.borrow_mut();
+            if reply.is_switched() {
+                return Err(Errno::EALREADY);
+            }
             if reply.answer.is_none() && reply.held.len() + data.len() <= TOGETHER {
                 reply.held.extend_from_slice(data);
                 return if self.call.ending().is_some() { Err(Errno::ECANCELED) } else { Ok(()) };
@@ -83,6 +92,9 @@ impl Here {
 
     /// Adds bytes of a file to the body.
     pub(super) fn send_file(&self, file: File, mut offset: u64, count: u64) -> Result<(), Errno> {
+        if self.call.reply.borrow().is_switched() {
+            return Err(Errno::EALREADY);
+        }
         let file = Arc::new(file);
         let end = offset.checked_add(count).ok_or(Errno::EINVAL)?;
         let is_only = {
@@ -158,10 +170,7 @@ impl Here {
             let status = if reply.status == 0 { 200 } else { reply.status };
             self.opening(status, &reply.fields)
         };
-        let opening = opened.map_err(|error| {
-            self.call.note_failure(&error.to_string());
-            Errno::EINVAL
-        })?;
+        let opening = opened.map_err(|error| self.invalid(&error))?;
         Ok(self.begin(opening, whole))
     }
 
@@ -170,6 +179,33 @@ impl Here {
         let mut opening = Opening::new(&self.call.request, self.call.core, status.as_bytes())?;
         fields.iter().try_for_each(|(name, value)| opening.header(name, value))?;
         Ok(opening)
+    }
+
+    /// Makes the connection a WebSocket, with the header fields that were added. False if the client has left.
+    pub(super) fn switch(&self, key: &[u8], protocol: Option<&str>) -> Result<bool, Errno> {
+        let opening = {
+            let reply = self.call.reply.borrow();
+            if reply.answer.is_some() || !reply.held.is_empty() {
+                return Err(Errno::EALREADY);
+            }
+            let mut opening = Opening::switching(&self.call.request, key, protocol);
+            let added = reply.fields.iter().try_for_each(|(name, value)| opening.header(name, value));
+            added.map(|()| opening)
+        };
+        let opening = opening.map_err(|error| self.invalid(&error))?;
+        let (engine, core) = (&self.native.engine, self.call.core);
+        let (answer, head) = opening.finish(&**engine, core, &self.call.request, None);
+        let is_open = engine.open_websocket(core, &head);
+        if is_open {
+            self.call.reply.borrow_mut().answer = Some(answer);
+        }
+        Ok(is_open)
+    }
+
+    /// What the application has put into its head cannot be sent.
+    fn invalid(&self, error: &Invalid) -> Errno {
+        self.call.note_failure(&error.to_string());
+        Errno::EINVAL
     }
 
     fn begin(&self, opening: Opening, whole: Option<u64>) -> Vec<u8> {
@@ -222,17 +258,31 @@ impl Here {
                 _ => self.call.trouble(0).unwrap_or(Trouble::Gone),
             })
         });
-        let outcome = match trouble {
-            None => (outcome(&self.call), false),
-            // It failed, perhaps only because nobody takes its answer.
-            Some(_) if !self.native.engine.is_connected(self.call.core) => (Outcome::Cut, false),
-            Some(Trouble::Gone) => (Outcome::Cut, false),
-            Some(Trouble::Failed(cause)) => {
+        let outcome = match (trouble, self.excuse()) {
+            (None, _) => (outcome(&self.call), false),
+            (Some(Trouble::Gone), _) | (_, Some(Excuse::Gone)) => (Outcome::Cut, false),
+            (_, Some(Excuse::Refused(refusal))) => (self.answer_refusal(refusal), false),
+            (Some(Trouble::Failed(cause)), None) => {
                 self.report(cause);
                 (self.answer_failure(cause), true)
             }
         };
         self.call.outcome.set(outcome);
+    }
+
+    /// Why it failed, if it was perhaps only because of its client. A WebSocket's application is told of that end, and so is
+    /// to blame for all that it says of itself.
+    fn excuse(&self) -> Option<Excuse> {
+        let reply = self.call.reply.borrow();
+        if !reply.is_switched() && !self.native.engine.is_connected(self.call.core) {
+            return Some(Excuse::Gone);
+        }
+        if self.call.ending().is_some() || self.call.failure.borrow().is_some() {
+            return None;
+        }
+        let socket = &self.call.socket;
+        let refused = socket.refused().filter(|_| reply.answer.is_none()).map(Excuse::Refused);
+        refused.or(socket.closed().map(|_| Excuse::Gone))
     }
 
     /// Sends what was kept as the whole body, or what follows the last piece of one that was not.
@@ -263,19 +313,45 @@ impl Here {
             engine.abort(core, cause);
             return Outcome::Cut;
         }
-        let (status, sentence) = match cause {
-            Cause::TimedOut => (504, OVERDUE),
-            _ => (500, "Internal Server Error"),
-        };
-        let fields = [(b"Content-Type".to_vec(), b"text/plain; charset=utf-8".to_vec())];
-        let Ok(mut opening) = self.opening(status, &fields) else { return Outcome::Cut };
-        opening.cause(cause);
+        match cause {
+            Cause::TimedOut => self.answer_plainly(504, OVERDUE, &[], Some(cause)),
+            _ => self.answer_plainly(500, "Internal Server Error", &[], Some(cause)),
+        }
+    }
+
+    /// What a client hears that wanted a WebSocket and cannot have it.
+    fn answer_refusal(&self, refusal: Refusal) -> Outcome {
+        self.answer_plainly(refusal.status, refusal.reason, refusal.headers(), None)
+    }
+
+    /// An answer of the server itself.
+    fn answer_plainly(
+        &self,
+        status: u16,
+        sentence: &str,
+        fields: &[(&str, &str)],
+        cause: Option<Cause>,
+    ) -> Outcome {
+        let all = fields.iter().chain(&[("Content-Type", "text/plain; charset=utf-8")]);
+        let all: Vec<_> =
+            all.map(|(name, value)| (name.as_bytes().to_vec(), value.as_bytes().to_vec())).collect();
+        let Ok(mut opening) = self.opening(status, &all) else { return Outcome::Cut };
+        if let Some(cause) = cause {
+            opening.cause(cause);
+        }
         let body = format!("{sentence}\n");
         let head = self.begin(opening, Some(body.len() as u64));
         match self.send_piece(head, body.as_bytes()) {
             Ok(()) => outcome(&self.call),
             Err(_) => Outcome::Cut,
         }
+    }
+}
+
+impl Reply {
+    /// Whether it has made the connection a WebSocket, on which it says no more.
+    fn is_switched(&self) -> bool {
+        self.answer.as_ref().is_some_and(|answer| answer.status() == 101)
     }
 }
 

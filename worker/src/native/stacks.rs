@@ -28,6 +28,8 @@ pub(super) enum Wait {
     Coroutine,
     /// A thread of the pool.
     Thread,
+    /// A message on its WebSocket.
+    Message,
 }
 
 impl Wait {
@@ -42,6 +44,7 @@ impl Wait {
             Wait::Room => (5, 0),
             Wait::Coroutine => (6, 0),
             Wait::Thread => (7, 0),
+            Wait::Message => (8, 0),
         };
         NATIVE | kind << KIND | u64::from(fd)
     }
@@ -58,7 +61,8 @@ fn words(mark: u64) -> Option<String> {
         4 => "waits for the body of its request".to_owned(),
         5 => "waits for its client to take what was sent".to_owned(),
         6 => "waits for a coroutine of its own".to_owned(),
-        _ => "waits for a thread of the pool".to_owned(),
+        7 => "waits for a thread of the pool".to_owned(),
+        _ => "waits for a message on its WebSocket".to_owned(),
     })
 }
 

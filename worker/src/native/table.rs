@@ -1,6 +1,11 @@
 //! The functions that a native application may call: the worker's side of `appliance_app::abi`. Each finds the coroutine that
 //! calls it, checks what it was given, and calls one method of [`Here`]; none unwinds. What they mean stands in the interface.
+//! Those that belong to no request are in `anywhere` (how they answer), `cache` and `metrics`.
 #![expect(unsafe_code, reason = "takes pointers over the C interface")]
+
+pub(super) mod anywhere;
+mod cache;
+mod metrics;
 
 use super::fiber;
 use super::waiting::Here;
@@ -11,6 +16,8 @@ use std::ffi::{c_char, c_void};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::Ordering::Acquire;
 use std::time::{Duration, Instant};
+
+mod websocket;
 
 /// Bytes of stack that the functions below need, with what they call. A coroutine that has less left is not let in: it would
 /// overflow in the middle of the engine's own business.
@@ -41,22 +48,47 @@ pub(super) static HOST: ApplianceHost = ApplianceHost {
     worker_id,
     log,
     status,
+    reason: Some(anywhere::reason),
+    cache_get: Some(cache::get),
+    cache_set: Some(cache::set),
+    cache_delete: Some(cache::delete),
+    cache_count: Some(cache::count),
+    cache_life: Some(cache::life),
+    cache_keys: Some(cache::keys),
+    cache_clear: Some(cache::clear),
+    cache_stats: Some(cache::stats),
+    metric: Some(metrics::metric),
+    metric_series: Some(metrics::series),
+    metric_change: Some(metrics::change),
+    metric_value: Some(metrics::value),
+    websocket_offer: Some(websocket::offer),
+    websocket_accept: Some(websocket::accept),
+    websocket_receive: Some(websocket::receive),
+    websocket_send: Some(websocket::send),
+    websocket_close: Some(websocket::close),
+    websocket_closed: Some(websocket::closed),
 };
 
 /// Runs the body of one of the functions: its result as a number, or a negative `errno`.
 fn answer(act: impl FnOnce(Here) -> Result<i64, Errno>) -> i64 {
     let act = || {
         let here = Here::current()?;
-        if !fiber::has_room(ROOM) {
-            here.call.note_failure("stack overflow: raise workers.stack, or put less on the stack");
-            here.call.end(super::call::Ending::Overflowed);
-            return Err(Errno::ECANCELED);
-        }
+        require_room(&here)?;
         act(here)
     };
     // The panic hook has logged where.
     let result = catch_unwind(AssertUnwindSafe(act)).unwrap_or(Err(Errno::EIO));
     result.unwrap_or_else(|error| -i64::from(error as i32))
+}
+
+/// Ends a request that has too little of its stack left.
+fn require_room(here: &Here) -> Result<(), Errno> {
+    if fiber::has_room(ROOM) {
+        return Ok(());
+    }
+    here.call.note_failure("stack overflow: raise workers.stack, or put less on the stack");
+    here.call.end(super::call::Ending::Overflowed);
+    Err(Errno::ECANCELED)
 }
 
 fn short(act: impl FnOnce(Here) -> Result<(), Errno>) -> i32 {
@@ -184,9 +216,14 @@ unsafe extern "C" fn send_file(fd: i32, offset: u64, count: u64) -> i32 {
 }
 
 unsafe extern "C" fn fail(why: ApplianceText) -> i32 {
+    // SAFETY: as above.
+    let why = unsafe { bytes(why) }.map(String::from_utf8_lossy);
+    if let (Err(Errno::EPERM), Ok(why)) = (Here::current(), &why) {
+        anywhere::note(why);
+        return 0;
+    }
     short(|here| {
-        // SAFETY: as above.
-        here.call.note_failure(&String::from_utf8_lossy(unsafe { bytes(why) }?));
+        here.call.note_failure(&why?);
         Ok(())
     })
 }
@@ -202,9 +239,13 @@ unsafe extern "C" fn ready(fd: i32, what: u32, micros: i64) -> i32 {
         3 => Some(Interest::READABLE | Interest::WRITABLE),
         _ => None,
     };
-    let deadline =
-        u64::try_from(micros).ok().map(|micros| Instant::now() + Duration::from_micros(micros).min(LONGEST));
-    answer(|here| here.fd(fd, interest.ok_or(Errno::EINVAL)?, deadline).map(i64::from)) as i32
+    answer(|here| here.fd(fd, interest.ok_or(Errno::EINVAL)?, deadline(micros)).map(i64::from)) as i32
+}
+
+/// When a wait of so many microseconds is over; a negative number never is.
+fn deadline(micros: i64) -> Option<Instant> {
+    let micros = u64::try_from(micros).ok()?;
+    Some(Instant::now() + Duration::from_micros(micros).min(LONGEST))
 }
 
 /// What crosses to a coroutine or a thread: a function, and what was handed over for it.
@@ -256,33 +297,43 @@ unsafe extern "C" fn worker_id() -> i32 {
 }
 
 unsafe extern "C" fn log(level: u32, line: ApplianceText) -> i32 {
-    short(|here| {
+    let logged = anywhere::answer(|| {
         // SAFETY: as above.
         let line = String::from_utf8_lossy(unsafe { bytes(line) }?);
-        let worker = here.native.engine.worker_id();
+        let worker = Here::current().ok().map(|here| here.native.engine.worker_id());
         match level {
             0 => tracing::error!(worker, "{line}"),
             1 => tracing::warn!(worker, "{line}"),
             2 => tracing::info!(worker, "{line}"),
             _ => tracing::debug!(worker, "{line}"),
         }
-        Ok(())
-    })
+        Ok(0)
+    });
+    logged as i32
 }
 
 unsafe extern "C" fn status(into: *mut c_char, size: usize) -> isize {
     let length = answer(|here| {
         let text = super::builtin::status_text(&here.native.engine);
-        if into.is_null() && size > 0 {
-            return Err(Errno::EFAULT);
-        }
-        if text.len() <= size {
-            // SAFETY: the caller promises room for `size` bytes.
-            unsafe { std::ptr::copy_nonoverlapping(text.as_ptr(), into.cast(), text.len()) };
-        }
-        Ok(text.len() as i64)
+        // SAFETY: the caller promises room for `size` bytes.
+        unsafe { give(text.as_bytes(), into, size) }
     });
     length as isize
+}
+
+/// Copies bytes to where there may be room for them, and says how many they are.
+///
+/// # Safety
+/// `into` is null or has room for `size` bytes.
+unsafe fn give(bytes: &[u8], into: *mut c_char, size: usize) -> Result<i64, Errno> {
+    if into.is_null() && size > 0 {
+        return Err(Errno::EFAULT);
+    }
+    if bytes.len() <= size {
+        // SAFETY: the caller's promise.
+        unsafe { std::ptr::copy(bytes.as_ptr(), into.cast(), bytes.len()) };
+    }
+    Ok(bytes.len() as i64)
 }
 
 #[cfg(test)]

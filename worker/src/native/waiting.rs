@@ -27,7 +27,7 @@ impl Here {
     }
 
     /// Suspends the coroutine until its request is woken, for whatever reason.
-    fn park(&self, wait: Wait) -> Result<(), Errno> {
+    pub(super) fn park(&self, wait: Wait) -> Result<(), Errno> {
         self.may_go_on()?;
         let roll = self.native.engine.roll();
         roll.set_mark(self.call.core, wait.mark());
@@ -84,7 +84,7 @@ impl Here {
         ready
     }
 
-    fn with_timer<T>(&self, when: Option<Instant>, wait: impl FnOnce() -> T) -> T {
+    pub(super) fn with_timer<T>(&self, when: Option<Instant>, wait: impl FnOnce() -> T) -> T {
         let engine = &self.native.engine;
         let timer = when.map(|when| engine.wake_at(self.call.core, when));
         let result = wait();

@@ -1,7 +1,8 @@
 //! What can be asked of another server's cache, and what it answers: the dictionaries of modifier 111 with modifier 2 17, as
 //! uWSGI writes them. uWSGI says "no" by closing the connection without an answer, and so does whoever uses this. Counters
 //! have commands of our own (`inc`, `dec`, `mul`, `div` with an operand in `num`), because uWSGI's clients send them as an
-//! update to the operand; a uWSGI server does not know these commands and refuses them by closing, which harms nothing.
+//! update to the operand; a uWSGI server does not know these commands and refuses them by closing, which harms nothing. What is
+//! answered to them is the number, in decimal digits.
 use super::packet::{self, Body, CACHE, Malformed, TooLong};
 
 /// Modifier 2 of these dictionaries.
@@ -142,7 +143,7 @@ pub enum Answered {
     No,
     /// It is done, or there is such an item.
     Yes,
-    /// The item's value.
+    /// The item's value; to whoever has counted, the number in decimal digits.
     Value(Vec<u8>),
 }
 

@@ -46,7 +46,7 @@ impl Remote<'_> {
         }
         match asked::read_answer(&body).map_err(wire.malformed())? {
             None => Ok(Answered::No),
-            Some(size) if asked.action == Action::Get => {
+            Some(size) if matches!(asked.action, Action::Get | Action::Count(..)) => {
                 Ok(Answered::Value(wire.receive_rest(size, self.most)?))
             }
             Some(_) => Ok(Answered::Yes),

@@ -30,8 +30,8 @@ fn perform(cache: &Cache, asked: &Asked, value: &[u8]) -> Result<Answered, Refus
         Action::Set(_) => yes(cache.put(&asked.key, value, life, Mode::Add)?),
         Action::Update(_) => yes(cache.put(&asked.key, value, life, Mode::Set)?),
         Action::Count(how, operand) => {
-            cache.calculate(&asked.key, math(how, operand), life)?;
-            Answered::Yes
+            let number = cache.calculate(&asked.key, math(how, operand), life)?;
+            Answered::Value(number.to_string().into_bytes())
         }
     })
 }

@@ -1,7 +1,7 @@
 """Awaitable forms of calls that wait: for asyncio and Tornado code, which must not keep the loop.
 
 Each call runs on a core of its own, like a request, and suspends as it would in one. The modules beside this one give their
-functions a second, awaitable form with `awaitable`, under the same name with an `a` before it: `cache.get`, `cache.aget`.
+functions a second, awaitable form with `awaitable`, under the same name with an `a` before it: `rpc.call`, `rpc.acall`.
 """
 
 import asyncio
@@ -14,6 +14,7 @@ from appliance import _engine
 
 P = ParamSpec("P")
 T = TypeVar("T")
+F = TypeVar("F", bound=Callable[..., Any])
 
 
 def on_core(function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> "asyncio.Future[T]":
@@ -68,6 +69,21 @@ def awaitable(function: Callable[P, T]) -> Callable[P, Awaitable[T]]:
     def call(*args: P.args, **kwargs: P.kwargs) -> Awaitable[T]:
         return on_core(function, *args, **kwargs)
 
+    return named_after(function, call)
+
+
+async def at_once_or_on_core(call: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+    """For a call that seldom has to wait, and raises `BlockingIOError` then on the loop; of the loop of another thread it is an
+    error at once."""
+    try:
+        return call(*args, **kwargs)
+    except (BlockingIOError, RuntimeError):
+        return await on_core(call, *args, **kwargs)
+
+
+def named_after(function: Callable[..., Any], call: F) -> F:
+    """Gives an awaitable form its name and its words."""
     call.__name__ = f"a{function.__name__}"
+    call.__qualname__ = f"{function.__qualname__.removesuffix(function.__name__)}{call.__name__}"
     call.__doc__ = f"The same as `{function.__name__}()`, to be awaited on the loop."
     return call

@@ -30,8 +30,11 @@ __all__ = [
     "version",
     "wait",
 ]
-__all__ += _outside_cache.__all__ + _outside_locks.__all__ + _outside_metrics.__all__
-__all__ += _outside_signals.__all__ + _outside_websocket.__all__
+__all__ += _outside_cache.__all__
+__all__ += _outside_locks.__all__
+__all__ += _outside_metrics.__all__
+__all__ += _outside_signals.__all__
+__all__ += _outside_websocket.__all__
 
 T = TypeVar("T")
 
@@ -138,7 +141,7 @@ def rpc_call(node: str, name: str, args: list[bytes | str]) -> bytes:
 
 
 def _bytes(value: bytes | str) -> bytes:
-    return value.encode() if isinstance(value, str) else bytes(value)
+    return value.encode() if isinstance(value, str) else memoryview(value).tobytes()
 
 
 def _text(value: bytes | str) -> str:

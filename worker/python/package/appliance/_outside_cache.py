@@ -1,22 +1,21 @@
-"""Caches where no server runs: one of each name that is asked for, in this process."""
+"""Caches where no server runs: one of each name that is asked for, in this process; another server's is asked for real."""
 
 import sys
 import threading
 import time
 
+from appliance import _outside_remote as remote
+from appliance._outside_remote import CacheError
+
 __all__ = [
-    "CacheError", "cache_count", "cache_facts", "cache_left", "cache_list", "cache_read", "cache_remove", "cache_wipe",
-    "cache_write",
+    "CacheError", "cache_count", "cache_facts", "cache_has", "cache_left", "cache_list", "cache_read", "cache_remove",
+    "cache_wipe", "cache_write",
 ]  # fmt: skip
 
 _Item = tuple[bytes, float | None]
 _caches: dict[str, dict[bytes, _Item]] = {}
 _mutex = threading.RLock()
 _WORD = 8  # bytes of a number
-
-
-class CacheError(Exception):
-    """A cache is full, or cannot be used at the moment."""
 
 
 def _items(name: str) -> dict[bytes, _Item]:
@@ -30,13 +29,24 @@ def _items(name: str) -> dict[bytes, _Item]:
 
 def cache_read(name: str, key: bytes, /) -> bytes | None:
     """The value of a key, or None."""
+    if "@" in name:
+        return remote.read(name, key)
     with _mutex:
         item = _items(name).get(key)
     return item[0] if item else None
 
 
+def cache_has(name: str, key: bytes, /) -> bool:
+    """Whether there is such a key."""
+    if "@" in name:
+        return remote.has(name, key)
+    return cache_read(name, key) is not None
+
+
 def cache_write(name: str, key: bytes, value: bytes, ttl: float | None, only_add: bool, /) -> bool:
     """Stores a value; false if it was only to be added and there is one."""
+    if "@" in name:
+        return remote.write(name, key, value, ttl, only_add)
     if not key:
         raise ValueError("a key has 1 byte at least")
     with _mutex:
@@ -49,12 +59,16 @@ def cache_write(name: str, key: bytes, value: bytes, ttl: float | None, only_add
 
 def cache_remove(name: str, key: bytes, /) -> bool:
     """Removes an item; false if there was none."""
+    if "@" in name:
+        return remote.remove(name, key)
     with _mutex:
         return _items(name).pop(key, None) is not None
 
 
 def cache_count(name: str, key: bytes, n: int, ttl: float | None, /) -> int:
     """Adds to the number of a key, and gives it."""
+    if "@" in name:
+        return remote.count(name, key, n, ttl)
     with _mutex:
         items = _items(name)
         if key not in items:
@@ -69,6 +83,8 @@ def cache_count(name: str, key: bytes, n: int, ttl: float | None, /) -> int:
 
 def cache_left(name: str, key: bytes, /) -> tuple[bool, float | None]:
     """Whether a key is there, and how many seconds it has left, None if it does not expire."""
+    if "@" in name:
+        remote.cannot(name, "what is left of a life")
     with _mutex:
         item = _items(name).get(key)
     if item is None:
@@ -78,17 +94,23 @@ def cache_left(name: str, key: bytes, /) -> tuple[bool, float | None]:
 
 def cache_list(name: str, /) -> list[bytes]:
     """Every key."""
+    if "@" in name:
+        remote.cannot(name, "its keys")
     with _mutex:
         return list(_items(name))
 
 
 def cache_wipe(name: str, /) -> None:
     """Removes everything."""
+    if "@" in name:
+        return remote.wipe(name)
     with _mutex:
         _items(name).clear()
 
 
 def cache_facts(name: str, /) -> dict[str, int]:
     """How full it is."""
+    if "@" in name:
+        remote.cannot(name, "its figures")
     with _mutex:
         return {"items": len(_items(name))}

@@ -42,6 +42,10 @@ class WebSocket:
         """Sends a message, `str` as text and the others as binary."""
         raise NotImplementedError
 
+    async def asend(self, data: str | bytes | bytearray | memoryview, /) -> None:
+        """The same, to be awaited on the loop."""
+        raise NotImplementedError
+
     def ping(self, payload: str | bytes | None = None, /) -> None:
         """Sends a ping of at most 125 bytes; nothing waits for the answer."""
         raise NotImplementedError

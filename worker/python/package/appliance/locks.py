@@ -4,7 +4,7 @@
         ...
     async with appliance.lock("report", timeout=5):
         ...
-    @appliance.lock("report")
+    @appliance.lock("report")                   # every call of it; also of an `async def`
     def write(): ...
 
 A lock belongs to the request that took it: only once at a time, and it is free again when the request ends. What dies with
@@ -14,16 +14,16 @@ numbers, which are uWSGI's.
 
 import asyncio
 import functools
+import inspect
 from collections.abc import Callable
 from types import TracebackType
-from typing import ParamSpec, TypeVar
+from typing import Any, TypeVar, cast
 
 from appliance._engine import lock_acquire, lock_is_held, lock_release, lock_turn
 
 __all__ = ["lock"]
 
-P = ParamSpec("P")
-T = TypeVar("T")
+F = TypeVar("F", bound=Callable[..., Any])
 
 
 class lock:
@@ -91,15 +91,23 @@ class lock:
     ) -> None:
         self.release()
 
-    def __call__(self, function: Callable[P, T]) -> Callable[P, T]:
-        """As a decorator: every call holds the lock."""
+    def __call__(self, function: F) -> F:
+        """As a decorator: every call holds the lock, of an `async def` as long as it runs."""
+        if inspect.iscoroutinefunction(function):
+
+            @functools.wraps(function)
+            async def locked_task(*args: Any, **kwargs: Any) -> Any:
+                async with self:
+                    return await function(*args, **kwargs)
+
+            return cast(F, locked_task)
 
         @functools.wraps(function)
-        def locked(*args: P.args, **kwargs: P.kwargs) -> T:
+        def locked(*args: Any, **kwargs: Any) -> Any:
             with self:
                 return function(*args, **kwargs)
 
-        return locked
+        return cast(F, locked)
 
     def _late(self) -> TimeoutError:
         return TimeoutError(f"{self!r} was not free within {self._timeout} s")

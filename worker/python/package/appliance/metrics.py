@@ -172,20 +172,19 @@ class Timer:
     def __call__(self, function: F) -> F:
         """As a decorator: every call is observed."""
         histogram = self._histogram
-        timed: Any
         if inspect.iscoroutinefunction(function):
 
             @functools.wraps(function)
-            async def timed(*args: Any, **kwargs: Any) -> Any:
+            async def timed_task(*args: Any, **kwargs: Any) -> Any:
                 with Timer(histogram):
                     return await function(*args, **kwargs)
 
-        else:
+            return cast(F, timed_task)
 
-            @functools.wraps(function)
-            def timed(*args: Any, **kwargs: Any) -> Any:
-                with Timer(histogram):
-                    return function(*args, **kwargs)
+        @functools.wraps(function)
+        def timed(*args: Any, **kwargs: Any) -> Any:
+            with Timer(histogram):
+                return function(*args, **kwargs)
 
         return cast(F, timed)
 

@@ -10,7 +10,7 @@
 
 The request suspends while it waits; others go on. Pings, the closing handshake and what the protocol forbids are the
 server's business. Every request of the worker may send on a WebSocket, only the one that has accepted it receives. In
-asyncio code: `await appliance.on_core(ws.send, message)`.
+asyncio and Tornado code: `await ws.asend(message)`.
 """
 
 from appliance._engine import ConnectionClosed, HandshakeError, WebSocket, accept_websocket

@@ -1,11 +1,21 @@
 """Caches: those of `appliance.cache`, one for each name that is asked for, in this process."""
 
+import functools
 import operator
 import sys
 import threading
 from collections.abc import Callable
+from typing import ParamSpec, TypeVar
 
-from appliance._outside_cache import cache_count, cache_list, cache_read, cache_remove, cache_wipe, cache_write
+from appliance._outside_cache import (
+    CacheError,
+    cache_count,
+    cache_list,
+    cache_read,
+    cache_remove,
+    cache_wipe,
+    cache_write,
+)
 from uwsgi._values import Data, as_bytes
 
 __all__ = [
@@ -13,10 +23,27 @@ __all__ = [
     "cache_mul", "cache_num", "cache_set", "cache_update",
 ]  # fmt: skip
 
+P = ParamSpec("P")
+T = TypeVar("T")
+
 _mutex = threading.Lock()
 _WORD = 8  # bytes of a counter
 
 
+def _forgiving(call: Callable[P, T]) -> Callable[P, T | None]:
+    """Another server that cannot be asked is a miss."""
+
+    @functools.wraps(call)
+    def forgiving(*args: P.args, **kwargs: P.kwargs) -> T | None:
+        try:
+            return call(*args, **kwargs)
+        except CacheError:
+            return None
+
+    return forgiving
+
+
+@_forgiving
 def cache_get(key: Data, cache: str | None = None, /) -> bytes | None:
     """The value; None if it is not there."""
     return cache_read(cache or "", as_bytes(key))
@@ -27,11 +54,12 @@ def cache_exists(key: Data, cache: str | None = None, /) -> bool | None:
     return True if cache_get(key, cache) is not None else None
 
 
+@_forgiving
 def _store(key: Data, value: Data, expires: int, cache: str | None, only_add: bool) -> bool | None:
     name, data = as_bytes(key), as_bytes(value)
     if not name or not data:
         return None
-    return cache_write(cache or "", name, data, max(expires, 0), only_add) or None
+    return cache_write(cache or "", name, data, max(expires, 0) or None, only_add) or None
 
 
 def cache_set(key: Data, value: Data, expires: int = 0, cache: str | None = None, /) -> bool | None:
@@ -44,11 +72,13 @@ def cache_update(key: Data, value: Data, expires: int = 0, cache: str | None = N
     return _store(key, value, expires, cache, only_add=False)
 
 
+@_forgiving
 def cache_del(key: Data, cache: str | None = None, /) -> bool | None:
     """Removes; None if it is not there."""
     return cache_remove(cache or "", as_bytes(key)) or None
 
 
+@_forgiving
 def cache_clear(cache: str | None = None, /) -> bool | None:
     """Removes everything."""
     cache_wipe(cache or "")
@@ -68,6 +98,7 @@ def cache_num(key: Data, cache: str | None = None, /) -> int:
     return int.from_bytes(value, sys.byteorder, signed=True)
 
 
+@_forgiving
 def _count(
     key: Data, operand: int, expires: int, cache: str | None, compute: Callable[[int, int], int]
 ) -> bool | None:
@@ -75,7 +106,7 @@ def _count(
         before = cache_num(key, cache)
         number = (compute(before, operand) + 2**63) % 2**64 - 2**63
         try:
-            cache_count(cache or "", as_bytes(key), number - before, max(expires, 0))
+            cache_count(cache or "", as_bytes(key), number - before, max(expires, 0) or None)
         except ValueError:
             return None
         return True

@@ -70,7 +70,8 @@ impl Site {
             remote: engine.remote(),
             write_buffer: settings.limits.write_buffer,
             is_draining: AtomicBool::new(false),
-            most: AtomicU32::new(settings.workers.cores),
+            // As many again for the calls that they await.
+            most: AtomicU32::new(settings.workers.cores.saturating_mul(2)),
             started: AtomicU32::new(0),
             threads: Mutex::default(),
         })
@@ -91,7 +92,7 @@ impl Site {
         self.is_draining.store(is_draining, Relaxed);
     }
 
-    /// Starts a thread, unless there are as many as cores.
+    /// Starts a thread, unless there are as many as cores, also for calls.
     pub fn start_thread(py: Python<'_>, site: &Arc<Site>) -> PyResult<()> {
         let number = site.started.load(Relaxed);
         if number >= site.most.load(Relaxed) {

@@ -21,7 +21,10 @@ pub fn install(locks: &Arc<Locks>) {
 }
 
 fn ours() -> PyResult<&'static Arc<Locks>> {
-    LOCKS.get().ok_or_else(|| PyRuntimeError::new_err("locks work only in a worker, after the fork"))
+    let none = || PyRuntimeError::new_err("locks work only in a worker, after the fork");
+    let locks = LOCKS.get().ok_or_else(none)?;
+    locks.require_own().map_err(|failed| refused(&failed))?;
+    Ok(locks)
 }
 
 /// Whoever calls, as far as locks belong to somebody.
@@ -36,8 +39,8 @@ fn numbered(locks: &Locks, number: i64) -> PyResult<Place> {
     })
 }
 
-/// The lock that a number or a name means; `what` is the call that needs it.
-fn place(py: Python<'_>, locks: &Locks, key: &Bound<'_, PyAny>, what: &str) -> PyResult<Place> {
+/// The lock that a number or a name means.
+fn place(locks: &Locks, key: &Bound<'_, PyAny>) -> PyResult<Place> {
     let Ok(name) = key.cast::<PyString>() else { return numbered(locks, key.extract()?) };
     let name = name.to_str()?;
     if name.is_empty() || name.len() > MOST_NAME || name.contains('\0') {
@@ -45,16 +48,11 @@ fn place(py: Python<'_>, locks: &Locks, key: &Bound<'_, PyAny>, what: &str) -> P
             "the name of a lock has 1 to {MOST_NAME} bytes, none of them 0"
         )));
     }
-    let here = Suspended::anywhere(py, what);
-    locks.named(name, &here).map_err(|failed| raised(here, failed))
+    locks.named(name).map_err(|failed| refused(&failed))
 }
 
-/// The exception for a lock that there is not.
-fn raised(here: Suspended<'_>, failed: Failed) -> PyErr {
-    match failed {
-        Failed::Wait(error) => here.raise(error),
-        Failed::Held | Failed::Foreign(_) | Failed::Full => PyRuntimeError::new_err(failed.to_string()),
-    }
+fn refused(failed: &Failed) -> PyErr {
+    PyRuntimeError::new_err(failed.to_string())
 }
 
 fn take(
@@ -74,11 +72,14 @@ fn take(
     }
     let here = Suspended::here(py, what)?;
     let deadline = pause.map(|pause| Instant::now() + pause);
-    locks.lock(place, owner, &here, deadline).map_err(|failed| raised(here, failed))
+    locks.lock(place, owner, &here, deadline).map_err(|failed| match failed {
+        Failed::Wait(error) => here.raise(error),
+        failed => refused(&failed),
+    })
 }
 
 fn give(locks: &Locks, place: Place) -> PyResult<()> {
-    locks.unlock(place).map_err(|failed| PyRuntimeError::new_err(failed.to_string()))
+    locks.unlock(place).map_err(|failed| refused(&failed))
 }
 
 /// Waits until nobody else holds this lock; only the request waits.
@@ -108,23 +109,23 @@ pub fn is_locked(number: i64) -> PyResult<bool> {
 #[pyo3(signature = (key, timeout = None, /))]
 pub fn lock_acquire(py: Python<'_>, key: &Bound<'_, PyAny>, timeout: Option<f64>) -> PyResult<bool> {
     let locks = ours()?;
-    take(py, locks, place(py, locks, key, "acquire()")?, timeout, "acquire() of a lock")
+    take(py, locks, place(locks, key)?, timeout, "acquire() of a lock")
 }
 
 /// Gives a lock back.
 #[pyfunction]
 #[pyo3(signature = (key, /))]
-pub fn lock_release(py: Python<'_>, key: &Bound<'_, PyAny>) -> PyResult<()> {
+pub fn lock_release(key: &Bound<'_, PyAny>) -> PyResult<()> {
     let locks = ours()?;
-    give(locks, place(py, locks, key, "release()")?)
+    give(locks, place(locks, key)?)
 }
 
 /// Whether anybody holds a lock.
 #[pyfunction]
 #[pyo3(signature = (key, /))]
-pub fn lock_is_held(py: Python<'_>, key: &Bound<'_, PyAny>) -> PyResult<bool> {
+pub fn lock_is_held(key: &Bound<'_, PyAny>) -> PyResult<bool> {
     let locks = ours()?;
-    Ok(locks.is_locked(place(py, locks, key, "locked()")?))
+    Ok(locks.is_locked(place(locks, key)?))
 }
 
 /// A place among those who wait for a lock, for code of the loop, which must not wait in a call.
@@ -134,9 +135,9 @@ pub struct LockTurn(Mutex<Option<Turn>>);
 /// Joins them.
 #[pyfunction]
 #[pyo3(signature = (key, /))]
-pub fn lock_turn(py: Python<'_>, key: &Bound<'_, PyAny>) -> PyResult<LockTurn> {
+pub fn lock_turn(key: &Bound<'_, PyAny>) -> PyResult<LockTurn> {
     let locks = ours()?;
-    let place = place(py, locks, key, "acquire()")?;
+    let place = place(locks, key)?;
     Turn::join(locks, place).map(|turn| LockTurn(Mutex::new(Some(turn)))).map_err(PyOSError::new_err)
 }
 

@@ -1,22 +1,17 @@
-//! Caches of other servers, as uWSGI names them: `name@host:port`, `name@/unix/socket`, and `@host:port` for the one that the
-//! server has first. Only the request that asks waits. Whatever keeps an answer from coming is a miss, and the log says what.
-use crate::remote;
+//! Caches of other servers, as uWSGI's calls name and ask them. Only the request that asks waits. Whatever keeps an answer from
+//! coming is a miss, and the log says what.
+use crate::remote::RemoteCache;
 use appliance_worker::cache::Math;
-use appliance_worker::wire::address::{Address, split};
-use appliance_worker::wire::asked::{Action, Answered, Asked, Count};
+use appliance_worker::wire::asked::{Action, Answered, Count};
 use pyo3::prelude::*;
 
 /// A cache of another server.
-pub struct There<'a> {
-    cache: &'a str,
-    address: &'a str,
-}
+pub struct There<'a>(RemoteCache<'a>);
 
 impl<'a> There<'a> {
     /// The cache of this name, if the name says that it is elsewhere.
     pub fn of(name: Option<&'a str>) -> Option<There<'a>> {
-        let (cache, address) = split(name?)?;
-        Some(There { cache, address })
+        RemoteCache::of(name?).map(There)
     }
 
     /// The value of an item.
@@ -49,18 +44,9 @@ impl<'a> There<'a> {
         expires: i64,
         value: &[u8],
     ) -> PyResult<Answered> {
-        let address: Address = match self.address.parse() {
-            Ok(address) => address,
-            Err(error) => {
-                tracing::warn!("remote cache {:?}: {error}", self.cache);
-                return Ok(Answered::No);
-            }
-        };
-        let (cache, key) = (self.cache.as_bytes().to_vec(), key.to_vec());
-        let asked = Asked { cache, key, action, expires: u64::try_from(expires).unwrap_or(0) };
-        let answered = remote::ask(py, "a remote cache", |remote| remote.ask_cache(&address, &asked, value))?;
-        Ok(answered.unwrap_or_else(|failure| {
-            tracing::warn!("remote cache {:?}: {failure}", self.cache);
+        let answered = self.0.ask(py, key, action, u64::try_from(expires).unwrap_or(0), value)?;
+        Ok(answered.unwrap_or_else(|why| {
+            tracing::warn!("remote cache {:?}: {why}", self.0.name);
             Answered::No
         }))
     }

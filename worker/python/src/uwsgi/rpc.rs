@@ -66,7 +66,7 @@ fn procedures(py: Python<'_>) -> &Bound<'_, PyDict> {
 fn call_here<'py>(py: Python<'py>, name: &str, args: &[Bound<'py, PyBytes>]) -> Called<'py> {
     let Some(function) = procedures(py).get_item(name)? else {
         return Err(Fault::Said(format!(
-            "there is no procedure {name:?} in this worker; see uwsgi.rpc_list()"
+            "there is no procedure {name:?} in this worker; see appliance.rpc.names()"
         )));
     };
     let result = function.call1(PyTuple::new(py, args)?)?;

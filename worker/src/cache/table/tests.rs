@@ -163,7 +163,7 @@ fn live_beside_a_model(seed: u64, lru: bool) {
                 turn(&table, &settings, now, |work| work.clear()).unwrap();
                 model.clear();
             }
-            _ => drop(turn(&table, &settings, now, |work| work.touch(&key)).unwrap()),
+            _ => turn(&table, &settings, now, |work| work.touch(&key)).unwrap(),
         }
         let mut found = contents(&table).unwrap();
         found.retain(|_, (_, expires)| *expires == NEVER || *expires > now);
@@ -205,8 +205,10 @@ fn some() -> Fixture {
     table
 }
 
+type Change = fn(&Table) -> Result<(), Refusal>;
+
 /// Changes, each of which is to be there as a whole or not at all.
-fn changes() -> Vec<fn(&Table) -> Result<(), Refusal>> {
+fn changes() -> Vec<Change> {
     vec![
         |table| put(table, 1, 400, 60),
         |table| put(table, 3, 20, NEVER),

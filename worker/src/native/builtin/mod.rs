@@ -1,7 +1,7 @@
 //! The native applications that are there, written with the crate that others are written with: `native:NAME`.
 use crate::Engine;
 use crate::board::LATENCY_MS;
-use appliance_app::{Request, Response, Result, serve};
+use appliance_app::{Request, Response, Result, WebSocket, serve};
 use appliance_config::Settings;
 use serde_json::json;
 use std::io::{Read, Write};
@@ -49,8 +49,12 @@ fn hello(_request: &mut Request, response: &mut Response) -> Result<()> {
     Ok(response.write_all(b"Hello, world!\n")?)
 }
 
-/// Gives the body back as it comes, with its type.
+/// Gives the body back as it comes, with its type, and the messages of a WebSocket.
 fn echo(request: &mut Request, response: &mut Response) -> Result<()> {
+    if request.wants_websocket() {
+        let socket = WebSocket::accept(request, response, &[])?;
+        return Ok(socket.messages().try_for_each(|message| socket.send(&message))?);
+    }
     let kind = request.header("Content-Type").unwrap_or(b"application/octet-stream").to_vec();
     response.header("Content-Type", kind)?;
     let mut part = vec![0; ECHO];
