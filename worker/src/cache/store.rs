@@ -253,24 +253,26 @@ impl Cache {
     /// Every key, in no order that means anything.
     pub fn keys(&self) -> Result<Vec<Vec<u8>>, Refusal> {
         let mut keys = Vec::new();
-        self.each(|key, _, _| keys.push(key.to_vec()))?;
+        self.walk(false, |item, _| keys.push(item.key))?;
         Ok(keys)
     }
 
     /// Shows every item that has not expired: key, value, and what it has left. Each is shown as it was at a moment of this
     /// call; what others change meanwhile may be seen or not.
     pub fn each(&self, mut show: impl FnMut(&[u8], &[u8], Option<Duration>)) -> Result<(), Refusal> {
+        self.walk(true, |item, now| show(&item.key, &item.value, left(item.expires, now)))
+    }
+
+    fn walk(&self, with_values: bool, mut show: impl FnMut(Item, u64)) -> Result<(), Refusal> {
         self.require_own()?;
         let (table, now) = (self.tables.current()?, super::now());
         let mut items: Vec<Item> = Vec::new();
         for bucket in 0..table.sizes().buckets {
             self.read(table, |table| {
                 items.clear();
-                table.read_bucket(bucket, &mut items)
+                table.read_bucket(bucket, with_values, &mut items)
             })?;
-            for item in items.drain(..).filter(|item| !is_expired(item.expires, now)) {
-                show(&item.key, &item.value, left(item.expires, now));
-            }
+            items.drain(..).filter(|item| !is_expired(item.expires, now)).for_each(|item| show(item, now));
         }
         Ok(())
     }

@@ -117,7 +117,7 @@ fn fill(new: &Table, old: &Table) -> Result<(), Refusal> {
     let mut number = old[Head::Oldest].load();
     for _ in 0..old.sizes().slots {
         let Some(slot) = old.slot(number) else { break };
-        let item = old.item(slot).map_err(|_| old.broken())?;
+        let item = old.item(slot, true).map_err(|_| old.broken())?;
         new.insert(New { key: &item.key, value: &item.value, expires: item.expires }, None)?;
         number = slot[Field::Newer].load();
     }

@@ -68,7 +68,7 @@ fn contents(table: &Table) -> Result<Contents, Torn> {
     let mut all = Contents::new();
     for bucket in 0..table.sizes().buckets {
         let mut items = Vec::new();
-        table.read_bucket(bucket, &mut items)?;
+        table.read_bucket(bucket, true, &mut items)?;
         all.extend(items.into_iter().map(|item| (item.key, (item.value, item.expires))));
     }
     Ok(all)
@@ -307,12 +307,11 @@ fn readers_neither_miss_nor_mix_what_is_replaced_meanwhile() {
 
 #[test]
 fn whatever_one_number_says_nobody_panics_and_what_is_stored_afterwards_is_there() {
-    let garbage =
-        [0, 1, 2, 7, ITEMS, 1 << 20, u64::from(u32::MAX), 1 << 62, 1 << 63, u64::MAX / 10, u64::MAX];
+    let garbage = [0, 2, ITEMS, u64::from(u32::MAX), 1 << 62, u64::MAX];
     let sizes = some().sizes();
     let secrets = Head::Magic as u64..=Head::Moved as u64;
     let head = (0..=Head::HeapLength as u64).filter(|at| !secrets.contains(at));
-    let slots = (SLOT..SLOT * 7).map(|at| sizes.slots_at() + at);
+    let slots = (SLOT..SLOT * 3).map(|at| sizes.slots_at() + at);
     let rest = (0..12).flat_map(|n| [sizes.heap_at() + n, sizes.buckets_at() + n % 4]);
     for at in head.chain(slots).chain(rest).collect::<Vec<_>>() {
         for garbage in garbage {
