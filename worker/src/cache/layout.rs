@@ -244,6 +244,7 @@ mod tests {
         {
             let all = Geometry::of(items, size, 65_536);
             assert!(all.is_possible(), "{all:?}");
+            assert!(!Geometry { slots: 0, ..all }.is_possible());
             assert!(TALLIES + TALLY * TALLY_COUNT <= all.buckets_at());
             assert!(Head::HeapLength as u64 <= TALLIES);
             assert!(all.buckets_at() + all.buckets <= all.slots_at());

@@ -140,8 +140,8 @@ impl Cache {
         if let Some(found) = found.filter(|_| self.settings.lru)
             && self.tables.current()?.is_due(found.used, &self.settings)
         {
-            // It is no loss if this cannot be written down.
-            let _ = self.write(&Moment::default(), |work| work.touch(key));
+            // A read waits for nobody, and it is no loss if this cannot be written down.
+            let _ = self.gate.try_enter().map(|_turn| self.begin(&Moment::default())?.touch(key));
         }
         Ok(found)
     }
@@ -219,6 +219,7 @@ impl Cache {
 
     /// The number that a key has; `None` if it has no value.
     pub fn number(&self, key: &[u8]) -> Result<Option<i64>, Refusal> {
+        let number = |value: &[u8]| value.try_into().ok().map(i64::from_ne_bytes);
         let Some(found) = self.look(key, number)? else { return Ok(None) };
         found.map(Some).ok_or(Refusal::NotANumber)
     }
@@ -230,12 +231,11 @@ impl Cache {
 
     /// Stores an item that expires in a known moment, if there is room. The caller has its turn.
     pub(super) fn fill(&self, key: &[u8], value: &[u8], expires: u64) -> Result<(), Refusal> {
-        let (table, moment) = (self.tables.current()?, Moment::default());
-        table.put_in_order()?;
-        if !is_expired(expires, moment.now()) && self.check(key, value.len()).is_ok() {
-            Work::begin(table, &self.settings, &moment)?.store(New { key, value, expires })?;
+        let moment = Moment::default();
+        if is_expired(expires, moment.now()) || self.check(key, value.len()).is_err() {
+            return Ok(());
         }
-        Ok(())
+        self.begin(&moment)?.store(New { key, value, expires }).map(drop)
     }
 
     /// Removes everything.
@@ -365,9 +365,12 @@ impl Cache {
     ) -> Result<T, Refusal> {
         self.require_own()?;
         let _turn = self.gate.enter()?;
-        let table = self.tables.current()?;
-        table.put_in_order()?;
-        work_on(&Work::begin(table, &self.settings, moment)?)
+        work_on(&self.begin(moment)?)
+    }
+
+    /// Begins what the caller does, who has its turn.
+    fn begin<'a>(&'a self, moment: &'a Moment) -> Result<Work<'a>, Refusal> {
+        Work::begin(self.tables.current()?, &self.settings, moment)
     }
 
     /// As many turns as it takes to make room.
@@ -385,10 +388,6 @@ impl Cache {
         }
         Err(Refusal::Full)
     }
-}
-
-fn number(value: &[u8]) -> Option<i64> {
-    value.try_into().ok().map(i64::from_ne_bytes)
 }
 
 /// What is left of a life until `expires`; `None`: it has no end.

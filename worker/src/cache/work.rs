@@ -68,8 +68,9 @@ pub struct Work<'a> {
 }
 
 impl<'a> Work<'a> {
-    /// Begins, and removes some of what has expired.
+    /// Begins with what a killed writer could not end, and removes some of what has expired.
     pub fn begin(table: &'a Table, settings: &'a Settings, moment: &'a Moment) -> Result<Work<'a>, Refusal> {
+        table.put_in_order()?;
         let work = Work { table, settings, moment };
         for _ in 0..SWEEP {
             if !work.drop_expired()? {

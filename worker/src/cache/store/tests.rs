@@ -165,6 +165,23 @@ fn what_is_read_again_and_again_stays_though_there_is_never_room_for_so_many_ite
 }
 
 #[test]
+fn a_read_waits_for_no_writer_though_it_is_to_be_noted() {
+    let cache = cache(|settings| settings.lru = true);
+    for n in 0..1_000 {
+        set(&cache, &format!("{n}"), "1").unwrap();
+    }
+    thread::scope(|scope| {
+        let turn = cache.gate.enter().unwrap();
+        let (done, wait) = std::sync::mpsc::channel();
+        let cache = &cache;
+        scope.spawn(move || done.send(get(cache, "0")).unwrap());
+        let found = wait.recv_timeout(Duration::from_secs(10));
+        drop(turn);
+        assert_eq!(found, Ok(Some("1".to_owned())));
+    });
+}
+
+#[test]
 fn a_read_that_finds_no_end_puts_it_in_order() {
     let cache = cache(|settings| settings.items = 2);
     set(&cache, "a", "1").unwrap();

@@ -60,7 +60,6 @@ fn turn<T>(
     now: u64,
     work: impl FnOnce(&Work<'_>) -> Result<T, Refusal>,
 ) -> Result<T, Refusal> {
-    table.put_in_order()?;
     work(&Work::begin(table, settings, &Moment::at(now))?)
 }
 
