@@ -87,7 +87,10 @@ impl<'a> Work<'a> {
 
     /// Puts an item in, in the place of the one that is there.
     pub fn store(&self, new: New<'_>) -> Result<Round<()>, Refusal> {
-        let cost = self.table.sizes().cost(new.key.len() as u64, new.value.len() as u64);
+        let (sizes, key, value) = (self.table.sizes(), new.key.len() as u64, new.value.len() as u64);
+        let cost = sizes.cost(key, value);
+        // A reload may allow longer items while there was no memory for a larger table.
+        let is_possible = cost <= self.settings.size && sizes.chunks_for(key, value) < sizes.chunks;
         for _ in 0..=EVICTIONS {
             let old = self.table.find(new.key)?;
             let others = self.table[Head::Bytes].load();
@@ -100,7 +103,7 @@ impl<'a> Work<'a> {
                     done => return done.map(Round::Done),
                 }
             }
-            if !self.evict()? {
+            if !is_possible || !self.evict()? {
                 self.table.add(Head::Refused, 1);
                 return Ok(Round::Full);
             }

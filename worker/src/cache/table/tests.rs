@@ -187,6 +187,16 @@ fn it_does_what_a_model_does_and_drops_only_what_makes_room() {
     live_beside_a_model(0xfeed, true);
 }
 
+#[test]
+fn what_can_never_fit_drives_nothing_out() {
+    let (table, settings) = (some(), Settings { size: 1 << 30, ..settings(true) });
+    let (before, value) = (contents(&table).unwrap(), vec![0; 1 << 20]);
+    let new = New { key: b"long", value: &value, expires: NEVER };
+    let stored = turn(&table, &settings, 10, |work| work.store(new));
+    assert!(matches!(stored, Ok(Round::Full)), "{stored:?}");
+    assert_eq!(contents(&table).unwrap(), before);
+}
+
 fn put(table: &Table, n: u64, length: usize, expires: u64) -> Result<(), Refusal> {
     let (key, value) = (key(n), vec![n as u8; length]);
     let new = New { key: &key, value: &value, expires };
