@@ -7,7 +7,7 @@ use super::layout::{Field, Head, NEVER, is_expired};
 use super::seek::LONGEST_CHAIN;
 use super::slot::{Slot, State};
 use super::table::Table;
-use super::word::{Word, taken_away};
+use super::word::{Word, marked, taken_away};
 
 /// What is stored.
 #[derive(Clone, Copy, Debug)]
@@ -187,6 +187,7 @@ impl Table {
     pub fn touch(&self, lying: Lying<'_>) {
         // No change of the contents, and if it ends early, the order is made anew.
         self[Head::Dirty].store(1);
+        marked();
         self.renew_order(lying.number, lying.slot);
         self[Head::Dirty].publish(0);
     }

@@ -135,6 +135,9 @@ impl Table {
 
     /// The link of the last one of a chain of so many.
     fn last_of(&self, first: u64, count: u64) -> Result<&Word, Refusal> {
+        if count > self.sizes().chunks {
+            return Err(self.broken());
+        }
         let mut link = &self.chunk(first).ok_or_else(|| self.broken())?[0];
         for _ in 1..count {
             link = &self.chunk(link.load()).ok_or_else(|| self.broken())?[0];

@@ -43,10 +43,9 @@ impl Table {
     }
 
     fn put(&self, at: u64, (expires, slot): Entry) {
-        if let Some(place) = self.place(at) {
-            place[0].store(expires);
-            place[1].store(slot);
-        }
+        let Some(place) = self.place(at) else { return };
+        place[0].store(expires);
+        place[1].store(slot);
         if let Some(slot) = self.slot(slot) {
             slot[Field::Place].store(at + 1);
         }

@@ -121,19 +121,11 @@ pub fn load(cache: &Cache) -> Result<(), Refusal> {
 
 fn load_from(cache: &Cache, path: &Path) -> Result<(), Refusal> {
     let from_calendar = offset().saturating_neg();
-    let (mut batch, mut size) = (Vec::new(), 0);
-    let fill = |batch: &mut Vec<_>| cache.fill(std::mem::take(batch)).map_err(io::Error::other);
-    let read = snapshot::read(path, |key, value, expires| {
-        batch.push((key.to_vec(), value.to_vec(), snapshot::shifted(expires, from_calendar)));
-        size += key.len() + value.len();
-        if size < BATCH {
-            return Ok(());
-        }
-        size = 0;
-        fill(&mut batch)
-    });
-    match read.and_then(|_| fill(&mut batch)) {
-        Ok(()) => {}
+    let fill = |key: &[u8], value: &[u8], expires| {
+        cache.fill(key, value, snapshot::shifted(expires, from_calendar)).map_err(io::Error::other)
+    };
+    match snapshot::read(path, fill) {
+        Ok(_) => {}
         Err(error) if error.kind() == ErrorKind::InvalidData => {
             let aside = snapshot::put_aside(path);
             let aside = aside.map_or_else(|error| error.to_string(), |aside| aside.display().to_string());
@@ -147,9 +139,6 @@ fn load_from(cache: &Cache, path: &Path) -> Result<(), Refusal> {
     }
     Ok(())
 }
-
-/// Bytes that are loaded in one transaction, give or take an item: what it touches must be reserved before.
-const BATCH: usize = 128 * 1024;
 
 /// What makes a moment of the stores' clock one of the calendar's.
 fn offset() -> i64 {

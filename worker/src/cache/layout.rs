@@ -167,7 +167,8 @@ impl Geometry {
         const MOST: u64 = 1 << 40;
         let Geometry { buckets, slots, chunks, chunk_words } = self;
         let range = CHUNKS.0 / WORD..=CHUNKS.1 / WORD;
-        buckets.is_power_of_two() && buckets.max(slots).max(chunks) < MOST && range.contains(&chunk_words)
+        let is_range = slots.min(chunks) > 0 && buckets.max(slots).max(chunks) < MOST;
+        buckets.is_power_of_two() && is_range && range.contains(&chunk_words)
     }
 
     /// Where the buckets begin; all of these in words.
@@ -243,6 +244,7 @@ mod tests {
         {
             let all = Geometry::of(items, size, 65_536);
             assert!(all.is_possible(), "{all:?}");
+            assert!(!Geometry { slots: 0, ..all }.is_possible());
             assert!(TALLIES + TALLY * TALLY_COUNT <= all.buckets_at());
             assert!(Head::HeapLength as u64 <= TALLIES);
             assert!(all.buckets_at() + all.buckets <= all.slots_at());

@@ -82,10 +82,14 @@ fn length(bytes: u64) -> io::Result<NonZeroUsize> {
 /// Takes the memory of a part of a file.
 pub fn reserve(file: &File, from: u64, bytes: u64) -> nix::Result<()> {
     let signed = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX);
-    match fallocate(file, FallocateFlags::empty(), signed(from), signed(bytes)) {
-        // A file system that cannot is not one in memory; its maps grow as they are written.
-        Err(Errno::EOPNOTSUPP) => Ok(()),
-        taken => taken,
+    loop {
+        match fallocate(file, FallocateFlags::empty(), signed(from), signed(bytes)) {
+            // A signal came, and nothing was taken; newer kernels go on.
+            Err(Errno::EINTR) => {}
+            // A file system that cannot is not one in memory; its maps grow as they are written.
+            Err(Errno::EOPNOTSUPP) => return Ok(()),
+            taken => return taken,
+        }
     }
 }
 

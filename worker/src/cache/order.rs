@@ -3,8 +3,20 @@
 use super::layout::{Field, Head};
 use super::slot::Slot;
 use super::table::Table;
+use appliance_config::settings::Cache as Settings;
+
+/// An item counts as used again when so many others were used since: one in so many of those that there is room for.
+const RECENT: u64 = 8;
 
 impl Table {
+    /// Whether an item that had this stamp when it was last used is to be moved when it is used again.
+    pub fn is_due(&self, used: u64, settings: &Settings) -> bool {
+        let (items, bytes) = (self[Head::Items].load(), self[Head::Bytes].load());
+        // If the table fills up with items like these, it has so many of them.
+        let room = settings.items.min(items.saturating_mul(settings.size) / bytes.max(1));
+        self[Head::Stamp].load().wrapping_sub(used) > room / RECENT
+    }
+
     /// Puts an item in as the one that was used last.
     pub fn begin_order(&self, number: u64, slot: Slot<'_>, stamp: u64) {
         let newest = self[Head::Newest].load();

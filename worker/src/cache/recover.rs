@@ -7,7 +7,7 @@ use super::MAX_KEY;
 use super::Refusal;
 use super::chunks::Run;
 use super::layout::{Field, Head, NEVER};
-use super::slot::{Slot, State};
+use super::slot::{END, Slot, State};
 use super::table::Table;
 use super::word::{marked, taken_away};
 
@@ -56,9 +56,12 @@ struct Survey<'a> {
 }
 
 impl Table {
-    /// Puts the table in order if a writer could not. The caller has its turn.
+    /// Puts the table in order if a writer could not, or if what is stored would be taken for what was cleared. The caller
+    /// has its turn.
     pub fn put_in_order(&self) -> Result<(), Refusal> {
-        if self[Head::Dirty].acquire() == 0 { Ok(()) } else { self.recover() }
+        let (stamp, cleared) = (self[Head::Stamp].load(), self[Head::Cleared].load());
+        let is_whole = self[Head::Dirty].acquire() == 0 && cleared <= stamp && stamp < END;
+        if is_whole { Ok(()) } else { self.recover() }
     }
 
     /// Puts the table in order. Readers may go on meanwhile.
@@ -79,8 +82,9 @@ impl Table {
             kept: Numbers::below(slots_made),
             owned: Numbers::below(chunks_made),
             items: Vec::new(),
-            cleared: self[Head::Cleared].load(),
+            cleared: believed(self[Head::Cleared].load()),
         };
+        self[Head::Cleared].publish(survey.cleared);
         (0..self.sizes().buckets).for_each(|bucket| survey.look_through(bucket));
         survey.items.sort_unstable();
         survey.free_slots();
@@ -112,7 +116,7 @@ impl<'a> Survey<'a> {
             self.seen.add(number);
             let is_its = table.bucket_of(slot[Field::Hash].load()) == bucket;
             if is_its && !here.iter().any(|later| self.have_one_key(*later, slot)) && self.own(slot) {
-                self.items.push((slot[Field::Used].load(), number));
+                self.items.push((believed(slot[Field::Used].load()), number));
                 self.kept.add(number);
                 here.push(slot);
                 link = slot.next();
@@ -136,7 +140,7 @@ impl<'a> Survey<'a> {
         let (key, value) = slot.lengths();
         let count = self.table.sizes().chunks_for(key, value);
         let is_possible = (1..=MAX_KEY as u64).contains(&key) && count < self.chunks_made;
-        if !slot.state().is_there(self.cleared) || !is_possible {
+        if !slot.state().is_there(self.cleared) || slot.state().stamp() >= END || !is_possible {
             return false;
         }
         let mut mine = Vec::new();
@@ -210,6 +214,12 @@ impl<'a> Survey<'a> {
         let latest = slots().map(|slot| slot.state().stamp().max(slot[Field::Used].load())).max();
         table[Head::Items].store(self.items.len() as u64);
         table[Head::Bytes].store(slots().map(cost).fold(0, u64::saturating_add));
-        table[Head::Stamp].store(table[Head::Stamp].load().max(latest.unwrap_or(0)).max(self.cleared));
+        table[Head::Stamp]
+            .store(believed(table[Head::Stamp].load()).max(latest.unwrap_or(0)).max(self.cleared));
     }
+}
+
+/// A stamp, or the one before all others in the place of garbage.
+fn believed(stamp: u64) -> u64 {
+    if stamp < END { stamp } else { 0 }
 }

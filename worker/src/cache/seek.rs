@@ -10,7 +10,7 @@ use super::table::Table;
 use super::word::look_again;
 
 /// Slots in a chain, at most: many more than there ever are in one of a hash that nobody can foresee.
-pub const LONGEST_CHAIN: u32 = 10_000;
+pub const LONGEST_CHAIN: u32 = 256;
 /// Bytes of a value that need no memory of their own when they are copied.
 const SHORT: usize = 256;
 
@@ -87,10 +87,10 @@ impl Table {
         })
     }
 
-    /// Copies all items of a bucket.
-    pub fn read_bucket(&self, bucket: u64, items: &mut Vec<Item>) -> Result<(), Torn> {
+    /// Copies all items of a bucket; their values only if these are asked for.
+    pub fn read_bucket(&self, bucket: u64, with_values: bool, items: &mut Vec<Item>) -> Result<(), Torn> {
         let read = self.walk(bucket, |slot| {
-            let item = self.item(slot)?;
+            let item = self.item(slot, with_values)?;
             // While it is replaced, the old version hangs behind the new one.
             if !items.iter().any(|newer| newer.key == item.key) {
                 items.push(item);
@@ -100,9 +100,10 @@ impl Table {
         read.map(drop)
     }
 
-    /// The item of a slot.
-    pub fn item(&self, slot: Slot<'_>) -> Result<Item, Torn> {
+    /// The item of a slot; without its value if that is not asked for.
+    pub fn item(&self, slot: Slot<'_>, with_value: bool) -> Result<Item, Torn> {
         let (key, value) = slot.lengths();
+        let value = if with_value { value } else { 0 };
         let mut run = Run::along(self, slot[Field::Data].load());
         let mut bytes = |length| {
             let mut bytes = vec![0; self.possible(length)?];

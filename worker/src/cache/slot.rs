@@ -8,6 +8,9 @@ use super::layout::{Field, SLOT};
 use super::word::Word;
 use std::ops::Index;
 
+/// Stamps end here, which nobody lives to see: a later one is garbage.
+pub const END: u64 = 1 << 62;
+
 /// What a slot is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct State(u64);

@@ -26,8 +26,6 @@ const BOOT: Duration = Duration::from_secs(30);
 const ROUNDS: usize = 1_000;
 /// Looks at an item that others change all the time, before its reader waits for a turn in which nobody does.
 const LOOKS: u32 = 1_000;
-/// An item counts as used again when so many others were used since: one in so many of the most.
-const RECENT: u64 = 8;
 
 /// Whether an item that is there stays.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -139,12 +137,11 @@ impl Cache {
     /// Looks for the item of a key, which counts as a use of it.
     fn use_it(&self, key: &[u8], copied: Option<&mut Copied>) -> Result<Option<Seen>, Refusal> {
         let found = self.seen(key, copied)?;
-        if let Some(found) = found.filter(|_| self.settings.lru) {
-            let since = self.tables.current()?[Head::Stamp].load().wrapping_sub(found.used);
-            if since > self.settings.items / RECENT {
-                // It is no loss if this cannot be written down.
-                let _ = self.write(&Moment::default(), |work| work.touch(key));
-            }
+        if let Some(found) = found.filter(|_| self.settings.lru)
+            && self.tables.current()?.is_due(found.used, &self.settings)
+        {
+            // A read waits for nobody, and it is no loss if this cannot be written down.
+            let _ = self.gate.try_enter().map(|_turn| self.begin(&Moment::default())?.touch(key));
         }
         Ok(found)
     }
@@ -222,6 +219,7 @@ impl Cache {
 
     /// The number that a key has; `None` if it has no value.
     pub fn number(&self, key: &[u8]) -> Result<Option<i64>, Refusal> {
+        let number = |value: &[u8]| value.try_into().ok().map(i64::from_ne_bytes);
         let Some(found) = self.look(key, number)? else { return Ok(None) };
         found.map(Some).ok_or(Refusal::NotANumber)
     }
@@ -231,17 +229,13 @@ impl Cache {
         self.folder.join(name)
     }
 
-    /// Stores items as they come, with the moment in which each expires, as far as there is room. The caller has its turn.
-    pub(super) fn fill(&self, items: Vec<(Vec<u8>, Vec<u8>, u64)>) -> Result<(), Refusal> {
-        let (table, moment) = (self.tables.current()?, Moment::default());
-        table.put_in_order()?;
-        let work = Work::begin(table, &self.settings, &moment)?;
-        for (key, value, expires) in items {
-            if !is_expired(expires, moment.now()) && self.check(&key, value.len()).is_ok() {
-                work.store(New { key: &key, value: &value, expires })?;
-            }
+    /// Stores an item that expires in a known moment, if there is room. The caller has its turn.
+    pub(super) fn fill(&self, key: &[u8], value: &[u8], expires: u64) -> Result<(), Refusal> {
+        let moment = Moment::default();
+        if is_expired(expires, moment.now()) || self.check(key, value.len()).is_err() {
+            return Ok(());
         }
-        Ok(())
+        self.begin(&moment)?.store(New { key, value, expires }).map(drop)
     }
 
     /// Removes everything.
@@ -259,24 +253,26 @@ impl Cache {
     /// Every key, in no order that means anything.
     pub fn keys(&self) -> Result<Vec<Vec<u8>>, Refusal> {
         let mut keys = Vec::new();
-        self.each(|key, _, _| keys.push(key.to_vec()))?;
+        self.walk(false, |item, _| keys.push(item.key))?;
         Ok(keys)
     }
 
     /// Shows every item that has not expired: key, value, and what it has left. Each is shown as it was at a moment of this
     /// call; what others change meanwhile may be seen or not.
     pub fn each(&self, mut show: impl FnMut(&[u8], &[u8], Option<Duration>)) -> Result<(), Refusal> {
+        self.walk(true, |item, now| show(&item.key, &item.value, left(item.expires, now)))
+    }
+
+    fn walk(&self, with_values: bool, mut show: impl FnMut(Item, u64)) -> Result<(), Refusal> {
         self.require_own()?;
         let (table, now) = (self.tables.current()?, super::now());
         let mut items: Vec<Item> = Vec::new();
         for bucket in 0..table.sizes().buckets {
             self.read(table, |table| {
                 items.clear();
-                table.read_bucket(bucket, &mut items)
+                table.read_bucket(bucket, with_values, &mut items)
             })?;
-            for item in items.drain(..).filter(|item| !is_expired(item.expires, now)) {
-                show(&item.key, &item.value, left(item.expires, now));
-            }
+            items.drain(..).filter(|item| !is_expired(item.expires, now)).for_each(|item| show(item, now));
         }
         Ok(())
     }
@@ -354,7 +350,11 @@ impl Cache {
         }
         let _turn = self.gate.enter()?;
         table.put_in_order()?;
-        read(table).map_err(|Torn| table.broken())
+        read(table).or_else(|Torn| {
+            let why = table.broken();
+            table.put_in_order()?;
+            read(table).map_err(|Torn| why)
+        })
     }
 
     /// One turn.
@@ -365,9 +365,12 @@ impl Cache {
     ) -> Result<T, Refusal> {
         self.require_own()?;
         let _turn = self.gate.enter()?;
-        let table = self.tables.current()?;
-        table.put_in_order()?;
-        work_on(&Work::begin(table, &self.settings, moment)?)
+        work_on(&self.begin(moment)?)
+    }
+
+    /// Begins what the caller does, who has its turn.
+    fn begin<'a>(&'a self, moment: &'a Moment) -> Result<Work<'a>, Refusal> {
+        Work::begin(self.tables.current()?, &self.settings, moment)
     }
 
     /// As many turns as it takes to make room.
@@ -385,10 +388,6 @@ impl Cache {
         }
         Err(Refusal::Full)
     }
-}
-
-fn number(value: &[u8]) -> Option<i64> {
-    value.try_into().ok().map(i64::from_ne_bytes)
 }
 
 /// What is left of a life until `expires`; `None`: it has no end.

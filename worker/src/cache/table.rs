@@ -125,21 +125,21 @@ impl Table {
     /// The slot of this number; `None`: it is none.
     pub fn slot(&self, number: u64) -> Option<Slot<'_>> {
         let is_one = (1..self.sizes.slots).contains(&number);
-        let at = self.sizes.slots_at() + number.checked_mul(SLOT)?;
+        let at = self.sizes.slots_at().checked_add(number.checked_mul(SLOT)?)?;
         self.words(at, SLOT).filter(|_| is_one).and_then(Slot::of)
     }
 
     /// The words of the chunk of this number, which begin with the number of the next one.
     pub fn chunk(&self, number: u64) -> Option<&[Word]> {
         let is_one = (1..self.sizes.chunks).contains(&number);
-        let at = self.sizes.chunks_at() + number.checked_mul(self.sizes.chunk_words)?;
+        let at = self.sizes.chunks_at().checked_add(number.checked_mul(self.sizes.chunk_words)?)?;
         self.words(at, self.sizes.chunk_words).filter(|_| is_one)
     }
 
     /// A place in the heap.
     pub fn place(&self, number: u64) -> Option<[&Word; 2]> {
         let is_one = number < self.sizes.slots;
-        let at = self.sizes.heap_at() + number.checked_mul(PLACE)?;
+        let at = self.sizes.heap_at().checked_add(number.checked_mul(PLACE)?)?;
         self.words(at, PLACE).filter(|_| is_one).map(|words| [&words[0], &words[1]])
     }
 
@@ -232,7 +232,7 @@ impl Table {
     }
 
     fn take_slots(&self) -> Result<(), Refusal> {
-        let (made, taken) = (self[Head::SlotsMade].load(), self[Head::SlotsTaken].load());
+        let (made, taken) = (self[Head::SlotsMade].load(), self[Head::SlotsTaken].load().max(1));
         if made < taken {
             return Ok(());
         }
@@ -250,7 +250,7 @@ impl Table {
         let bytes = |count: u64| count.saturating_mul(words * WORD);
         match reserve(&self.file, at * WORD + bytes(from), bytes(end.saturating_sub(from))) {
             Ok(()) => Ok(()),
-            Err(Errno::ENOSPC | Errno::EDQUOT) => Err(Refusal::Full),
+            Err(Errno::ENOSPC | Errno::EDQUOT | Errno::ENOMEM) => Err(Refusal::Full),
             Err(other) => Err(Refusal::Store(other.to_string())),
         }
     }

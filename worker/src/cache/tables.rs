@@ -37,13 +37,17 @@ impl Tables {
                 create(folder, 1, Geometry::of(settings.items, settings.size, longest(settings)), |_| Ok(()))?
             }
         };
-        let tables =
+        let mut tables =
             Tables { folder: folder.to_owned(), first: Link { table: first, next: OnceLock::new() } };
         tables.grow(settings)?;
-        // Whoever has one of these is led on by its head.
+        // Whoever has one of these is led on by its head; a later one was made by somebody who died before saying so.
         let current = tables.current()?.number();
-        for number in numbers(folder)?.into_iter().filter(|number| *number < current) {
+        for number in numbers(folder)?.into_iter().filter(|number| *number != current) {
             fs::remove_file(path(folder, number)).map_err(store)?;
+        }
+        // One that has moved keeps its memory for as long as anybody maps it.
+        while let Some(next) = tables.first.next.take() {
+            tables.first = *next;
         }
         Ok(tables)
     }
@@ -113,7 +117,7 @@ fn fill(new: &Table, old: &Table) -> Result<(), Refusal> {
     let mut number = old[Head::Oldest].load();
     for _ in 0..old.sizes().slots {
         let Some(slot) = old.slot(number) else { break };
-        let item = old.item(slot).map_err(|_| old.broken())?;
+        let item = old.item(slot, true).map_err(|_| old.broken())?;
         new.insert(New { key: &item.key, value: &item.value, expires: item.expires }, None)?;
         number = slot[Field::Newer].load();
     }

@@ -68,8 +68,9 @@ pub struct Work<'a> {
 }
 
 impl<'a> Work<'a> {
-    /// Begins, and removes some of what has expired.
+    /// Begins with what a killed writer could not end, and removes some of what has expired.
     pub fn begin(table: &'a Table, settings: &'a Settings, moment: &'a Moment) -> Result<Work<'a>, Refusal> {
+        table.put_in_order()?;
         let work = Work { table, settings, moment };
         for _ in 0..SWEEP {
             if !work.drop_expired()? {
@@ -86,7 +87,10 @@ impl<'a> Work<'a> {
 
     /// Puts an item in, in the place of the one that is there.
     pub fn store(&self, new: New<'_>) -> Result<Round<()>, Refusal> {
-        let cost = self.table.sizes().cost(new.key.len() as u64, new.value.len() as u64);
+        let (sizes, key, value) = (self.table.sizes(), new.key.len() as u64, new.value.len() as u64);
+        let cost = sizes.cost(key, value);
+        // A reload may allow longer items while there was no memory for a larger table.
+        let is_possible = cost <= self.settings.size && sizes.chunks_for(key, value) < sizes.chunks;
         for _ in 0..=EVICTIONS {
             let old = self.table.find(new.key)?;
             let others = self.table[Head::Bytes].load();
@@ -99,7 +103,7 @@ impl<'a> Work<'a> {
                     done => return done.map(Round::Done),
                 }
             }
-            if !self.evict()? {
+            if !is_possible || !self.evict()? {
                 self.table.add(Head::Refused, 1);
                 return Ok(Round::Full);
             }

@@ -152,6 +152,48 @@ fn the_least_used_item_makes_room() {
 }
 
 #[test]
+fn what_is_read_again_and_again_stays_though_there_is_never_room_for_so_many_items() {
+    let cache = cache(|settings| {
+        (settings.items, settings.size, settings.lru) = (100_000, 128 * 1024, true);
+    });
+    set(&cache, "used", "1").unwrap();
+    for n in 0..5_000 {
+        set(&cache, &format!("key {n}"), "some value").unwrap();
+        assert!(get(&cache, "used").is_some(), "it went for item {n}");
+    }
+    assert!(cache.stats().unwrap().evicted > 1_000);
+}
+
+#[test]
+fn a_read_waits_for_no_writer_though_it_is_to_be_noted() {
+    let cache = cache(|settings| settings.lru = true);
+    for n in 0..1_000 {
+        set(&cache, &format!("{n}"), "1").unwrap();
+    }
+    thread::scope(|scope| {
+        let turn = cache.gate.enter().unwrap();
+        let (done, wait) = std::sync::mpsc::channel();
+        let cache = &cache;
+        scope.spawn(move || done.send(get(cache, "0")).unwrap());
+        let found = wait.recv_timeout(Duration::from_secs(10));
+        drop(turn);
+        assert_eq!(found, Ok(Some("1".to_owned())));
+    });
+}
+
+#[test]
+fn a_read_that_finds_no_end_puts_it_in_order() {
+    let cache = cache(|settings| settings.items = 2);
+    set(&cache, "a", "1").unwrap();
+    let table = cache.tables.current().unwrap();
+    let (found, slot) = (1..3).find_map(|n| Some((n, table.slot(n)?))).unwrap();
+    slot.next().store(found);
+    assert_eq!((get(&cache, "b"), get(&cache, "a").as_deref()), (None, Some("1")));
+    slot.next().store(found);
+    assert_eq!(cache.keys().unwrap(), [b"a"]);
+}
+
+#[test]
 fn a_long_item_drives_out_as_many_as_it_needs() {
     let cache = cache(|settings| {
         (settings.items, settings.size, settings.lru) = (100_000, 128 * 1024, true);
@@ -246,6 +288,22 @@ fn a_cache_grows_with_its_settings_and_those_who_have_it_follow() {
     let files = std::fs::read_dir(folder.path().join("test")).unwrap();
     let is_table = |name: &std::ffi::OsStr| name.to_string_lossy().starts_with("table-");
     assert_eq!(files.flatten().filter(|entry| is_table(&entry.file_name())).count(), 1);
+}
+
+#[test]
+fn whoever_makes_a_cache_larger_keeps_nothing_of_the_smaller_one() {
+    let folder = Scratch::new();
+    let open = |items| {
+        let settings = Settings { items, ..cache(|_| ()).settings.clone() };
+        Cache::open(folder.path(), &settings).unwrap()
+    };
+    set(&open(10), "a", "1").unwrap();
+    let larger = open(10_000);
+    assert_eq!(get(&larger, "a").as_deref(), Some("1"));
+    let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
+    let is_its = |line: &&str| line.contains(folder.path().to_str().unwrap());
+    let mapped: Vec<_> = maps.lines().filter(is_its).filter(|line| line.contains("table-")).collect();
+    assert_eq!(mapped.len(), 1, "{mapped:#?}");
 }
 
 #[test]

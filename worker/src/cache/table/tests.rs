@@ -60,7 +60,6 @@ fn turn<T>(
     now: u64,
     work: impl FnOnce(&Work<'_>) -> Result<T, Refusal>,
 ) -> Result<T, Refusal> {
-    table.put_in_order()?;
     work(&Work::begin(table, settings, &Moment::at(now))?)
 }
 
@@ -68,7 +67,7 @@ fn contents(table: &Table) -> Result<Contents, Torn> {
     let mut all = Contents::new();
     for bucket in 0..table.sizes().buckets {
         let mut items = Vec::new();
-        table.read_bucket(bucket, &mut items)?;
+        table.read_bucket(bucket, true, &mut items)?;
         all.extend(items.into_iter().map(|item| (item.key, (item.value, item.expires))));
     }
     Ok(all)
@@ -188,6 +187,16 @@ fn it_does_what_a_model_does_and_drops_only_what_makes_room() {
     live_beside_a_model(0xfeed, true);
 }
 
+#[test]
+fn what_can_never_fit_drives_nothing_out() {
+    let (table, settings) = (some(), Settings { size: 1 << 30, ..settings(true) });
+    let (before, value) = (contents(&table).unwrap(), vec![0; 1 << 20]);
+    let new = New { key: b"long", value: &value, expires: NEVER };
+    let stored = turn(&table, &settings, 10, |work| work.store(new));
+    assert!(matches!(stored, Ok(Round::Full)), "{stored:?}");
+    assert_eq!(contents(&table).unwrap(), before);
+}
+
 fn put(table: &Table, n: u64, length: usize, expires: u64) -> Result<(), Refusal> {
     let (key, value) = (key(n), vec![n as u8; length]);
     let new = New { key: &key, value: &value, expires };
@@ -303,6 +312,33 @@ fn readers_neither_miss_nor_mix_what_is_replaced_meanwhile() {
         }
     });
     assert_in_order(&table);
+}
+
+#[test]
+fn whatever_one_number_says_nobody_panics_and_what_is_stored_afterwards_is_there() {
+    let garbage = [0, 2, ITEMS, u64::from(u32::MAX), 1 << 62, u64::MAX];
+    let sizes = some().sizes();
+    let secrets = Head::Magic as u64..=Head::Moved as u64;
+    let head = (0..=Head::HeapLength as u64).filter(|at| !secrets.contains(at));
+    let slots = (SLOT..SLOT * 3).map(|at| sizes.slots_at() + at);
+    let rest = (0..12).flat_map(|n| [sizes.heap_at() + n, sizes.buckets_at() + n % 4]);
+    for at in head.chain(slots).chain(rest).collect::<Vec<_>>() {
+        for garbage in garbage {
+            let table = some();
+            turn(&table, &settings(true), 10, |work| work.clear()).unwrap();
+            (1..6).for_each(|n| put(&table, n, 100 * n as usize, n % 2 * 50).unwrap());
+            table.word(at).store(garbage);
+            for n in 0..12 {
+                let _ = table.read(&key(n), Some(&mut Copied::new()));
+                let _ = put(&table, n, 90 * n as usize % 700, n % 3 * 50);
+                let _ = turn(&table, &settings(true), 60, |work| work.remove(&key(n / 2)));
+            }
+            table.broken();
+            put(&table, 3, 300, NEVER).unwrap();
+            assert_in_order(&table);
+            assert_eq!(contents(&table).unwrap()[&key(3)], (vec![3; 300], NEVER), "{garbage} at {at}");
+        }
+    }
 }
 
 #[test]
