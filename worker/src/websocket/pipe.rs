@@ -45,6 +45,13 @@ impl Pipe {
         !self.packed.is_empty()
     }
 
+    /// From now on nobody wants compressed messages: only what is said between them is read.
+    pub fn close(&mut self) {
+        if let Some(unpacker) = &mut self.unpacker {
+            unpacker.close();
+        }
+    }
+
     /// Makes the next message readable.
     fn unpack(&mut self) {
         self.forget_read();

@@ -190,6 +190,7 @@ impl Socket {
         let reason = cut(reason, MOST_REASON);
         self.closed.get_or_insert_with(|| Closed { code, reason: reason.to_owned() });
         self.state = State::Closing { by: now + CLOSE_WAIT };
+        self.protocol.get_mut().close();
         self.say_close(code, reason);
     }
 

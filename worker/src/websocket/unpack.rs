@@ -39,12 +39,15 @@ pub struct Unpacker {
     header: Vec<u8>,
     state: State,
     packed: Option<Packed>,
+    /// Nobody wants messages any more.
+    is_closed: bool,
 }
 
 impl Unpacker {
     /// For messages of at most so many bytes.
     pub fn new(most: usize) -> Unpacker {
-        Unpacker { most, header: Vec::with_capacity(MOST_HEADER), state: State::Header, packed: None }
+        let header = Vec::with_capacity(MOST_HEADER);
+        Unpacker { most, header, state: State::Header, packed: None, is_closed: false }
     }
 
     /// Takes what the client has sent, up to the end of one compressed message, and adds to `plain` what it would have sent
@@ -75,6 +78,11 @@ impl Unpacker {
             }
         }
         Ok(())
+    }
+
+    /// From now on compressed messages are dropped as they are.
+    pub fn close(&mut self) {
+        self.is_closed = true;
     }
 
     /// Takes bytes of a header; the rest.
@@ -146,6 +154,9 @@ impl Unpacker {
         };
         self.state = State::Header;
         let Some(Packed { opcode, payload }) = self.packed.take_if(|_| is_last) else { return Ok(false) };
+        if self.is_closed {
+            return Ok(false);
+        }
         let message = deflate::unpack(&payload, self.most)?;
         let header = FrameHeader { is_final: true, opcode, mask: Some([0; 4]), ..FrameHeader::default() };
         header.format(message.len() as u64, plain).map_err(|_| broken("the message cannot be read"))?;

@@ -279,6 +279,17 @@ fn what_is_not_asked_for_stays_compressed() {
 }
 
 #[test]
+fn what_comes_behind_our_close_frame_is_not_unpacked() {
+    let mut bench = Bench::compressed();
+    bench.feed(&frame(0x41, HELLO));
+    bench.socket.close(code::NORMAL, "", bench.now);
+    bench.feed(&[frame(0x80, b""), frame(0xc2, b"\xff\xff\xff")].concat());
+    assert!(!bench.socket.is_over());
+    bench.feed(&frame(0x88, b"\x03\xe8"));
+    assert!(bench.socket.is_over());
+}
+
+#[test]
 fn violations_in_compressed_messages_are_told_with_their_code() {
     let unmasked = [&[0xc1, HELLO.len() as u8][..], HELLO].concat();
     for (bytes, code) in [
