@@ -18,7 +18,8 @@ pub(super) struct Upgraded {
 }
 
 impl<S: Stream> Conn<S> {
-    /// Makes the connection a WebSocket, behind the head that says so; the extension is agreed here. False if the client has left, or there is no request.
+    /// Makes the connection a WebSocket, behind the head that says so; the extension is agreed here. False if the client has
+    /// left, or there is no request.
     pub fn open_socket(&mut self, head: &[u8], cx: &mut Context<'_>) -> bool {
         if self.gone || !matches!(self.phase, Phase::Busy) {
             return false;
