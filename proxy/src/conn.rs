@@ -76,6 +76,7 @@ pub(crate) async fn serve(
             // pingora has answered 400 by itself.
             log_refusal(&front, &client, Failure::Malformed, begun, (b"", b"-"));
         }
+        // Taken in any case: it holds what holds it.
         let tunnel = client.take_tunnel();
         let Some(Ok(next)) = reused.map(|reused| reused.consume().0.into_any().downcast::<ClientStream>())
         else {

@@ -1,6 +1,7 @@
-//! Carries one request to a worker, over the link unless it is to become a WebSocket (`upgrade.rs`): picks a worker, sends head and body as the client and the windows allow, and passes the
-//! answer on; again at another worker where `retry.rs` allows it. Called from pingora's request filter: pingora has read the
-//! request and frames the answer. It must never hold more of a body than a window.
+//! Carries one request to a worker, over the link unless it is to become a WebSocket (`upgrade.rs`): picks a worker, sends head
+//! and body as the client and the windows allow, and passes the answer on; again at another worker where `retry.rs` allows it.
+//! Called from pingora's request filter: pingora has read the request and frames the answer. It must never hold more of a body
+//! than a window.
 use crate::WorkerId;
 use crate::access_log::AppTime;
 use crate::error::Failure;

@@ -198,6 +198,7 @@ async def cancelled_after(turns):
         held.release()
     assert not held.locked()
 
+
 for turns in range(9):
     asyncio.run(cancelled_after(turns))
 

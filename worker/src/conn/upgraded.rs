@@ -18,7 +18,8 @@ pub(super) struct Upgraded {
 }
 
 impl<S: Stream> Conn<S> {
-    /// Makes the connection a WebSocket, behind the head that says so; the extension is agreed here. False if the client has left, or there is no request.
+    /// Makes the connection a WebSocket, behind the head that says so; the extension is agreed here. False if the client has
+    /// left, or there is no request.
     pub fn open_socket(&mut self, head: &[u8], cx: &mut Context<'_>) -> bool {
         if self.gone || !matches!(self.phase, Phase::Busy) {
             return false;
@@ -47,6 +48,7 @@ impl<S: Stream> Conn<S> {
                 _ => incoming,
             };
         }
+        self.go_on(cx);
         if !matches!(incoming, Incoming::Message(_)) {
             self.leave(cx);
         }
@@ -129,8 +131,18 @@ impl<S: Stream> Conn<S> {
         !socket.is_over() && socket.wants_input() && self.unsent() <= write_buffer
     }
 
+    /// Goes on with what has come and was put off, if there is any.
+    fn go_on(&mut self, cx: &mut Context<'_>) {
+        if let Phase::Socket(upgraded) = &mut self.phase
+            && upgraded.socket.go_on(cx.now)
+        {
+            self.leave(cx);
+        }
+    }
+
     /// Reads what the peer has sent, as far as it is wanted now.
     fn read_socket(&mut self, cx: &mut Context<'_>) {
+        self.go_on(cx);
         for _ in 0..READS_PER_TURN {
             let Phase::Socket(upgraded) = &self.phase else { return };
             if !self.may_read(&upgraded.socket, cx.rules.write_buffer) {

@@ -61,7 +61,8 @@ impl Native {
 
     /// The coroutine that runs on this thread.
     pub(super) fn current() -> Option<Here> {
-        let native = NATIVE.with(|cell| cell.get().cloned())?;
+        // A thread that ends has none, whatever its own destructors call.
+        let native = NATIVE.try_with(|cell| cell.get().cloned()).ok()??;
         let call = native.current.borrow().clone()?;
         Some(Here { native, call })
     }

@@ -104,6 +104,16 @@ impl Socket {
         self.pump(now);
     }
 
+    /// Unpacks more of what the peer has sent, where that was put off because the application had enough;
+    /// false if there is none.
+    pub fn go_on(&mut self, now: Instant) -> bool {
+        let is_more = self.protocol.get_ref().has_packed() && !self.has_ended();
+        if is_more {
+            self.pump(now);
+        }
+        is_more
+    }
+
     /// The peer sends no more.
     pub fn feed_end(&mut self, now: Instant) {
         self.protocol.get_mut().ended = true;
@@ -186,6 +196,7 @@ impl Socket {
         let reason = cut(reason, MOST_REASON);
         self.closed.get_or_insert_with(|| Closed { code, reason: reason.to_owned() });
         self.state = State::Closing { by: now + wait };
+        self.protocol.get_mut().close();
         self.say_close(code, reason);
     }
 
@@ -245,9 +256,9 @@ impl Socket {
         }
     }
 
-    /// Reads all that has come, up to what ends it.
+    /// Reads all that has come, up to what ends it; of what is packed only so much as the application asks for.
     fn pump(&mut self, now: Instant) {
-        while !self.has_ended() {
+        while !self.has_ended() && (self.held < READ_AHEAD || !self.protocol.get_ref().has_packed()) {
             match self.protocol.read() {
                 Ok(Read::Text(text)) => self.keep(Message::Text(text)),
                 Ok(Read::Binary(bytes)) => self.keep(Message::Binary(bytes)),

@@ -39,25 +39,29 @@ pub struct Unpacker {
     header: Vec<u8>,
     state: State,
     packed: Option<Packed>,
+    /// Nobody wants messages any more.
+    is_closed: bool,
 }
 
 impl Unpacker {
     /// For messages of at most so many bytes.
     pub fn new(most: usize) -> Unpacker {
-        Unpacker { most, header: Vec::with_capacity(MOST_HEADER), state: State::Header, packed: None }
+        let header = Vec::with_capacity(MOST_HEADER);
+        Unpacker { most, header, state: State::Header, packed: None, is_closed: false }
     }
 
-    /// Takes what the client has sent and adds to `plain` what it would have sent without compression. Nothing behind a fault
-    /// counts.
-    pub fn feed(&mut self, mut bytes: &[u8], plain: &mut Vec<u8>) -> Result<(), Fault> {
+    /// Takes what the client has sent, up to the end of one compressed message, and adds to `plain` what it would have sent
+    /// without compression: few bytes may stand for many, so whoever has enough leaves the rest as it is. Nothing behind a
+    /// fault counts.
+    pub fn feed(&mut self, bytes: &mut &[u8], plain: &mut Vec<u8>) -> Result<(), Fault> {
         while !bytes.is_empty() {
             match self.state {
-                State::Header => bytes = self.feed_header(bytes, plain)?,
+                State::Header => *bytes = self.feed_header(bytes, plain)?,
                 State::Pass { left } => {
                     let (now, rest) = bytes.split_at(at_most(left, bytes));
                     plain.extend_from_slice(now);
                     self.state = State::Pass { left: left - now.len() as u64 };
-                    bytes = rest;
+                    *bytes = rest;
                 }
                 State::Gather { left, mask, is_last } => {
                     let (now, rest) = bytes.split_at(at_most(left, bytes));
@@ -65,16 +69,20 @@ impl Unpacker {
                     let (left, mut mask) = (left - now.len() as u64, mask);
                     mask.rotate_left(now.len() % 4);
                     self.state = State::Gather { left, mask, is_last };
-                    bytes = rest;
+                    *bytes = rest;
                 }
-                State::Raw => {
-                    plain.extend_from_slice(bytes);
-                    return Ok(());
-                }
+                State::Raw => plain.extend_from_slice(std::mem::take(bytes)),
             }
-            self.end_frame(plain)?;
+            if self.end_frame(plain)? {
+                break;
+            }
         }
         Ok(())
+    }
+
+    /// From now on compressed messages are dropped as they are.
+    pub fn close(&mut self) {
+        self.is_closed = true;
     }
 
     /// Takes bytes of a header; the rest.
@@ -137,20 +145,23 @@ impl Unpacker {
         }
     }
 
-    /// Goes on behind a frame that is complete.
-    fn end_frame(&mut self, plain: &mut Vec<u8>) -> Result<(), Fault> {
+    /// Goes on behind a frame that is complete; whether it was the last one of a compressed message.
+    fn end_frame(&mut self, plain: &mut Vec<u8>) -> Result<bool, Fault> {
         let is_last = match self.state {
             State::Pass { left: 0 } => false,
             State::Gather { left: 0, is_last, .. } => is_last,
-            _ => return Ok(()),
+            _ => return Ok(false),
         };
         self.state = State::Header;
-        let Some(Packed { opcode, payload }) = self.packed.take_if(|_| is_last) else { return Ok(()) };
+        let Some(Packed { opcode, payload }) = self.packed.take_if(|_| is_last) else { return Ok(false) };
+        if self.is_closed {
+            return Ok(false);
+        }
         let message = deflate::unpack(&payload, self.most)?;
         let header = FrameHeader { is_final: true, opcode, mask: Some([0; 4]), ..FrameHeader::default() };
         header.format(message.len() as u64, plain).map_err(|_| broken("the message cannot be read"))?;
         plain.extend_from_slice(&message);
-        Ok(())
+        Ok(true)
     }
 }
 

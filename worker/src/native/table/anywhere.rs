@@ -50,9 +50,9 @@ pub(super) fn answer(act: impl FnOnce() -> Result<i64, Refused>) -> i64 {
     })
 }
 
-/// Why something failed on this thread.
+/// Why something failed on this thread. One that ends may have no place for it any more.
 pub(super) fn note(why: &str) {
-    REASON.with(|reason| why.clone_into(&mut reason.borrow_mut()));
+    let _ = REASON.try_with(|reason| why.clone_into(&mut reason.borrow_mut()));
 }
 
 /// What was noted last.
@@ -61,11 +61,12 @@ pub(in crate::native) fn take_reason() -> String {
 }
 
 pub(super) unsafe extern "C" fn reason(into: *mut c_char, size: usize) -> isize {
-    REASON.with(|reason| {
+    let told = REASON.try_with(|reason| {
         // SAFETY: the caller promises room for `size` bytes.
         let length = unsafe { give(reason.borrow().as_bytes(), into, size) };
         length.unwrap_or_else(|errno| -i64::from(errno as i32)) as isize
-    })
+    });
+    told.unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -86,6 +87,24 @@ mod tests {
         assert_eq!(answer(|| Ok(3)), 3);
         assert_eq!(std::thread::spawn(said).join().unwrap(), "");
         assert_eq!(said(), "there is no room");
+    }
+
+    #[test]
+    fn a_destructor_of_an_ending_thread_is_answered() {
+        struct Late;
+        impl Drop for Late {
+            fn drop(&mut self) {
+                let refused = answer(|| Err(Errno::ENOENT.into()));
+                assert_eq!((refused, said().as_str()), (-i64::from(Errno::ENOENT as i32), ""));
+            }
+        }
+        thread_local!(static LATE: Late = const { Late });
+        let ending = std::thread::spawn(|| {
+            // What is used first is destroyed last.
+            LATE.with(|_| ());
+            answer(|| Err(Errno::EIO.into()));
+        });
+        ending.join().unwrap();
     }
 
     #[test]

@@ -259,6 +259,37 @@ fn a_compressed_message_is_the_same_however_its_bytes_arrive() {
 }
 
 #[test]
+fn what_is_not_asked_for_stays_compressed() {
+    let mut bench = Bench::compressed();
+    let bomb = frame(0xc2, &Deflate::USUAL.pack(&Bytes::from_static(&[0; 1000])).unwrap());
+    bench.feed(&[bomb.repeat(1000), frame(0x88, b"\x0f\xa0")].concat());
+    assert!(!bench.socket.wants_input() && bench.socket.held < READ_AHEAD + 2000, "{}", bench.socket.held);
+    for _ in 0..1000 {
+        assert!(matches!(bench.socket.receive(), Incoming::Message(_)));
+        bench.socket.go_on(bench.now);
+        assert!(bench.socket.has_news());
+    }
+    assert_eq!((bench.closed(), bench.socket.is_over()), (4000, true));
+
+    let mut bench = Bench::compressed();
+    bench.feed(&[bomb.repeat(1000), frame(0x88, b"\x0f\xa0")].concat());
+    bench.socket.abandon(code::NORMAL, bench.now);
+    bench.socket.go_on(bench.now);
+    assert!(bench.socket.is_over(), "the peer's close frame lies behind what nobody wants");
+}
+
+#[test]
+fn what_comes_behind_our_close_frame_is_not_unpacked() {
+    let mut bench = Bench::compressed();
+    bench.feed(&frame(0x41, HELLO));
+    bench.socket.close(code::NORMAL, "", bench.now);
+    bench.feed(&[frame(0x80, b""), frame(0xc2, b"\xff\xff\xff")].concat());
+    assert!(!bench.socket.is_over());
+    bench.feed(&frame(0x88, b"\x03\xe8"));
+    assert!(bench.socket.is_over());
+}
+
+#[test]
 fn violations_in_compressed_messages_are_told_with_their_code() {
     let unmasked = [&[0xc1, HELLO.len() as u8][..], HELLO].concat();
     for (bytes, code) in [
