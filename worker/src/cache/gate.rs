@@ -11,7 +11,7 @@ use std::fs::{self, File};
 use std::io;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -40,7 +40,7 @@ pub struct Gate {
     word: Shared<Word>,
     /// This process, as it stands in the word.
     me: u64,
-    /// Its threads take turns here, since they have one name.
+    /// Where its threads wait, one behind the other.
     threads: Mutex<()>,
     was_in_vain: AtomicBool,
 }
@@ -49,7 +49,6 @@ pub struct Gate {
 #[derive(Debug)]
 pub struct Turn<'a> {
     gate: &'a Gate,
-    _thread: MutexGuard<'a, ()>,
 }
 
 impl Gate {
@@ -75,26 +74,25 @@ impl Gate {
 
     /// The same for so long.
     pub fn enter_within(&self, patience: Duration) -> Result<Turn<'_>, Refusal> {
-        // Whoever holds the mutex waits at most as long as we would, and never for anything of ours.
-        let thread = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
-        let taken = self.try_take(OPEN) || self.take(patience);
+        let taken = self.try_take(OPEN) || self.wait(patience);
         if self.was_in_vain.load(Ordering::Relaxed) == taken {
             self.was_in_vain.store(!taken, Ordering::Relaxed);
         }
-        if taken { Ok(Turn { gate: self, _thread: thread }) } else { Err(Refusal::Busy) }
+        if taken { Ok(Turn { gate: self }) } else { Err(Refusal::Busy) }
     }
 
     /// The same without waiting at all.
     pub fn try_enter(&self) -> Option<Turn<'_>> {
-        let thread = self.threads.try_lock().ok()?;
-        self.try_take(OPEN).then(|| Turn { gate: self, _thread: thread })
+        self.try_take(OPEN).then(|| Turn { gate: self })
     }
 
     fn try_take(&self, from: u64) -> bool {
         self.word.0.compare_exchange(from, self.me, Ordering::Acquire, Ordering::Relaxed).is_ok()
     }
 
-    fn take(&self, patience: Duration) -> bool {
+    fn wait(&self, patience: Duration) -> bool {
+        // Whoever is before us waits at most as long as we would, and never for anything of ours.
+        let _first = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
         let deadline = Instant::now() + patience;
         for tries in 1_u32.. {
             if self.try_take(OPEN) {
@@ -123,7 +121,10 @@ impl Gate {
 impl Drop for Turn<'_> {
     fn drop(&mut self) {
         let word = &self.gate.word.0;
-        let _ = word.compare_exchange(self.gate.me, OPEN, Ordering::Release, Ordering::Relaxed);
+        // Nobody takes it from a process that lives; one that was believed dead has lost it.
+        if word.load(Ordering::Relaxed) == self.gate.me {
+            word.store(OPEN, Ordering::Release);
+        }
     }
 }
 
