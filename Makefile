@@ -60,6 +60,8 @@ bench: release ## CPU time for each request beside other servers (installs them)
 	benches/setup.sh
 	benches/.venv/bin/python benches/compare.py --binary $(TARGET)/release/appliance
 	benches/.venv/bin/python benches/fronts.py --binary $(TARGET)/release/appliance
+	benches/.venv/bin/python benches/asgi.py --binary $(TARGET)/release/appliance
+	benches/.venv/bin/python benches/native.py --binary $(TARGET)/release/appliance
 	benches/.venv/bin/python benches/beside.py --binary $(TARGET)/release/appliance
 	benches/.venv/bin/python benches/idle.py --binary $(TARGET)/release/appliance
 	benches/.venv/bin/python benches/api.py --binary $(TARGET)/release/appliance

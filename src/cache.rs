@@ -31,7 +31,9 @@ pub fn run(command: &CacheCommand, whereabouts: &Whereabouts) -> Result<(), Erro
             false => Err(missing(key)),
         },
         CacheCommand::Keys(_) => {
-            let lines = cache.keys().map_err(refused)?.into_iter().map(|key| [&key[..], b"\n"].concat());
+            let mut keys = cache.keys().map_err(refused)?;
+            keys.sort_unstable();
+            let lines = keys.iter().map(|key| [&key[..], b"\n"].concat());
             write(&lines.collect::<Vec<_>>().concat())
         }
         CacheCommand::Stats { json, .. } => {
@@ -90,6 +92,8 @@ fn table(name: &str, stats: &Stats) -> String {
         ("expired", stats.expired.to_string()),
         ("evicted", stats.evicted.to_string()),
         ("refused", stats.refused.to_string()),
+        ("hits", stats.hits.to_string()),
+        ("misses", stats.misses.to_string()),
     ];
     rows.iter().map(|(what, value)| format!("{what:<8} {value}\n")).collect()
 }

@@ -65,6 +65,15 @@ pub struct Seat {
     pub ready: extern "C" fn(),
 }
 
+/// Memory that the application shares with others from its import on.
+#[derive(Clone, Copy, Debug)]
+pub struct Memory<'a> {
+    /// The metrics.
+    pub metrics: &'a OwnedFd,
+    /// The queue and the shared areas.
+    pub areas: &'a OwnedFd,
+}
+
 /// Loads the application that `settings` name, and becomes its interpreter if it needs one. Answers the engine and its line
 /// for humans. Once per process, while it has one thread.
 pub fn start(
@@ -72,13 +81,13 @@ pub fn start(
     master: Pid,
     generation: u32,
     cache_dir: Option<&Path>,
-    metrics: &OwnedFd,
+    memory: Memory<'_>,
 ) -> Result<(Engine, String), Error> {
     set_environment(&settings.app.env);
     if settings.app.native().is_some() {
         start_native(settings, cache_dir)
     } else {
-        start_python(settings, master, generation, cache_dir, metrics)
+        start_python(settings, master, generation, cache_dir, memory)
     }
 }
 
@@ -103,7 +112,7 @@ fn start_python(
     master: Pid,
     generation: u32,
     cache_dir: Option<&Path>,
-    metrics: &OwnedFd,
+    memory: Memory<'_>,
 ) -> Result<(Engine, String), Error> {
     let app = &settings.app;
     let python = interpreter::find(app)?;
@@ -121,8 +130,7 @@ fn start_python(
         fork: symbol(library, &plugin, abi::FORK_SYMBOL)?,
         run: symbol(library, &plugin, abi::RUN_SYMBOL)?,
     };
-    let metrics = metrics.try_clone().map_err(Error::system("hand over the metrics"))?;
-    let line = load_application(load, settings, master, generation, cache_dir, metrics)?;
+    let line = load_application(load, settings, master, generation, cache_dir, memory)?;
     Ok((engine, line))
 }
 
@@ -198,7 +206,7 @@ fn load_application(
     master: Pid,
     generation: u32,
     cache_dir: Option<&Path>,
-    metrics: OwnedFd,
+    memory: Memory<'_>,
 ) -> Result<String, Error> {
     extern "C" fn report(context: *mut c_void, text: *const u8, len: usize) {
         // SAFETY: `context` is the `String` below, which outlives the call of `load`; the library promises `len`
@@ -210,6 +218,8 @@ fn load_application(
     let mut said = String::new();
     let json = serde_json::to_string(settings).map_err(|error| Error::Usage(format!("settings: {error}")))?;
     let cache_dir = cache_dir.map_or(&b""[..], |path| path.as_os_str().as_bytes());
+    let copied = |fd: &OwnedFd| fd.try_clone().map_err(Error::system("hand over the shared memory"));
+    let (metrics, areas) = (copied(memory.metrics)?, copied(memory.areas)?);
     let args = LoadArgs {
         settings: json.as_ptr(),
         settings_len: json.len(),
@@ -218,10 +228,11 @@ fn load_application(
         cache_dir: cache_dir.as_ptr(),
         cache_dir_len: cache_dir.len(),
         metrics: metrics.into_raw_fd(),
+        areas: areas.into_raw_fd(),
         report,
         context: std::ptr::from_mut(&mut said).cast(),
     };
-    // SAFETY: every pointer in `args` is valid until the call returns; the descriptor is the library's from here.
+    // SAFETY: every pointer in `args` is valid until the call returns; the descriptors are the library's from here.
     match unsafe { load(&raw const args) } {
         abi::EXIT_DONE => Ok(said),
         code => Err(Error::Engine { code, text: said }),

@@ -25,6 +25,7 @@ use crate::touch::Touch;
 use crate::upcoming::Upcoming;
 use appliance_config::{Loaded, Request, Settings};
 use appliance_worker::abi;
+use appliance_worker::areas;
 use appliance_worker::bell::Bell;
 use appliance_worker::board::{Board, State};
 use appliance_worker::locks::Table;
@@ -36,7 +37,7 @@ use nix::sys::stat::{Mode, umask};
 use nix::unistd::Pid;
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -88,6 +89,8 @@ struct Master {
     asked: [u32; 2],
     panel: Panel,
     metrics: Metrics,
+    /// Of the queue and the shared areas; nobody looks into it here.
+    areas: OwnedFd,
     locks: Table,
     lock_bell: Bell,
     notify: Notify,
@@ -133,6 +136,7 @@ impl Master {
         let panel = Panel::create().map_err(Error::system("make the panel"))?;
         panel.set_workers(settings.workers.count);
         let metrics = Metrics::create().map_err(Error::system("make the memory of the metrics"))?;
+        let areas = areas::create(&settings).map_err(Error::system("make the queue and the shared areas"))?;
         let locks = Table::create().map_err(Error::system("make the locks"))?;
         let lock_bell = Bell::new().map_err(Error::system("make the bell of the locks"))?;
         let (reports, reporter) = channel::reports().map_err(Error::system("open the reports"))?;
@@ -158,6 +162,7 @@ impl Master {
             asked: [0; 2],
             panel,
             metrics,
+            areas,
             locks,
             lock_bell,
             notify,

@@ -80,6 +80,11 @@ impl Monitors {
         let Some(inotify) = &self.inotify else { return told };
         // What does not fit one read is there in the next turn.
         for event in inotify.read_events().unwrap_or_default() {
+            if event.mask.contains(AddWatchFlags::IN_Q_OVERFLOW) {
+                // More has happened than the kernel remembers, so anything may have: also that another file is there now.
+                told.extend(self.files.values().flat_map(|file| &file.signals));
+                self.due = self.due.map(|_| now);
+            }
             let has_moved = event.mask.intersects(of_place() | AddWatchFlags::IN_IGNORED);
             for (path, file) in self.files.iter_mut().filter(|(_, file)| file.watch == Some(event.wd)) {
                 told.extend(&file.signals);
@@ -126,6 +131,7 @@ fn watch(inotify: &Inotify, path: &str) -> Option<WatchDescriptor> {
 mod tests {
     use super::*;
     use std::fs;
+    use std::io::Write;
     use std::path::PathBuf;
 
     struct Folder(PathBuf);
@@ -183,6 +189,30 @@ mod tests {
         assert!(monitors.take(now).is_empty());
         assert_eq!(monitors.take(now + AGAIN), BTreeSet::from([7]));
         assert!(monitors.take(now + 2 * AGAIN).is_empty());
+    }
+
+    #[test]
+    fn more_changes_than_the_kernel_remembers_are_changes_of_everything() {
+        let (folder, now) = (Folder::new("flood"), Instant::now());
+        let [one, other, late] = ["one", "other", "late"].map(|name| folder.file(name));
+        let mut files = [&one, &other].map(|path| fs::File::create(path).unwrap());
+        fs::write(&late, "a").unwrap();
+        let watched = [(one, 1), (other, 2), (late.clone(), 3)].map(|(path, n)| (path, BTreeSet::from([n])));
+        let mut monitors = Monitors::default();
+        monitors.set(BTreeMap::from(watched), now).unwrap();
+        let most = fs::read_to_string("/proc/sys/fs/inotify/max_queued_events").unwrap();
+        for _ in 0..most.trim().parse::<usize>().unwrap() {
+            // Equal events that follow each other are one.
+            files.iter_mut().for_each(|file| file.write_all(b"!").unwrap());
+        }
+        fs::write(&late, "b").unwrap();
+        let mut told = BTreeSet::new();
+        while let found = monitors.take(now)
+            && !found.is_empty()
+        {
+            told.extend(found);
+        }
+        assert_eq!(told, BTreeSet::from([1, 2, 3]));
     }
 
     #[test]

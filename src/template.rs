@@ -41,6 +41,8 @@ pub struct Job<'a> {
     pub lock_bell: OwnedFd,
     /// The metrics' memory.
     pub metrics: OwnedFd,
+    /// The memory of the queue and the shared areas.
+    pub areas: OwnedFd,
     /// Where orders arrive.
     pub inbox: Inbox,
     /// Where reports go.
@@ -52,8 +54,11 @@ impl Job<'_> {
     pub fn live(self, tie: Tie) -> i32 {
         let started = self.leave_master(tie).and_then(|tie| {
             self.make_metrics()?;
-            let Job { settings, master, generation, cache_dir, ref metrics, .. } = self;
-            let (engine, line) = engine::start(settings, master, generation, cache_dir, metrics)?;
+            let Job { settings, master, generation, cache_dir, ref metrics, ref areas, .. } = self;
+            let (engine, line) = {
+                let memory = engine::Memory { metrics, areas };
+                engine::start(settings, master, generation, cache_dir, memory)?
+            };
             Ok((tie, engine, line))
         });
         let (tie, engine, line) = match started {
@@ -94,7 +99,7 @@ impl Job<'_> {
 
     /// What the workers share; each gets a copy, or has it from its template.
     fn shared(&self) -> impl Iterator<Item = &OwnedFd> {
-        [&self.board, &self.locks, &self.lock_bell, &self.metrics].into_iter().chain(&self.doors)
+        [&self.board, &self.locks, &self.lock_bell, &self.metrics, &self.areas].into_iter().chain(&self.doors)
     }
 }
 

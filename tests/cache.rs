@@ -1,6 +1,6 @@
 //! Caches: what uWSGI's calls answer, what all workers share and what outlives them, and what happens to it when writers are
 //! killed, stopped or too many.
-use crate::harness::{Appliance, DEADLINE, Setup, until, within};
+use crate::harness::{Appliance, DEADLINE, Setup, command, until, within};
 use nix::sys::signal::Signal;
 use std::fs;
 use std::thread;
@@ -46,7 +46,7 @@ fn the_python_face_has_plain_values_and_says_what_is_wrong() {
         "'CacheError: cache second: is full; raise items or size, or let it drop what is used least: lru = true', ",
         "'LookupError: there is no cache \"third\"; configure it with [cache.third]', ",
         "'ValueError: cache first: the value is not a number', ",
-        "'ValueError: cache first: a key has 1 to 1024 bytes, not 0', True, 2",
+        "'ValueError: cache first: a key has 1 to 1024 bytes, not 0; see key_size', True, 2",
     ];
     answers("face", &format!("[{}]", expected.concat()));
 }
@@ -106,6 +106,26 @@ fn a_reload_and_a_killed_worker_keep_the_contents() {
     worker.signal(Signal::SIGKILL);
     appliance.successor(&worker);
     until("the successor serves", || appliance.worker_client(1).get("/get?key=a").text() == "b'kept'");
+}
+
+#[test]
+fn a_reload_makes_it_larger_and_keeps_the_contents() {
+    let setup = Setup::app("caches:application").workers(2);
+    setup
+        .dir()
+        .write("appliance.toml", "[cache.first]\nitems = 20\nsize = \"64KiB\"\nitem_size = \"1KiB\"\n");
+    let appliance = setup.start();
+    let set = |n: u32| appliance.get(&format!("/set?key=k{n}&value=v{n}")).text();
+    assert!((0..20).all(|n| set(n) == "True"));
+    assert_eq!(set(20), "None", "it is full");
+    appliance.dir().write("appliance.toml", "[cache.first]\nitems = 5000\n");
+    let run_dir = format!("admin.run_dir={}", appliance.dir().path().join("run").display());
+    let (code, _, why) = command(appliance.dir().path(), &["reload", "--set", &run_dir], &[]);
+    assert_eq!(code, Some(0), "{why}");
+    assert!((20..200).all(|n| set(n) == "True"));
+    for n in 0..200 {
+        assert_eq!(appliance.get(&format!("/get?key=k{n}")).text(), format!("b'v{n}'"));
+    }
 }
 
 /// Folders in memory that belong to this appliance.
@@ -170,6 +190,7 @@ fn the_command_line_looks_into_it_and_changes_it() {
     let (_, stats, _) = appliance.tell(&["cache", "stats", "--json"]);
     let stats: serde_json::Value = serde_json::from_str(&stats).unwrap();
     assert_eq!((&stats["items"], &stats["max_items"], &stats["sets"]), (&1.into(), &1000.into(), &2.into()));
+    assert_eq!((&stats["hits"], &stats["misses"]), (&2.into(), &1.into()));
 }
 
 #[test]

@@ -5,6 +5,7 @@
 
 mod harness;
 
+mod areas;
 mod asgi;
 mod bodies;
 mod cache;

@@ -80,7 +80,6 @@ fn what_a_cache_refuses_is_a_sentence_with_the_way_out() {
             "/cache?in+third+set+a+1",
             "NotFound: there is no cache \"third\" in this process; configure it with [cache.third], and use it in a worker",
         ),
-        ("/cache?set++1", "InvalidInput: cache first: a key has 1 to 1024 bytes, not 0"),
         ("/cache?set+text+abc", "()"),
         ("/cache?inc+text+1", "InvalidInput: cache first: the value is not a number"),
         ("/cache?in+second+set+a+1", "()"),
@@ -91,11 +90,26 @@ fn what_a_cache_refuses_is_a_sentence_with_the_way_out() {
         ),
     ];
     answers(&appliance, &refusals);
-    let long = appliance.get("/cache?long+a+100000").text();
-    assert!(long.starts_with("FileTooLarge: cache first: a value has at most"), "{long}");
+    for (target, begin) in [
+        ("/cache?set++1", "InvalidInput: cache first: a key has 1 to "),
+        ("/cache?long+a+100000", "FileTooLarge: cache first: a value has at most "),
+    ] {
+        let refused = appliance.get(target).text();
+        assert!(refused.starts_with(begin), "{refused}");
+    }
     let none = setup().start();
     let missing = "NotFound: there is no cache in this process; configure one with [cache.NAME], and use it in a worker";
     answers(&none, &[("/cache?get+a", missing)]);
+}
+
+#[test]
+fn who_has_no_stack_left_leaves_the_cache_as_it_was() {
+    let appliance = with_cache().start();
+    let before = appliance.process("worker 1").pid;
+    assert_eq!(appliance.get("/edge").status, 500);
+    appliance.log.wait_for("stack overflow: raise workers.stack");
+    answers(&appliance, &[("/cache?set+a+1", "()"), ("/cache?get+a", "1")]);
+    assert_eq!(appliance.process("worker 1").pid, before);
 }
 
 #[test]

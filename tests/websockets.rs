@@ -12,6 +12,9 @@ pub mod peer;
 use browser::Browser;
 use peer::{BINARY, CLOSE, PING, PONG, Peer, TEXT, closing, frame, handshake};
 
+/// Most bytes of memory that an open one may cost the proxy, however much has gone through it: less than nginx's two buffers.
+const IN_PROXY: u64 = 12 * 1024;
+
 fn setup() -> Setup {
     Setup::app("sockets:application")
 }
@@ -319,8 +322,12 @@ fn nothing_else_is_served_on_a_connection_that_was_a_websocket() {
 
 #[test]
 fn a_thousand_at_once_in_one_worker() {
-    let appliance = setup().set("workers.cores", 1000).set("limits.backlog", 4096).start();
-    let mut peers: Vec<Peer> = (0..1000).map(|_| open(&appliance, "/echo")).collect();
+    let appliance = setup().set("workers.cores", 1010).set("limits.backlog", 4096).start();
+    let mut peers: Vec<Peer> = (0..10).map(|_| open(&appliance, "/echo")).collect();
+    let proxy = appliance.process("proxy");
+    let before = proxy.resident();
+    peers.extend((0..1000).map(|_| open(&appliance, "/echo")));
+    let idle = proxy.resident().saturating_sub(before) / 1000;
     for round in 0..2 {
         for (number, peer) in peers.iter_mut().enumerate() {
             peer.send(TEXT, format!("{round} {number}"));
@@ -329,6 +336,35 @@ fn a_thousand_at_once_in_one_worker() {
             assert_eq!(peer.text(), format!("{round} {number}"));
         }
     }
+    let used = proxy.resident().saturating_sub(before) / 1000;
+    assert!(idle <= IN_PROXY && used <= IN_PROXY, "{idle} bytes for each in the proxy, and {used} later");
+}
+
+#[test]
+fn a_worker_that_is_killed_takes_its_websockets_along() {
+    let appliance = setup().start();
+    let mut peer = open(&appliance, "/echo");
+    let worker = appliance.process("worker 1");
+    worker.signal(Signal::SIGKILL);
+    assert!(peer.client.is_closed());
+    appliance.successor(&worker);
+    let mut next = open(&appliance, "/echo");
+    next.send(TEXT, "again");
+    assert_eq!(next.text(), "again");
+}
+
+#[test]
+fn a_proxy_that_is_told_to_go_keeps_its_websockets_to_their_end() {
+    let appliance = setup().start();
+    let mut peer = open(&appliance, "/echo");
+    let proxy = appliance.process("proxy");
+    proxy.signal(Signal::SIGTERM);
+    peer.send(TEXT, "still here");
+    assert_eq!(peer.text(), "still here");
+    assert!(proxy.is_alive());
+    assert_eq!(peer.close(1000), 1000);
+    appliance.successor(&proxy);
+    assert_eq!(appliance.get("/").status, 200);
 }
 
 #[test]

@@ -4,7 +4,7 @@
 use crate::form::Form;
 use crate::keys::{KEYS, Key};
 use crate::settings::{Admin, Listen, Log, Settings};
-use crate::show::{length, value};
+use crate::show::{length, value, variables_of};
 use crate::written::Value;
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -82,7 +82,8 @@ pub fn needs_text(needs: &[Need]) -> String {
     needs.iter().map(Need::to_string).collect::<Vec<_>>().join(", ")
 }
 
-/// Every difference, in the order of the table of keys. The values of `app.env` are never part of it.
+/// Every difference, in the order of the table of keys. The values of `app.env` and `app.options`
+/// are never part of it.
 pub fn changes(old: &Settings, new: &Settings) -> Vec<Change> {
     let mut changes = Vec::new();
     for key in KEYS {
@@ -92,7 +93,7 @@ pub fn changes(old: &Settings, new: &Settings) -> Vec<Change> {
             continue;
         }
         match key.form {
-            Form::Variables => variables(key, old, new, &mut changes),
+            Form::Variables { .. } => variables(key, old, new, &mut changes),
             Form::Listeners => {
                 let text = |settings: &Settings| Some(addresses(&settings.listen));
                 changes.extend(difference(key, text(old), text(new)));
@@ -138,7 +139,7 @@ fn addresses(listen: &[Listen]) -> String {
 }
 
 fn variables(key: &Key, old: &Settings, new: &Settings, changes: &mut Vec<Change>) {
-    let (old, new) = (&old.app.env, &new.app.env);
+    let (old, new) = (variables_of(old, key.path), variables_of(new, key.path));
     let find = |env: &[(String, String)], name: &str| {
         env.iter().find(|(known, _)| known == name).map(|(_, v)| v.clone())
     };
@@ -158,6 +159,8 @@ pub fn without_restart(old: &Settings, new: Settings) -> Settings {
         log: Log { format: old.log.format, ..new.log },
         admin: Admin { run_dir: old.admin.run_dir.clone(), ..new.admin },
         security: old.security.clone(),
+        queue: old.queue,
+        areas: old.areas.clone(),
         ..new
     }
 }

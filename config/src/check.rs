@@ -36,6 +36,8 @@ pub fn check(written: &Written, cpus: u32, problems: &mut Vec<Error>) -> Setting
             trusted: read.texts("proxy.trusted", units::network),
         },
         caches: caches(&mut read),
+        queue: Queue { slots: read.whole("queue.slots"), slot_size: read.size("queue.slot_size") },
+        areas: read.each("sharedarea", |read| SharedArea { size: read.size("sharedarea[].size") }),
         rpc: remote::rpc(&mut read),
         log: log(&mut read),
         admin: admin(&mut read),
@@ -96,6 +98,7 @@ fn app(read: &mut Reader) -> App {
         suspend,
         cancel_on_disconnect: read.flag("app.cancel_on_disconnect"),
         env: read.variables("app.env"),
+        options: read.variables("app.options"),
     }
 }
 
@@ -257,6 +260,7 @@ fn cache(read: &mut Reader, name: String) -> Cache {
         items: read.whole(&key("items")),
         size: read.size(&key("size")),
         item_size: read.size(&key("item_size")),
+        key_size: read.size(&key("key_size")),
         lru: read.flag(&key("lru")),
         expires: read.duration(&key("expires")),
         persist: read.optional_path(&key("persist")),

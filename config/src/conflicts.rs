@@ -2,7 +2,7 @@
 //! (a port that another program holds) shows when the master binds.
 use crate::error::Error;
 use crate::remote;
-use crate::settings::{Endpoint, NativeApp, Settings};
+use crate::settings::{Endpoint, MOST_AREAS, NativeApp, Settings};
 use crate::units;
 use crate::written::Written;
 use std::net::SocketAddr;
@@ -12,6 +12,7 @@ pub fn conflicts(settings: &Settings, written: &Written, refused: &[String], pro
     let alone = sizes(settings)
         .into_iter()
         .chain(caches(settings))
+        .chain(areas(settings))
         .chain(numbers_of_workers(settings))
         .chain(standstills(settings))
         .chain(native_apps(settings));
@@ -87,6 +88,14 @@ fn caches(settings: &Settings) -> Vec<Conflict> {
         }
     }
     found
+}
+
+/// Each area has a lock.
+fn areas(settings: &Settings) -> Option<Conflict> {
+    (settings.areas.len() > MOST_AREAS).then(|| {
+        let reason = format!("there are {} of them; write {MOST_AREAS} at most", settings.areas.len());
+        Conflict::new("sharedarea", "sharedarea", reason)
+    })
 }
 
 /// `workers.count` is what it starts with, so it lies between the bounds.

@@ -56,7 +56,10 @@ pub enum Form {
         write: &'static str,
     },
     /// A table of texts with free names.
-    Variables,
+    Variables {
+        /// How the table is written.
+        table: &'static str,
+    },
     /// An address, a list of addresses, or tables with an `address` each.
     Listeners,
 }
@@ -75,7 +78,7 @@ impl Form {
             Form::Duration { .. } => "a duration",
             Form::Size { .. } => "a size",
             Form::Flag => "true or false",
-            Form::Variables => "a table of texts",
+            Form::Variables { .. } => "a table of texts",
             Form::Listeners => "a listening address",
         };
         format!("is not {what}; write {self}")
@@ -162,7 +165,7 @@ impl fmt::Display for Form {
                 f.write_str(&words.join(" or "))
             }
             Form::Text { write, .. } | Form::Texts { write, .. } => f.write_str(write),
-            Form::Variables => f.write_str("`NAME = \"value\"` lines under [app.env]"),
+            Form::Variables { table } => write!(f, "`NAME = \"value\"` lines under {table}"),
             Form::Listeners => f.write_str(
                 r#""127.0.0.1:8080", ":8080" for all addresses, "[::1]:8080" or "unix:/run/app.sock""#,
             ),

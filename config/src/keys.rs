@@ -141,7 +141,9 @@ keys! {
     /// Whether a request ends with `appliance.ClientDisconnected` when its client leaves; otherwise it runs on.
     "app.cancel_on_disconnect": Some("true"), Form::Flag, ROLLING, "nginx `proxy_ignore_client_abort` (the opposite)";
     /// Environment variables for the application, set before it is imported.
-    "app.env": Some("{}"), Form::Variables, ROLLING, "uWSGI `env`";
+    "app.env": Some("{}"), Form::Variables { table: "[app.env]" }, ROLLING, "uWSGI `env`";
+    /// Options of your own, which the application reads in `uwsgi.opt`.
+    "app.options": Some("{}"), Form::Variables { table: "[app.options]" }, ROLLING, "uWSGI `set`";
 
     /// Public addresses of the proxy; as tables, `[[listen]]` with `address = "…"` each.
     "listen": Some(r#""127.0.0.1:8080""#), Form::Listeners, LISTENER, "uWSGI `http-socket`, nginx `listen`";
@@ -259,6 +261,8 @@ keys! {
     "cache.NAME.size": Some(r#""64MiB""#), size("64KiB", "1024GiB"), ROLLING, "uWSGI `cache2` `blocks`";
     /// Largest value.
     "cache.NAME.item_size": Some(r#""64KiB""#), size("8B", "1GiB"), ROLLING, "uWSGI `cache2` `blocksize`";
+    /// Longest key.
+    "cache.NAME.key_size": Some(r#""1KiB""#), size("1B", "1KiB"), ROLLING, "uWSGI `cache2` `keysize`";
     /// Whether the items that were not used for longest make room when it is full; otherwise what is new is refused.
     "cache.NAME.lru": Some("false"), Form::Flag, ROLLING, "uWSGI `cache2` `purge_lru`";
     /// How long items live that are stored without a time of their own; `0`: for ever.
@@ -273,6 +277,14 @@ keys! {
     "cache.NAME.nodes": Some("[]"), Form::Texts { what: "an address", write: r#"a list of addresses such as ["10.0.0.2:7000"]"# }, ROLLING, "uWSGI `cache2` `nodes`";
     /// Where it hears over UDP of what others write and remove; otherwise it does not listen.
     "cache.NAME.udp": None, text("a UDP address", r#"an address and a port, such as "127.0.0.1:7000""#), ROLLING, "uWSGI `cache2` `udp`";
+
+    /// Messages that the queue of all workers holds; `0`: there is no queue.
+    "queue.slots": Some("0"), whole("a number of slots", 0, 1_000_000), RESTART, "uWSGI `queue`";
+    /// Longest message.
+    "queue.slot_size": Some(r#""8KiB""#), size("1B", "16MiB"), RESTART, "uWSGI `queue-blocksize`";
+
+    /// Bytes of an area of memory that all workers share; the first `[[sharedarea]]` is number 0.
+    "sharedarea[].size": Some(r#""4KiB""#), size("1B", "64GiB"), RESTART, "uWSGI `sharedarea`";
 
     /// Where procedures can be called from outside, over the uwsgi protocol; otherwise nowhere.
     "rpc.listen": Some("[]"), ADDRESSES, ROLLING, "uWSGI `socket`";

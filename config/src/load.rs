@@ -172,16 +172,15 @@ fn defaults() -> Layer {
     Layer { source: Source::Default, table }
 }
 
-/// A variable that is a key: `__` separates levels, and case does not matter but in the names of `app.env`.
+/// A variable that is a key: `__` separates levels, and case does not matter but in the names of `app.env` and `app.options`.
 fn variable_layer(variable: &str, raw: &str) -> Option<Layer> {
     let name = variable.strip_prefix(PREFIX).filter(|name| !is_foreign(name))?;
-    let variables = "APP__ENV__";
-    let path = match name.get(..variables.len()) {
-        Some(start) if start.eq_ignore_ascii_case(variables) => {
-            format!("app.env.{}", &name[variables.len()..])
-        }
-        _ => name.to_ascii_lowercase().replace("__", "."),
-    };
+    let free = tables_of_free_names().find_map(|table| {
+        let start = format!("{}__", table.replace('.', "__"));
+        let is_below = name.get(..start.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(&start));
+        is_below.then(|| format!("{table}.{}", &name[start.len()..]))
+    });
+    let path = free.unwrap_or_else(|| name.to_ascii_lowercase().replace("__", "."));
     let source = Source::Variable(variable.to_owned());
     Some(Layer { source, table: nested(&path, typed(&path, raw)) })
 }
@@ -193,6 +192,16 @@ fn is_foreign(name: &str) -> bool {
     kubernetes || ["ENGINE", "CONFIG", "PORT"].contains(&name)
 }
 
+/// The tables in which users choose the names: `app.env`, `app.options`.
+fn tables_of_free_names() -> impl Iterator<Item = &'static str> {
+    KEYS.iter().filter(|key| matches!(key.form, Form::Variables { .. })).map(|key| key.path)
+}
+
+/// The table of free names that a path lies in, and its name there.
+fn free_name(path: &str) -> Option<(&'static str, &str)> {
+    tables_of_free_names().find_map(|table| Some((table, path.strip_prefix(table)?.strip_prefix('.')?)))
+}
+
 fn flag_layer(key: &str, raw: &str) -> Layer {
     Layer { source: Source::CommandLine, table: nested(key, typed(key, raw)) }
 }
@@ -201,7 +210,7 @@ fn flag_layer(key: &str, raw: &str) -> Layer {
 /// reads them, anything else as text. Where only a text can be meant, `0027` and `true` are texts too; what is meant for
 /// the application is passed on as it stands, quotes and all.
 fn typed(path: &str, raw: &str) -> Value {
-    if path.starts_with("app.env.") {
+    if free_name(path).is_some() {
         return Value::text(raw);
     }
     let parsed = raw.parse::<figment::value::Value>().ok();
@@ -211,12 +220,10 @@ fn typed(path: &str, raw: &str) -> Value {
     if is_text && !matches!(parsed, Value::Text(_)) { Value::text(raw) } else { parsed }
 }
 
-/// `workers.count` and a value, as tables. Below `app.env` a dot belongs to the name.
+/// `workers.count` and a value, as tables. In a table of free names a dot belongs to the name.
 fn nested(path: &str, value: Value) -> Table {
-    let (tables, name) = match path.strip_prefix("app.env.") {
-        Some(name) => ("app.env", name),
-        None => path.rsplit_once('.').unwrap_or(("", path)),
-    };
+    let split = || path.rsplit_once('.').unwrap_or(("", path));
+    let (tables, name) = free_name(path).unwrap_or_else(split);
     let innermost = Table::from([(name.to_owned(), value)]);
     let around = |inner, name: &str| Table::from([(name.to_owned(), Value::Table(inner))]);
     if tables.is_empty() { innermost } else { tables.rsplit('.').fold(innermost, around) }
@@ -236,7 +243,7 @@ fn merge(layers: &[Layer]) -> impl Iterator<Item = (String, Entry)> {
         }
         match (key.form, figment.find_value(key.path)) {
             // Each variable has a source of its own.
-            (Form::Variables, Ok(figment::value::Value::Dict(_, variables))) => {
+            (Form::Variables { .. }, Ok(figment::value::Value::Dict(_, variables))) => {
                 found.extend(
                     variables.into_iter().map(|(name, value)| (format!("{}.{name}", key.path), value)),
                 );

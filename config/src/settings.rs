@@ -1,11 +1,14 @@
 //! What the configuration *means*: validated, typed values, ready to use. Made only by `check.rs`; read by the master,
 //! the proxy and the workers. They serialize, because the engine library receives them as JSON over its C interface.
 //! Nothing in here reads a file, the environment or the clock.
-use crate::remote::{Rpc, Shared};
+use crate::remote::Rpc;
 use serde::{Deserialize, Serialize};
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
+
+mod memory;
+pub use memory::{Cache, MOST_AREAS, Metric, MetricKind, Queue, SharedArea};
 
 /// Every effective setting of one appliance.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -30,6 +33,10 @@ pub struct Settings {
     pub proxy: Proxy,
     /// The caches; the first one is meant where none is named.
     pub caches: Vec<Cache>,
+    /// The queue of all workers.
+    pub queue: Queue,
+    /// Memory that all workers share, by number.
+    pub areas: Vec<SharedArea>,
     /// Procedures that others may call.
     pub rpc: Rpc,
     /// Logs.
@@ -62,6 +69,8 @@ pub struct App {
     pub cancel_on_disconnect: bool,
     /// Environment variables set for the application before it is imported, in order of name.
     pub env: Vec<(String, String)>,
+    /// Options that only the application knows (uWSGI `--set`), in order of name.
+    pub options: Vec<(String, String)>,
 }
 
 /// The suspend engine: how a core gives the loop back while its request waits.
@@ -312,27 +321,6 @@ impl Network {
     }
 }
 
-/// `[cache.NAME]`; sizes in bytes.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Cache {
-    /// Letters, digits, `_` and `-`.
-    pub name: String,
-    /// Most items.
-    pub items: u64,
-    /// Most bytes of all items, with what each takes to store.
-    pub size: u64,
-    /// Longest value.
-    pub item_size: u64,
-    /// Whether the least recently used items make room for new ones; otherwise these are refused.
-    pub lru: bool,
-    /// How long an item lives that is stored without a time of its own (0 = for ever).
-    pub expires: Duration,
-    /// Absolute path of the file in which the contents outlive the appliance.
-    pub persist: Option<PathBuf>,
-    /// With whom it is shared beyond this appliance.
-    pub shared: Shared,
-}
-
 /// `[log]`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Log {
@@ -364,33 +352,6 @@ pub struct Admin {
     /// Absolute directory for the workers' sockets and the control socket; `None`: a fresh private directory for each
     /// run, and the control socket at a well-known place of the user's.
     pub run_dir: Option<PathBuf>,
-}
-
-/// `[[metric]]`: a metric of the application's (uWSGI `--metric`).
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Metric {
-    /// Its name as it was written; no other metric has the same one once dots and dashes are underscores.
-    pub name: String,
-    /// What its value may do.
-    pub kind: MetricKind,
-    /// What it means; may be empty.
-    pub help: String,
-    /// Names of its labels.
-    pub labels: Vec<String>,
-    /// Its first value, if it has no labels.
-    pub initial: i64,
-    /// The metric that this one is another name of.
-    pub alias: Option<String>,
-}
-
-/// What the value of a metric may do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum MetricKind {
-    /// Grow.
-    Counter,
-    /// Grow and shrink.
-    Gauge,
 }
 
 /// `[security]`.

@@ -9,7 +9,8 @@ use std::time::Duration;
 
 impl Loaded {
     /// The effective settings as TOML. Each line ends with a comment that tells the source of its value, and the value
-    /// as it was written where that looks different (`count = 2  # default: "auto"`). Contains the values of `app.env`.
+    /// as it was written where that looks different (`count = 2  # default: "auto"`). Contains the values of `app.env`
+    /// and `app.options`.
     pub fn show(&self) -> String {
         let mut text = String::new();
         let mut table = "";
@@ -23,7 +24,7 @@ impl Loaded {
             }
             let (parent, name) = key.path.rsplit_once('.').unwrap_or(("", key.path));
             match key.form {
-                Form::Variables => variables(&mut text, &self.settings.app.env, &self.written),
+                Form::Variables { .. } => variables(&mut text, key.path, &self.settings, &self.written),
                 Form::Listeners => listeners(&mut text, &self.settings, &self.written),
                 // All keys of a name at once, at the first of them.
                 _ if key.by_name().is_some() => {
@@ -59,12 +60,22 @@ fn line(text: &mut String, name: &str, value: &Value, written: &Written, path: &
     text.push_str(&format!("{name} = {value}  # {place}{was}\n"));
 }
 
-fn variables(text: &mut String, env: &[(String, String)], written: &Written) {
-    if !env.is_empty() {
-        header(text, "[app.env]");
+fn variables(text: &mut String, table: &str, settings: &Settings, written: &Written) {
+    let variables = variables_of(settings, table);
+    if !variables.is_empty() {
+        header(text, &format!("[{table}]"));
     }
-    for (name, value) in env {
-        line(text, &key_text(name), &Value::text(value), written, &format!("app.env.{name}"));
+    for (name, value) in variables {
+        line(text, &key_text(name), &Value::text(value), written, &format!("{table}.{name}"));
+    }
+}
+
+/// What stands in a table of free names.
+pub(crate) fn variables_of<'a>(settings: &'a Settings, table: &str) -> &'a [(String, String)] {
+    match table {
+        "app.env" => &settings.app.env,
+        "app.options" => &settings.app.options,
+        _ => &[],
     }
 }
 
@@ -110,6 +121,7 @@ pub(crate) fn length(settings: &Settings, array: &str) -> usize {
     match array {
         "metric" => settings.metrics.len(),
         "route" => settings.routes.len(),
+        "sharedarea" => settings.areas.len(),
         _ => 0,
     }
 }
@@ -123,6 +135,7 @@ pub(crate) fn value(settings: &Settings, path: &str) -> Option<Value> {
         return match array {
             "metric" => metric(settings.metrics.get(number)?, name),
             "route" => route(settings.routes.get(number)?, name),
+            "sharedarea" => Some(size(settings.areas.get(number)?.size as u64)).filter(|_| name == "size"),
             _ => None,
         };
     }
@@ -231,6 +244,7 @@ fn cache(settings: &Settings, path: &str) -> Option<Value> {
         "items" => whole(cache.items),
         "size" => size(cache.size),
         "item_size" => size(cache.item_size),
+        "key_size" => size(cache.key_size),
         "lru" => Value::Flag(cache.lru),
         "expires" => time(cache.expires),
         "persist" => Value::text(cache.persist.as_ref()?.display()),
@@ -274,6 +288,8 @@ fn other(settings: &Settings, path: &str) -> Option<Value> {
         "websocket.max_message" => size(settings.websocket.max_message as u64),
         "websocket.ping_interval" => time(settings.websocket.ping_interval),
         "websocket.ping_timeout" => time(settings.websocket.ping_timeout),
+        "queue.slots" => whole(settings.queue.slots.into()),
+        "queue.slot_size" => size(settings.queue.slot_size as u64),
         "websocket.compression" => Value::Flag(settings.websocket.compression),
         "proxy.threads" => whole(settings.proxy.threads.into()),
         "proxy.trusted" => Value::List(settings.proxy.trusted.iter().map(Value::text).collect()),

@@ -132,7 +132,7 @@ pub struct Entry {
 /// Everything that was written, merged: the strongest source of each key has won.
 #[derive(Clone, Debug)]
 pub struct Written {
-    /// By full path; the variables of `app.env` have an entry each.
+    /// By full path; the names below `app.env` and `app.options` have an entry each.
     pub entries: BTreeMap<String, Entry>,
     /// Lines of the file; empty without one.
     pub lines: Lines,

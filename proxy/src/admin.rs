@@ -12,6 +12,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
@@ -31,6 +32,7 @@ pub(crate) async fn run(listener: StdListener, shared: Arc<Shared>, drain: Drain
     };
     let mut replaced = std::pin::pin!(replaced(&shared, drain.clone()));
     let mut probes = JoinSet::new();
+    let turn = Arc::new(Semaphore::new(1));
     loop {
         let accepted = tokio::select! {
             biased;
@@ -40,9 +42,9 @@ pub(crate) async fn run(listener: StdListener, shared: Arc<Shared>, drain: Drain
         };
         match accepted {
             Ok((stream, _)) => {
-                let (shared, drain) = (shared.clone(), drain.clone());
+                let (shared, drain, turn) = (shared.clone(), drain.clone(), turn.clone());
                 // A probe that fails or takes too long is simply cut.
-                probes.spawn(async move { timeout(PATIENCE, probe(stream, &shared, &drain)).await });
+                probes.spawn(async move { timeout(PATIENCE, probe(stream, shared, drain, &turn)).await });
             }
             Err(_) => tokio::time::sleep(PATIENCE).await,
         }
@@ -60,7 +62,14 @@ async fn replaced(shared: &Shared, mut drain: DrainWatch) {
     }
 }
 
-async fn probe(mut stream: TcpStream, shared: &Shared, drain: &DrainWatch) -> std::io::Result<()> {
+/// Answers one request. What takes long to say is said on a thread of its own, in its `turn`: this thread is also the one that
+/// ends the proxy.
+async fn probe(
+    mut stream: TcpStream,
+    shared: Arc<Shared>,
+    drain: DrainWatch,
+    turn: &Semaphore,
+) -> std::io::Result<()> {
     let mut head = Vec::with_capacity(HEAD_BYTES);
     while !head.windows(4).any(|bytes| bytes == b"\r\n\r\n") && head.len() < HEAD_BYTES {
         if stream.read_buf(&mut head).await? == 0 {
@@ -68,7 +77,15 @@ async fn probe(mut stream: TcpStream, shared: &Shared, drain: &DrainWatch) -> st
         }
     }
     let line = head.split(|byte| *byte == b'\r').next().unwrap_or_default();
-    let answer = answer(&String::from_utf8_lossy(line), |page| page.of(shared, drain));
+    let line = String::from_utf8_lossy(line).into_owned();
+    let is_long = page(&line) == Some(Page::Metrics);
+    let compose = move || answer(&line, |page| page.of(&shared, &drain));
+    let answer = if is_long {
+        let _turn = turn.acquire().await.map_err(std::io::Error::other)?;
+        tokio::task::spawn_blocking(compose).await?
+    } else {
+        compose()
+    };
     stream.write_all(answer.as_bytes()).await?;
     stream.shutdown().await
 }
@@ -131,14 +148,21 @@ impl Page {
     }
 }
 
+/// Path of the target of a request line.
+fn path(line: &str) -> &str {
+    line.split(' ').nth(1).unwrap_or_default().split('?').next().unwrap_or_default()
+}
+
+/// The page that a request line asks for.
+fn page(line: &str) -> Option<Page> {
+    PAGES.iter().find(|(known, _)| *known == path(line)).map(|(_, page)| *page)
+}
+
 /// The whole answer to a request line.
 fn answer(line: &str, ask: impl FnOnce(Page) -> Said) -> String {
     const TEXT: &str = "text/plain";
-    let mut words = line.split(' ');
-    let (method, target) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
-    let path = target.split('?').next().unwrap_or_default();
-    let page = PAGES.iter().find(|(known, _)| *known == path).map(|(_, page)| *page);
-    let (code, kind, body) = match (method, page) {
+    let method = line.split(' ').next().unwrap_or_default();
+    let (code, kind, body) = match (method, page(line)) {
         ("GET" | "HEAD", Some(page)) => match ask(page) {
             Said::Probe(Ok(word)) => ("200 OK", TEXT, format!("{word}\n")),
             Said::Probe(Err(why)) => ("503 Service Unavailable", TEXT, format!("{why}\n")),

@@ -41,6 +41,7 @@ pub(crate) struct Exchange {
     pub(crate) given: Instant,
     /// Times it was given to a worker.
     pub(crate) tries: u32,
+    /// The request has a body.
     pub(crate) has_body: bool,
     /// The head of the final answer has arrived.
     pub(crate) answer_begun: bool,
@@ -56,12 +57,12 @@ pub(crate) struct Exchange {
     pub(crate) failure: Option<Failure>,
     /// How long it took, if the connection is still read after the answer.
     pub(crate) took: Option<Duration>,
-    /// Counts it among the requests being served.
+    /// Counts it among the requests being served, unless it stands in for one that goes on in a tunnel.
     pub(crate) _active: Option<Counted>,
 }
 
 /// What the access log says of a request and its answer, beside what the exchange knows.
-pub(crate) struct Line<'a> {
+pub(crate) struct Logged<'a> {
     pub(crate) method: &'a str,
     pub(crate) target: &'a [u8],
     pub(crate) version: &'static str,
@@ -146,29 +147,29 @@ impl Exchange {
     pub(crate) fn log_answered(&self, session: &Session, stats: &Stats, log: &AccessLog) {
         let request = session.req_header();
         let answered = session.response_written().filter(|answer| !answer.status.is_informational());
-        let line = Line {
+        let logged = Logged {
             method: request.method.as_str(),
             target: self.target(request),
             version: if request.version == Version::HTTP_10 { "HTTP/1.0" } else { "HTTP/1.1" },
             status: answered.map(|answer| answer.status.as_u16()),
             bytes: session.body_bytes_sent() as u64,
         };
-        self.log(&line, stats, log);
+        self.log(&logged, stats, log);
     }
 
     /// Writes its line, and counts it.
-    pub(crate) fn log(&self, line: &Line<'_>, stats: &Stats, log: &AccessLog) {
+    pub(crate) fn log(&self, logged: &Logged<'_>, stats: &Stats, log: &AccessLog) {
         let failure = self.failure.or(self.told.failure());
         if failure.is_some_and(|failure| failure.status() >= 500) {
             stats.errors.fetch_add(1, Relaxed);
         }
         log.add(&Entry {
             client: self.origin.as_ref().map_or(&self.client.ip, |origin| &origin.ip).as_bytes(),
-            method: line.method.as_bytes(),
-            path: line.target,
-            version: line.version,
-            status: line.status.or(self.failure.map(Failure::status)).unwrap_or(500),
-            bytes: line.bytes,
+            method: logged.method.as_bytes(),
+            path: logged.target,
+            version: logged.version,
+            status: logged.status.or(self.failure.map(Failure::status)).unwrap_or(500),
+            bytes: logged.bytes,
             took: self.took.unwrap_or_else(|| self.started.elapsed()),
             queued: Some(self.queued).filter(|queued| *queued >= LEAST_QUEUED),
             app: self.app,

@@ -2,7 +2,7 @@
 //!
 //! A request's way: `accept` → `conn` (idle, head, `strict`) → pingora, which calls `gateway` phase by phase: `forwarded`
 //! (who is the client), `workers`, `balance` and `queue` (who serves it, and when), `relay` (how it gets there: over `link`;
-//! upgrades over `hop`), `retry` (what if it fails) → `access_log`. `runtime` starts and `drain` ends it all; `pulse` says that
+//! upgrades over `hop`, and then in a `tunnel`), `retry` (what if it fails) → `access_log`. `runtime` starts and `drain` ends it all; `pulse` says that
 //! it lives. The pure files, where the rules are: `strict`, `framing`, `framed`, `balance`, `retry`, `forwarded`, `error`.
 //!
 //! pingora logs through the `log` crate. Its lines about single requests are suppressed, because the access log names the

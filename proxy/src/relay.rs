@@ -46,7 +46,7 @@ impl From<Box<Error>> for Trouble {
 }
 
 /// A place for the next try of a request, unless its client leaves while it waits for one.
-pub(crate) async fn reserve(
+async fn reserve(
     workers: &Arc<Workers>,
     session: &Session,
     exchange: &mut Exchange,
@@ -290,6 +290,7 @@ impl Relay<'_> {
     /// The answer begins with this head.
     fn begin_final(&mut self, answer: &mut ResponseHeader) -> Result<()> {
         self.exchange.answer_begun = true;
+        self.exchange.set_wants_core(false);
         answer.insert_header(X_REQUEST_ID, self.exchange.id.clone())?;
         if self.exchange.until_close || self.gateway.is_ending() {
             self.session.as_mut().set_keepalive(None);

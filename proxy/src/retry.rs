@@ -50,7 +50,7 @@ pub(crate) struct Known {
     pub(crate) idempotent: bool,
     /// All body bytes read so far can be sent again.
     pub(crate) replayable: bool,
-    /// The answer has begun; on the way of upgrades an interim one counts.
+    /// The answer has begun.
     pub(crate) answered: bool,
     /// The worker has had it for so long that it may be what the worker was stuck in.
     pub(crate) suspect: bool,

@@ -1,12 +1,11 @@
 //! A socket, TCP or unix, as one type: a client's, which `accept.rs` makes and `stream.rs` owns, or one to a worker, of `hop.rs`.
 //! No buffers, no policy.
-use async_trait::async_trait;
-use pingora::protocols::{Shutdown, UniqueID};
+use pingora::protocols::UniqueID;
 use std::io;
 use std::os::fd::{AsRawFd, RawFd};
 use std::pin::Pin;
 use std::task::{Context, Poll};
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, Interest, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
 #[derive(Debug)]
@@ -104,23 +103,23 @@ impl AsyncWrite for Socket {
     }
 }
 
-#[async_trait]
-impl Shutdown for Socket {
-    async fn shutdown(&mut self) {
-        // Whoever cannot be told that the connection ends has left.
-        let _ = AsyncWriteExt::shutdown(self).await;
-    }
-}
-
 impl UniqueID for Socket {
     fn id(&self) -> i32 {
         self.as_raw_fd()
     }
 }
 
-/// What else pingora may ask of a connection; addresses come from `Client` instead.
-macro_rules! has_no_more_to_tell {
+/// What else pingora wants of a connection; addresses come from `Client` instead.
+macro_rules! is_for_pingora {
     ($connection:ty) => {
+        /// pingora has two ways to close a connection; both are the same here.
+        #[async_trait::async_trait]
+        impl pingora::protocols::Shutdown for $connection {
+            async fn shutdown(&mut self) {
+                // Whoever cannot be told that the connection ends has left.
+                let _ = tokio::io::AsyncWriteExt::shutdown(self).await;
+            }
+        }
         impl pingora::protocols::Ssl for $connection {}
         #[async_trait::async_trait]
         impl pingora::protocols::Peek for $connection {}
@@ -143,6 +142,6 @@ macro_rules! has_no_more_to_tell {
         }
     };
 }
-pub(crate) use has_no_more_to_tell;
+pub(crate) use is_for_pingora;
 
-has_no_more_to_tell!(Socket);
+is_for_pingora!(Socket);

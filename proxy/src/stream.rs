@@ -4,11 +4,10 @@
 use crate::client::Client;
 use crate::framing::Body;
 use crate::patience::Patience;
-use crate::socket::{Socket, has_no_more_to_tell};
+use crate::socket::{Socket, is_for_pingora};
 use appliance_config::settings::Pace;
-use async_trait::async_trait;
 use bytes::{Buf, BytesMut};
-use pingora::protocols::{Shutdown, UniqueID};
+use pingora::protocols::UniqueID;
 use std::future::poll_fn;
 use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
@@ -17,7 +16,7 @@ use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep};
 
 /// Head and body leave in one write up to this size, which most pages have; what is larger is not copied here.
@@ -316,15 +315,6 @@ impl Drop for ClientStream {
     }
 }
 
-/// pingora has two ways to close a connection; both are the same here.
-#[async_trait]
-impl Shutdown for ClientStream {
-    async fn shutdown(&mut self) {
-        // Whoever cannot be told that the connection ends has left.
-        let _ = AsyncWriteExt::shutdown(self).await;
-    }
-}
-
 impl UniqueID for ClientStream {
     fn id(&self) -> i32 {
         self.socket.as_raw_fd()
@@ -337,4 +327,4 @@ impl std::fmt::Debug for ClientStream {
     }
 }
 
-has_no_more_to_tell!(ClientStream);
+is_for_pingora!(ClientStream);

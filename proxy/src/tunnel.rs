@@ -3,7 +3,7 @@
 //! it when pingora has let go of the connection. It must never look into what it carries, and an idle one holds no buffer.
 use crate::conn::Front;
 use crate::error::Failure;
-use crate::exchange::{Exchange, Line};
+use crate::exchange::{Exchange, Logged};
 use crate::socket::Socket;
 use crate::stream::ClientStream;
 use bytes::{Buf, BufMut, Bytes, BytesMut};
@@ -80,14 +80,14 @@ impl Tunnel {
     }
 
     fn log(&self, bytes: u64, front: &Front) {
-        let line = Line {
+        let logged = Logged {
             method: "GET",
             target: self.exchange.target.sent.as_deref().unwrap_or_default(),
             version: "HTTP/1.1",
             status: Some(StatusCode::SWITCHING_PROTOCOLS.as_u16()),
             bytes,
         };
-        self.exchange.log(&line, &front.shared.stats, &front.log);
+        self.exchange.log(&logged, &front.shared.stats, &front.log);
     }
 }
 

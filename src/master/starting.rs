@@ -58,6 +58,7 @@ impl Master {
             doors: doors.wire()?,
             locks: self.locks.fd().try_clone_to_owned()?,
             metrics: self.metrics.fd().try_clone_to_owned()?,
+            areas: self.areas.try_clone()?,
             lock_bell: self.lock_bell.as_fd().try_clone_to_owned()?,
             inbox,
             reporter: self.reporter.try_clone()?,

@@ -3,7 +3,7 @@
 //! so these types may change freely as long as the number changes with them.
 
 /// Version of this interface and of the board's layout.
-pub const VERSION: u32 = 4;
+pub const VERSION: u32 = 5;
 
 /// Name of the exported `extern "C" fn() -> u32` that returns [`VERSION`].
 pub const VERSION_SYMBOL: &str = "appliance_engine_version";
@@ -61,6 +61,8 @@ pub struct LoadArgs {
     pub cache_dir_len: usize,
     /// The metrics' memfd, for the template and the workers that it forks; the library's to own.
     pub metrics: i32,
+    /// The memfd of the queue and the shared areas, likewise.
+    pub areas: i32,
     /// Called once before the return, with UTF-8 text: on success one line for humans such as
     /// `CPython 3.11.7, greenlet 3.1.1`; on failure the reason with the way out, and the traceback if there is one.
     pub report: extern "C" fn(context: *mut std::ffi::c_void, text: *const u8, len: usize),

@@ -82,6 +82,8 @@ pub struct Slot {
     pub latency: [AtomicU64; LATENCY_MS.len() + 1],
     /// How long these have taken together, in microseconds.
     pub latency_us: AtomicU64,
+    /// Signals of the application that have come to a core.
+    pub signals: AtomicU64,
 }
 
 impl Slot {
@@ -101,7 +103,7 @@ impl Slot {
         for counter in [&self.busy, &self.waiting, &self.connections, &self.rss_kib] {
             counter.store(0, Relaxed);
         }
-        for counter in [&self.requests, &self.exceptions, &self.tick_ms, &self.lag_us] {
+        for counter in [&self.requests, &self.exceptions, &self.tick_ms, &self.lag_us, &self.signals] {
             counter.store(0, Relaxed);
         }
         self.cores.store(cores, Relaxed);

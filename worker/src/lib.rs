@@ -8,6 +8,7 @@
 pub mod abi;
 pub mod answer;
 pub mod app;
+pub mod areas;
 pub mod begin;
 pub mod bell;
 pub mod beside;
@@ -33,6 +34,7 @@ pub mod metrics;
 pub mod native;
 pub mod panel;
 pub mod pool;
+pub mod queue;
 pub mod reactor;
 pub mod report;
 pub mod roll;

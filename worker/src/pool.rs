@@ -60,6 +60,12 @@ impl<J> Pool<J> {
         self.call(state);
     }
 
+    /// Whether more jobs wait than threads.
+    pub fn is_short(&self) -> bool {
+        let state = self.state();
+        state.idle < state.jobs.len()
+    }
+
     /// The next job, if there is one. Never waits.
     pub fn take(&self) -> Option<Taken<J>> {
         let mut state = self.state();

@@ -10,6 +10,7 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::SigSet;
 use nix::sys::socket::{MsgFlags, recv, send};
+use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
@@ -19,9 +20,6 @@ use std::time::{Duration, Instant};
 
 mod observer;
 use observer::{Finding, Observer, Seen};
-
-/// A master that does not take its answer for so many milliseconds gets none any more.
-const PATIENCE_MS: u16 = 1000;
 
 /// What the watch needs of a host. Called on the watch's thread only, which must never wait there for what the loop may hold,
 /// but for a moment.
@@ -69,7 +67,8 @@ impl Watch {
         let (end, ended) = UnixStream::pair()?;
         let now = Instant::now();
         let observer = Observer::new(post.stall, post.limit, now);
-        let mut watcher = Watcher { post, host, ended, observer, is_asked: true };
+        let unsent = VecDeque::new();
+        let mut watcher = Watcher { post, host, ended, observer, unsent, is_asked: true };
         let thread = std::thread::Builder::new().name("watch".to_owned()).spawn(move || {
             // Signals are the loop's: system calls of the application must be interrupted by them, not ours.
             let _ = SigSet::all().thread_block();
@@ -92,6 +91,8 @@ struct Watcher<H> {
     host: H,
     ended: UnixStream,
     observer: Observer,
+    /// Answers that the master has not taken yet. It asks the same again only when it has the answer.
+    unsent: VecDeque<Vec<u8>>,
     /// The master may still ask.
     is_asked: bool,
 }
@@ -100,7 +101,8 @@ impl<H: Watched> Watcher<H> {
     fn watch(&mut self) {
         while let Some(has_question) = self.wait() {
             if has_question {
-                self.is_asked = self.answer().unwrap_or(false);
+                self.is_asked =
+                    self.answer().and_then(|is_asked| self.send().map(|()| is_asked)).unwrap_or(false);
             }
             let seen = Seen { beat: self.post.roll.beat(), due: self.post.roll.due() };
             self.post.ledger.tend();
@@ -110,14 +112,16 @@ impl<H: Watched> Watcher<H> {
         }
     }
 
-    /// Waits for a question, or until it is time to look; `None`: the worker ends.
+    /// Waits for a question, for room for an answer, or until it is time to look; `None`: the worker ends.
     fn wait(&self) -> Option<bool> {
         let pause = self.observer.pause(self.post.roll.due(), Instant::now());
         // A millisecond too long is better than many turns that are too short.
         let pause = PollTimeout::try_from(pause + Duration::from_millis(1)).unwrap_or(PollTimeout::MAX);
         let mut sources = vec![PollFd::new(self.ended.as_fd(), PollFlags::POLLIN)];
         if self.is_asked {
-            sources.push(PollFd::new(self.post.questions.as_fd(), PollFlags::POLLIN));
+            let mut events = PollFlags::POLLIN;
+            events.set(PollFlags::POLLOUT, !self.unsent.is_empty());
+            sources.push(PollFd::new(self.post.questions.as_fd(), events));
         }
         match poll(&mut sources, pause) {
             Ok(_) | Err(Errno::EINTR) => {
@@ -177,25 +181,23 @@ impl<H: Watched> Watcher<H> {
                 return Ok(true);
             }
         };
-        answer.encode().iter().try_for_each(|packet| self.send(packet)).map(|()| true)
+        self.unsent.extend(answer.encode());
+        Ok(true)
     }
 
-    fn send(&self, packet: &[u8]) -> Result<(), Errno> {
-        debug_assert!(packet.len() <= MAX_PACKET);
-        let flags = MsgFlags::MSG_NOSIGNAL | MsgFlags::MSG_DONTWAIT;
-        loop {
+    /// Sends of the answers what the master takes now.
+    fn send(&mut self) -> Result<(), Errno> {
+        while let Some(packet) = self.unsent.front() {
+            debug_assert!(packet.len() <= MAX_PACKET);
+            let flags = MsgFlags::MSG_NOSIGNAL | MsgFlags::MSG_DONTWAIT;
             match send(self.post.questions.as_raw_fd(), packet, flags) {
-                Ok(_) => return Ok(()),
+                Ok(_) => drop(self.unsent.pop_front()),
                 Err(Errno::EINTR) => {}
-                Err(Errno::EAGAIN) => {
-                    let mut room = [PollFd::new(self.post.questions.as_fd(), PollFlags::POLLOUT)];
-                    if poll(&mut room, PATIENCE_MS)? == 0 {
-                        return Err(Errno::ETIMEDOUT);
-                    }
-                }
+                Err(Errno::EAGAIN) => break,
                 Err(error) => return Err(error),
             }
         }
+        Ok(())
     }
 }
 

@@ -32,7 +32,7 @@ fn every_key_is_compared_and_says_what_it_needs() {
     let found = changes(&old, &new);
     for key in KEYS {
         let is_it = |change: &&Change| match key.form {
-            Form::Variables => change.key.starts_with(&format!("{}.", key.path)),
+            Form::Variables { .. } => change.key.starts_with(&format!("{}.", key.path)),
             _ => change.key == key.path,
         };
         let change = found.iter().find(is_it).unwrap_or_else(|| panic!("{} is not compared", key.path));

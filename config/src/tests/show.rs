@@ -34,11 +34,12 @@ limits.queue = 4
 limits.connections = 5
 limits.backlog = 6
 limits.remote = "1MiB"
-websocket = { max_message = "2MiB", ping_interval = "10s", ping_timeout = "9s" }
+websocket = { max_message = "2MiB", ping_interval = "10s", ping_timeout = "9s", compression = true }
 proxy = { threads = 2, trusted = ["10.0.0.0/8", "::1"] }
-cache.NAME = { items = 8, size = "1MiB", item_size = "1KiB", lru = true, expires = "1h", persist = "cache.data", listen = "127.0.0.1:3032", allow = "::1", nodes = "10.0.0.1:7000", udp = "127.0.0.1:7000" }
+cache.NAME = { items = 8, size = "1MiB", item_size = "1KiB", key_size = "64B", lru = true, expires = "1h", persist = "cache.data", listen = "127.0.0.1:3032", allow = "::1", nodes = "10.0.0.1:7000", udp = "127.0.0.1:7000" }
 rpc = { listen = ["0.0.0.0:3031", "unix:rpc.sock"], allow = ["10.0.0.0/8"], calls = 7 }
 log = { level = "warn,appliance_proxy=debug", format = "json", access = false }
+queue = { slots = 9, slot_size = "4080B" }
 admin = { listen = "127.0.0.1:9999", run_dir = "run" }
 security = { user = "www-data", group = "33", umask = "77" }
 
@@ -54,6 +55,12 @@ cancel_on_disconnect = false
 [[route]]
 path = "/fast"
 to = "native"
+
+[[sharedarea]]
+size = "1MiB"
+
+[[sharedarea]]
+size = "100B"
 
 [[metric]]
 name = "shop.orders"
@@ -78,6 +85,9 @@ alias = "stock"
 [app.env]
 PLAIN = "a \"quoted\" \\ text\nof two lines # no comment"
 "with a dot.and space" = ""
+
+[app.options]
+"my.option" = "1"
 "#;
 
 #[test]

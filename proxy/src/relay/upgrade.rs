@@ -58,7 +58,6 @@ impl Relay<'_> {
             return Err(Trouble::Worker(Mishap::Garbled));
         }
         self.begin_final(&mut answer)?;
-        self.exchange.set_wants_core(false);
         self.session.as_mut().write_response_header(answer).await?;
         while let Some(piece) = self.watched(hop.next_piece()).await? {
             self.session.as_mut().write_response_body(piece, false).await?;

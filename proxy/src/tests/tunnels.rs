@@ -1,6 +1,6 @@
 //! Requests for a WebSocket, and the connections that carry one: what client and worker see of each other.
-use super::dies;
 use super::harness::{Handler, Proxy, echo, eventually, header, says};
+use super::{LAST_GET, dies};
 use crate::Occurrence;
 use crate::error::Failure;
 use std::io::{ErrorKind, Read, Write};
@@ -189,6 +189,22 @@ fn each_side_may_end_before_the_other() {
     client.until("\r\n\r\n");
     assert_eq!(client.rest(), "bye", "although the client says nothing");
     eventually("it is counted", || ended(&proxy) == [(101, 3, None)]);
+}
+
+#[test]
+fn only_the_worker_knows_how_long_an_open_one_has_a_core() {
+    let opens = echoes();
+    let both: Handler = Arc::new(move |request, stream| match request.header("upgrade") {
+        Some(_) => opens(request, stream),
+        None => stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").is_ok(),
+    });
+    let proxy = Proxy::start(vec![both]);
+    let mut clients = [proxy.client(), proxy.client()];
+    for client in &mut clients {
+        client.send(OPEN);
+        assert!(client.until("\r\n\r\n").starts_with("HTTP/1.1 101 "));
+    }
+    assert!(proxy.ask(LAST_GET).starts_with("HTTP/1.1 200 OK\r\n"), "its one core is free, the worker says");
 }
 
 #[test]

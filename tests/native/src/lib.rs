@@ -133,6 +133,7 @@ fn handle(request: &mut Request, response: &mut Response) -> Result<()> {
             writeln!(response, "{count}")?;
         }
         "cache" => shared::cache(request, response)?,
+        "edge" => writeln!(response, "{}", shared::edge(1)?)?,
         "metric" => shared::metric(request, response)?,
         _ => response.status(404)?,
     }

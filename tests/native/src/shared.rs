@@ -65,6 +65,17 @@ fn call(words: &[&str]) -> io::Result<String> {
     })
 }
 
+/// Calls with less and less stack, down to the end.
+pub fn edge(n: u64) -> io::Result<u64> {
+    let room = std::hint::black_box([n; 16]);
+    let cache = Cache::first();
+    cache.set(format!("edge {}", n % 60), vec![b'x'; 20 * n as usize], Life::Configured)?;
+    cache.increment("edge", 1, Life::Configured)?;
+    cache.stats()?;
+    metrics::gauge("native_edge", "How deep it has come.")?.set_max(n as f64);
+    Ok(edge(n + 1)? + room[3])
+}
+
 /// Once, before the workers are forked.
 pub fn load() -> Result<()> {
     appliance_app::log(appliance_app::Level::Info, "the library gets ready");

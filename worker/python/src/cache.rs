@@ -37,7 +37,7 @@ fn cache(name: &str) -> PyResult<&'static Cache> {
 fn raised(py: Python<'_>, cache: &Cache, refusal: &Refusal) -> PyErr {
     let text = format!("cache {}: {refusal}", cache.name());
     match refusal {
-        Refusal::Key(_) | Refusal::Value { .. } | Refusal::NotANumber => PyValueError::new_err(text),
+        Refusal::Key { .. } | Refusal::Value { .. } | Refusal::NotANumber => PyValueError::new_err(text),
         Refusal::Overflow => PyOverflowError::new_err(text),
         Refusal::Full | Refusal::Busy | Refusal::Forked | Refusal::Store(_) => match error_class(py) {
             Ok(class) => PyErr::from_type(class.clone(), text),
@@ -173,6 +173,8 @@ pub fn cache_facts<'py>(py: Python<'py>, name: &str) -> PyResult<Bound<'py, PyDi
         ("evicted", stats.evicted),
         ("expired", stats.expired),
         ("refused", stats.refused),
+        ("hits", stats.hits),
+        ("misses", stats.misses),
     ] {
         facts.set_item(name, value)?;
     }

@@ -12,6 +12,7 @@
 mod aio;
 mod application;
 mod apps;
+mod areas;
 mod asgi;
 mod cache;
 mod disconnect;
@@ -77,6 +78,10 @@ pub unsafe extern "C" fn appliance_engine_load(args: *const LoadArgs) -> i32 {
         metrics::install(args.metrics).map_err(|error| load::Failure {
             code: abi::EXIT_FAILED,
             text: format!("cannot map the metrics: {error}"),
+        })?;
+        areas::install(args.areas, &settings).map_err(|error| load::Failure {
+            code: abi::EXIT_FAILED,
+            text: format!("cannot map the queue and the shared areas: {error}"),
         })?;
         load::load(load::Facts { settings, master_pid, generation, cache_dir })
     }));

@@ -7,6 +7,10 @@ use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyByteArray, PyBytes, PyMemoryView, PyString, PyType};
 use std::borrow::Cow;
+use std::sync::atomic::AtomicU8;
+
+/// `PyBUF_WRITE` of CPython's stable interface.
+const BUFFER_WRITE: i32 = 0x200;
 
 /// A `str` with one code point per byte.
 pub fn latin1<'py>(py: Python<'py>, bytes: &[u8]) -> Bound<'py, PyAny> {
@@ -39,6 +43,17 @@ pub fn bytes_of<'py>(object: Bound<'py, PyAny>) -> PyResult<Bound<'py, PyBytes>>
         }
         Err(PyTypeError::new_err(format!("bytes are needed, not {}", object.get_type().name()?)))
     })
+}
+
+/// A `memoryview` of memory that is never taken away, through which it can be written.
+pub fn view<'py>(py: Python<'py>, bytes: &'static [AtomicU8]) -> PyResult<Bound<'py, PyAny>> {
+    let start = bytes.as_ptr().cast_mut().cast();
+    // SAFETY: the bytes live as long as the process and may be written by anybody at any time, as all who read them know. The
+    // GIL is held; the result is a new reference, or null with an exception.
+    unsafe {
+        let view = ffi::PyMemoryView_FromMemory(start, bytes.len().cast_signed(), BUFFER_WRITE);
+        Bound::from_owned_ptr_or_err(py, view)
+    }
 }
 
 /// How many references an object has; 1 means that only the caller's is left.

@@ -57,6 +57,12 @@ impl<'py> Suspended<'py> {
         Ok(Suspended { py, place, raised: RefCell::default() })
     }
 
+    /// For a call that waits for moments only, and hardly ever: on the loop too.
+    pub fn anywhere(py: Python<'py>, what: &str) -> Suspended<'py> {
+        let raised = RefCell::default();
+        Suspended::here(py, what).unwrap_or(Suspended { py, place: Place::Thread, raised })
+    }
+
     /// The exception for an error that a subsystem has given: that which ended the wait, if one did.
     pub fn raise(self, error: io::Error) -> PyErr {
         self.ended().unwrap_or_else(|| error.into())

@@ -115,7 +115,8 @@ impl Host for Threads {
         let desk = Arc::new(self.site.desk(core));
         self.set_desk(core, Some(Arc::clone(&desk)));
         self.engine.park(core);
-        self.site.pool.push(Job { desk, request });
+        let is_call = request.errand.as_ref().is_some_and(|errand| errand.is_awaited());
+        self.site.push(Job { desk, request, is_call });
     }
 
     fn resume(&self, core: CoreId) {

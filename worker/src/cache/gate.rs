@@ -1,10 +1,11 @@
-//! Who may write to a store: one thread of one process at a time. LMDB has a lock of its own, but that can only be waited
-//! for without an end, and a worker's loop must not stand still because another worker was stopped in the middle of a
-//! write. So everybody comes through this gate first, with a deadline. It is a word in a file that all of them map, with the
-//! name of whoever is inside; the name of a process that does not live any more keeps nobody out. Used by `store.rs`.
+//! Who may write to a store: one thread of one process at a time. A worker's loop must not stand still because another worker
+//! was stopped in the middle of a write, so everybody comes through this gate with a deadline. It is a word in a file that all
+//! of them map, with the name of whoever is inside; the name of a process that does not live any more keeps nobody out. Used
+//! by `store.rs`.
 #![expect(unsafe_code, reason = "says that its word may be shared")]
 
 use super::Refusal;
+use super::map::reserve;
 use crate::shared::{Plain, Shared};
 use std::fs::{self, File};
 use std::io;
@@ -61,6 +62,7 @@ impl Gate {
 
     fn open_as(path: &Path, me: u64) -> io::Result<Gate> {
         let file = File::options().read(true).write(true).create(true).truncate(false).open(path)?;
+        reserve(&file, 0, size_of::<Word>() as u64)?;
         let (word, threads) = (Shared::in_file(file)?, Mutex::new(()));
         Ok(Gate { word, me, threads, was_in_vain: AtomicBool::new(false) })
     }

@@ -116,7 +116,7 @@ pub fn load(cache: &Cache) -> Result<(), Refusal> {
     if let Some(path) = &cache.settings().persist {
         load_from(cache, path)?;
     }
-    fs::write(mark, "").map_err(super::env::store)
+    fs::write(mark, "").map_err(super::table::store)
 }
 
 fn load_from(cache: &Cache, path: &Path) -> Result<(), Refusal> {

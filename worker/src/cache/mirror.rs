@@ -1,7 +1,7 @@
 //! What a cache tells others of, and what it does when others tell it: each change leaves as one datagram to every node
 //! (`[cache.NAME] nodes`), and nobody waits for it or hears whether it has arrived. What comes from others is not told on, so
 //! two caches may follow each other.
-use super::record::NEVER;
+use super::layout::NEVER;
 use super::{Cache, Mode, Refusal};
 use crate::wire::sync::News;
 use std::io;

@@ -2,34 +2,54 @@
 //! applications and the server for other machines call the same functions of [`Cache`]; none of them waits for anything but
 //! its turn to write, and for that only milliseconds. Safe from any thread.
 //!
-//! Below: `store` (the operations, each one transaction), `work` (what a transaction does), `env` (the files of LMDB), `gate`
-//! (who may write), `record` (bytes), `keeper` and `snapshot` (contents that outlive the appliance). The master and the proxy never open a store:
-//! its bytes are written by processes that run application code.
-mod env;
+//! Below: `store` (the operations), `gate` (who may write), `work` (what is done in one turn to write), `tables` (the files, one
+//! after the other), `table` and the files that it names (what lies in one, and how it is read and changed), `keeper` and
+//! `snapshot` (contents that outlive the appliance), `mirror` (other servers). The master and the proxy never open a store: its
+//! bytes are written by processes that run application code.
+mod change;
+mod chunks;
 mod gate;
+mod heap;
 mod keeper;
+mod layout;
+mod map;
 mod mirror;
-pub mod record;
+mod moment;
+mod order;
+mod recover;
+mod seek;
+mod slot;
 mod snapshot;
 mod store;
+mod table;
+mod tables;
+mod word;
 mod work;
 
-pub use store::{Cache, Math, Mode, Stats};
+pub use moment::now;
+pub use store::{Cache, Mode, Stats};
+pub use work::Math;
 
 use crate::Error;
 use keeper::Keeper;
+use moment::Moment;
 use std::path::Path;
 use std::sync::{Mutex, OnceLock, PoisonError};
 
-/// Longest key in bytes.
+/// Longest key in bytes that any cache takes.
 pub const MAX_KEY: usize = 1024;
 
 /// Why something was not done. Reads as the rest of a sentence that begins with the name of the cache.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
     /// The key is empty or too long.
-    #[error("a key has 1 to {MAX_KEY} bytes, not {0}")]
-    Key(usize),
+    #[error("a key has 1 to {most} bytes, not {length}; see key_size")]
+    Key {
+        /// Its length.
+        length: usize,
+        /// The longest that is taken.
+        most: u64,
+    },
     /// The value is too long.
     #[error("a value has at most {most} bytes, not {length}; see item_size")]
     Value {
@@ -69,8 +89,8 @@ static HERE: OnceLock<Caches> = OnceLock::new();
 static NONE: Caches = Caches { caches: Vec::new(), keeper: Mutex::new(None) };
 
 impl Caches {
-    /// Opens the caches of `settings` below `folder`, which the master has made. In a worker: after its fork, for an LMDB
-    /// environment must not cross one.
+    /// Opens the caches of `settings` below `folder`, which the master has made. In a worker: after its fork, for an open
+    /// cache must not cross one.
     pub fn open(folder: &Path, settings: &[appliance_config::settings::Cache]) -> Result<Caches, Error> {
         let open = |settings| Cache::open(folder, settings);
         let caches = settings.iter().map(open).collect::<Result<Vec<_>, _>>()?;
@@ -112,13 +132,6 @@ impl Caches {
     pub fn all(&self) -> &[Cache] {
         &self.caches
     }
-}
-
-/// Milliseconds of the clock that all stores use: the same in every process, going on while the machine sleeps, and not set
-/// by anybody.
-pub fn now() -> u64 {
-    let now = nix::time::clock_gettime(nix::time::ClockId::CLOCK_BOOTTIME);
-    now.map_or(0, |now| now.tv_sec().unsigned_abs() * 1_000 + now.tv_nsec().unsigned_abs() / 1_000_000)
 }
 
 #[cfg(test)]

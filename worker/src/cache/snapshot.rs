@@ -1,7 +1,7 @@
 //! The contents of a cache as a file that outlives the appliance (`persist`): every item with its key and its expiry, and a
 //! check sum over all. It is written anew as a whole and then takes the place of the old one, so a power cut leaves the one or
 //! the other. Nothing of a file is believed before the sum has been checked. Used by `keeper.rs`; no clock is read here.
-use super::record::NEVER;
+use super::layout::NEVER;
 use std::fs::{self, File};
 use std::io::{self, BufReader, BufWriter, ErrorKind, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;

@@ -1,15 +1,18 @@
-//! One cache: its operations, each of them one transaction that is there as a whole or not at all. Called from any thread
-//! of a worker, and by `appliance cache`. A read waits for nobody; a write waits for its turn (`gate.rs`).
-use super::env::{Env, refusal};
+//! One cache: its operations, each of which is done as a whole or not at all. Called from any thread of a worker, and by
+//! `appliance cache`. A read waits for nobody; a write waits for its turn (`gate.rs`).
+use super::change::New;
 use super::gate::Gate;
+use super::layout::{Head, NEVER, is_expired};
+use super::map::Mark;
 use super::mirror::Mirror;
-use super::record::{NEVER, Record};
-use super::work::{Round, Work, counts, find};
-use super::{MAX_KEY, Refusal, keeper};
+use super::seek::{Copied, Item, Seen, Torn};
+use super::table::{Table, store};
+use super::tables::Tables;
+use super::work::{Math, Round, Work};
+use super::{MAX_KEY, Moment, Refusal, keeper};
 use crate::Error;
 use crate::wire::sync::News;
 use appliance_config::settings::Cache as Settings;
-use heed::RoTxn;
 use std::fs::DirBuilder;
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
@@ -19,8 +22,10 @@ use std::time::Duration;
 
 /// How long the opening of a store may wait for the others: each finds its tables, and the first one may have a file to load.
 const BOOT: Duration = Duration::from_secs(30);
-/// Transactions that one item may need to find room: as many items as a long one can drive out.
+/// Turns that one item may need to find room: as many items as a long one can drive out.
 const ROUNDS: usize = 1_000;
+/// Looks at an item that others change all the time, before its reader waits for a turn in which nobody does.
+const LOOKS: u32 = 1_000;
 /// An item counts as used again when so many others were used since: one in so many of the most.
 const RECENT: u64 = 8;
 
@@ -31,32 +36,6 @@ pub enum Mode {
     Add,
     /// It is replaced.
     Set,
-}
-
-/// What is done with a number.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Math {
-    /// It is added to.
-    Add(i64),
-    /// It is subtracted from.
-    Subtract(i64),
-    /// It is multiplied.
-    Multiply(i64),
-    /// It is divided; by 0 it becomes 0.
-    Divide(i64),
-}
-
-impl Math {
-    fn of(self, number: i64) -> Result<i64, Refusal> {
-        let result = match self {
-            Math::Add(n) => number.checked_add(n),
-            Math::Subtract(n) => number.checked_sub(n),
-            Math::Multiply(n) => number.checked_mul(n),
-            Math::Divide(0) => Some(0),
-            Math::Divide(n) => number.checked_div(n),
-        };
-        result.ok_or(Refusal::Overflow)
-    }
 }
 
 /// How full a cache is, and what has happened in it since the appliance began.
@@ -80,6 +59,10 @@ pub struct Stats {
     pub expired: u64,
     /// Items that found no room.
     pub refused: u64,
+    /// Values that were asked for and found.
+    pub hits: u64,
+    /// Values that were asked for and not found.
+    pub misses: u64,
 }
 
 /// An open cache.
@@ -87,8 +70,10 @@ pub struct Stats {
 pub struct Cache {
     settings: Settings,
     folder: PathBuf,
-    env: Env,
+    tables: Tables,
     gate: Gate,
+    /// Of the process that opened it.
+    process: Mark,
     /// Who is told of changes.
     mirror: Mirror,
     /// When something about it was last logged, in seconds of the stores' clock.
@@ -101,17 +86,15 @@ impl Cache {
         let what = || format!("open the cache {:?} in {}", settings.name, folder.display());
         let folder = folder.join(&settings.name);
         let opened = || {
-            DirBuilder::new().recursive(true).mode(0o700).create(&folder).map_err(super::env::store)?;
-            super::env::require_room(&folder)?;
-            let gate = Gate::open(&folder.join("gate")).map_err(super::env::store)?;
+            DirBuilder::new().recursive(true).mode(0o700).create(&folder).map_err(store)?;
+            let gate = Gate::open(&folder.join("gate")).map_err(store)?;
             let turn = gate.enter_within(BOOT)?;
-            let env = Env::open(&folder, settings.size, settings.item_size)?;
-            env.forget_the_dead();
+            let tables = Tables::open(&folder, settings)?;
             drop(turn);
-            let logged = AtomicU64::new(0);
-            let mirror = Mirror::open(&settings.shared.nodes).map_err(super::env::store)?;
+            let (logged, process) = (AtomicU64::new(0), Mark::new());
+            let mirror = Mirror::open(&settings.shared.nodes).map_err(store)?;
             let (settings, folder) = (settings.clone(), folder.clone());
-            let cache = Cache { settings, folder, env, gate, mirror, logged };
+            let cache = Cache { settings, folder, tables, gate, process, mirror, logged };
             let turn = cache.gate.enter_within(BOOT)?;
             keeper::load(&cache)?;
             drop(turn);
@@ -130,26 +113,12 @@ impl Cache {
         &self.settings
     }
 
-    /// The value of a key, shown to `use_it` where it lies; `None` if there is none or it has expired.
+    /// The value of a key, shown to `use_it`; `None` if there is none or it has expired.
     pub fn look<T>(&self, key: &[u8], use_it: impl FnOnce(&[u8]) -> T) -> Result<Option<T>, Refusal> {
-        if check_key(key).is_err() {
-            return Ok(None);
-        }
-        let now = super::now();
-        let Some(txn) = self.env.read()? else {
-            return self.write(now, |work| Ok(work.find(key)?.map(|found| use_it(found.value))));
-        };
-        let Some(found) = find(&self.env, &txn, key, now)? else { return Ok(None) };
-        let touched = self.settings.lru.then_some(found.stamp);
-        let used = use_it(found.value);
-        if let Some(stamp) = touched {
-            let last = counts(&self.env, &txn)?.stamp;
-            drop(txn);
-            if last.wrapping_sub(stamp) > self.settings.items / RECENT {
-                self.touch(key, now);
-            }
-        }
-        Ok(Some(used))
+        let mut copied = Copied::new();
+        let found = self.use_it(key, Some(&mut copied))?;
+        self.tables.current()?.count(found.is_some());
+        Ok(found.map(|_| use_it(copied.bytes())))
     }
 
     /// The value of a key.
@@ -159,27 +128,44 @@ impl Cache {
 
     /// Whether a key has a value.
     pub fn exists(&self, key: &[u8]) -> Result<bool, Refusal> {
-        self.look(key, |_| ()).map(|found| found.is_some())
+        self.use_it(key, None).map(|found| found.is_some())
     }
 
     /// How long the item of a key has left; `Some(None)`: it does not expire.
     pub fn life(&self, key: &[u8]) -> Result<Option<Option<Duration>>, Refusal> {
-        let now = super::now();
-        let left = |found: Record<'_>| {
-            (found.expires != NEVER).then(|| Duration::from_millis(found.expires.saturating_sub(now)))
-        };
-        self.view(|txn| {
-            if check_key(key).is_err() { Ok(None) } else { Ok(find(&self.env, txn, key, now)?.map(left)) }
-        })
+        Ok(self.seen(key, None)?.map(|found| left(found.expires, super::now())))
+    }
+
+    /// Looks for the item of a key, which counts as a use of it.
+    fn use_it(&self, key: &[u8], copied: Option<&mut Copied>) -> Result<Option<Seen>, Refusal> {
+        let found = self.seen(key, copied)?;
+        if let Some(found) = found.filter(|_| self.settings.lru) {
+            let since = self.tables.current()?[Head::Stamp].load().wrapping_sub(found.used);
+            if since > self.settings.items / RECENT {
+                // It is no loss if this cannot be written down.
+                let _ = self.write(&Moment::default(), |work| work.touch(key));
+            }
+        }
+        Ok(found)
+    }
+
+    /// Looks for it only.
+    fn seen(&self, key: &[u8], mut copied: Option<&mut Copied>) -> Result<Option<Seen>, Refusal> {
+        self.require_own()?;
+        if self.check_key(key).is_err() {
+            return Ok(None);
+        }
+        let found = self.read(self.tables.current()?, |table| table.read(key, copied.as_deref_mut()))?;
+        Ok(found.filter(|found| found.expires == NEVER || !is_expired(found.expires, super::now())))
     }
 
     /// Stores a value; false if it was only to be added and there is one. `life`: until it expires; `None` as the settings
     /// say. The item that it replaces takes its own expiry with it.
     pub fn put(&self, key: &[u8], value: &[u8], life: Option<Duration>, mode: Mode) -> Result<bool, Refusal> {
-        let now = super::now();
         let stored = self.put_quietly(key, value, life, mode)?;
-        if stored {
-            self.mirror.say_written(key, value, self.expires(life, now), now);
+        if stored && self.mirror.has_nodes() {
+            let moment = Moment::default();
+            self.mirror.say_written(key, value, self.expires(life, &moment), moment.now());
         }
         Ok(stored)
     }
@@ -193,13 +179,13 @@ impl Cache {
         mode: Mode,
     ) -> Result<bool, Refusal> {
         self.check(key, value.len())?;
-        let now = super::now();
-        let expires = self.expires(life, now);
-        self.rounds(now, |work| {
+        let moment = Moment::default();
+        let new = New { key, value, expires: self.expires(life, &moment) };
+        self.rounds(&moment, |work| {
             if mode == Mode::Add && work.find(key)?.is_some() {
                 return Ok(Round::Done(false));
             }
-            work.store(key, value, expires).map(|stored| stored.map(|()| true))
+            Ok(work.store(new)?.map(|()| true))
         })
     }
 
@@ -214,32 +200,23 @@ impl Cache {
 
     /// The same, and no other cache is told of it.
     pub(super) fn delete_quietly(&self, key: &[u8]) -> Result<bool, Refusal> {
-        if check_key(key).is_err() {
+        if self.check_key(key).is_err() {
+            self.require_own()?;
             return Ok(false);
         }
-        self.write(super::now(), |work| {
-            let is_there = work.find(key)?.is_some();
-            work.remove(key)?;
-            Ok(is_there)
-        })
+        self.write(&Moment::default(), |work| work.remove(key))
     }
 
     /// Changes the number that a key has and answers it. One that is missing begins at 0 and lives for `life`; one that is
     /// there keeps its expiry. The value is 8 bytes in the machine's order.
     pub fn calculate(&self, key: &[u8], math: Math, life: Option<Duration>) -> Result<i64, Refusal> {
         self.check(key, size_of::<i64>())?;
-        let now = super::now();
-        let first = self.expires(life, now);
-        let (result, expires) = self.rounds(now, |work| {
-            let (number, expires) = match work.find(key)? {
-                Some(found) => (number(found.value).ok_or(Refusal::NotANumber)?, found.expires),
-                None => (0, first),
-            };
-            let result = math.of(number)?;
-            let stored = work.store(key, &result.to_ne_bytes(), expires)?;
-            Ok(stored.map(|()| (result, expires)))
-        })?;
-        self.mirror.say_written(key, &result.to_ne_bytes(), expires, now);
+        let moment = Moment::default();
+        let first = self.expires(life, &moment);
+        let (result, expires) = self.rounds(&moment, |work| work.calculate(key, math, first))?;
+        if self.mirror.has_nodes() {
+            self.mirror.say_written(key, &result.to_ne_bytes(), expires, moment.now());
+        }
         Ok(result)
     }
 
@@ -256,15 +233,15 @@ impl Cache {
 
     /// Stores items as they come, with the moment in which each expires, as far as there is room. The caller has its turn.
     pub(super) fn fill(&self, items: Vec<(Vec<u8>, Vec<u8>, u64)>) -> Result<(), Refusal> {
-        let now = super::now();
-        let mut work = Work::begin(&self.env, &self.settings, now)?;
+        let (table, moment) = (self.tables.current()?, Moment::default());
+        table.put_in_order()?;
+        let work = Work::begin(table, &self.settings, &moment)?;
         for (key, value, expires) in items {
-            let is_over = expires != NEVER && expires <= now;
-            if !is_over && self.check(&key, value.len()).is_ok() {
-                work.store(&key, &value, expires)?;
+            if !is_expired(expires, moment.now()) && self.check(&key, value.len()).is_ok() {
+                work.store(New { key: &key, value: &value, expires })?;
             }
         }
-        work.commit()
+        Ok(())
     }
 
     /// Removes everything.
@@ -276,7 +253,7 @@ impl Cache {
 
     /// The same, and no other cache is told of it.
     pub(super) fn clear_quietly(&self) -> Result<(), Refusal> {
-        self.write(super::now(), |work| work.clear())
+        self.write(&Moment::default(), |work| work.clear())
     }
 
     /// Every key, in no order that means anything.
@@ -286,43 +263,48 @@ impl Cache {
         Ok(keys)
     }
 
-    /// Shows every item that has not expired: key, value, and what it has left.
+    /// Shows every item that has not expired: key, value, and what it has left. Each is shown as it was at a moment of this
+    /// call; what others change meanwhile may be seen or not.
     pub fn each(&self, mut show: impl FnMut(&[u8], &[u8], Option<Duration>)) -> Result<(), Refusal> {
-        let now = super::now();
-        self.view(|txn| {
-            for item in self.env.items.iter(txn).map_err(refusal)? {
-                let (key, bytes) = item.map_err(refusal)?;
-                let Some(found) = Record::read(bytes).filter(|found| !found.is_expired(now)) else {
-                    continue;
-                };
-                let left = Duration::from_millis(found.expires.saturating_sub(now));
-                show(key, found.value, (found.expires != NEVER).then_some(left));
+        self.require_own()?;
+        let (table, now) = (self.tables.current()?, super::now());
+        let mut items: Vec<Item> = Vec::new();
+        for bucket in 0..table.sizes().buckets {
+            self.read(table, |table| {
+                items.clear();
+                table.read_bucket(bucket, &mut items)
+            })?;
+            for item in items.drain(..).filter(|item| !is_expired(item.expires, now)) {
+                show(&item.key, &item.value, left(item.expires, now));
             }
-            Ok(())
-        })
+        }
+        Ok(())
     }
 
     /// How full it is.
     pub fn stats(&self) -> Result<Stats, Refusal> {
-        self.view(|txn| {
-            let counts = counts(&self.env, txn)?;
-            Ok(Stats {
-                items: self.env.items.len(txn).map_err(refusal)?,
-                max_items: self.settings.items,
-                size: counts.bytes,
-                max_size: self.settings.size,
-                memory: self.env.memory(),
-                sets: counts.sets,
-                evicted: counts.evicted,
-                expired: counts.expired,
-                refused: counts.refused,
-            })
+        self.require_own()?;
+        let table = self.tables.current()?;
+        let (hits, misses) = table.tallies();
+        Ok(Stats {
+            items: table[Head::Items].load(),
+            max_items: self.settings.items,
+            size: table[Head::Bytes].load(),
+            max_size: self.settings.size,
+            memory: table.memory(),
+            sets: table[Head::Sets].load(),
+            evicted: table[Head::Evicted].load(),
+            expired: table[Head::Expired].load(),
+            refused: table[Head::Refused].load(),
+            hits,
+            misses,
         })
     }
 
-    /// The stamp of the last change: as long as it stays the same, so does the cache.
+    /// The number of the last change: as long as it stays the same, so does the cache.
     pub fn last_change(&self) -> Result<u64, Refusal> {
-        self.view(|txn| counts(&self.env, txn).map(|counts| counts.stamp))
+        self.require_own()?;
+        Ok(self.tables.current()?[Head::Changes].acquire())
     }
 
     /// Says in the log what an operator should know of, for callers whose own answer has no room for it. Not more often than
@@ -341,71 +323,67 @@ impl Cache {
         }
     }
 
+    fn require_own(&self) -> Result<(), Refusal> {
+        if self.process.is_here() { Ok(()) } else { Err(Refusal::Forked) }
+    }
+
     fn check(&self, key: &[u8], length: usize) -> Result<(), Refusal> {
-        check_key(key)?;
+        self.check_key(key)?;
         let most = self.settings.item_size;
         if length as u64 > most { Err(Refusal::Value { length, most }) } else { Ok(()) }
     }
 
-    fn expires(&self, life: Option<Duration>, now: u64) -> u64 {
+    fn check_key(&self, key: &[u8]) -> Result<(), Refusal> {
+        let (length, most) = (key.len(), self.settings.key_size.min(MAX_KEY as u64));
+        if (1..=most).contains(&(length as u64)) { Ok(()) } else { Err(Refusal::Key { length, most }) }
+    }
+
+    fn expires(&self, life: Option<Duration>, moment: &Moment) -> u64 {
         let life = life.unwrap_or(self.settings.expires);
         // The clock has whole milliseconds: an item may go a part of one too early, and never too late.
         let millis = u64::try_from(life.as_millis()).unwrap_or(u64::MAX);
-        if life.is_zero() { NEVER } else { now.saturating_add(millis) }
+        if life.is_zero() { NEVER } else { moment.now().saturating_add(millis) }
     }
 
-    fn view<T>(&self, see: impl FnOnce(&RoTxn<'_>) -> Result<T, Refusal>) -> Result<T, Refusal> {
-        match self.env.read()? {
-            Some(txn) => see(&txn),
-            None => self.write(super::now(), |work| see(work.view())),
+    fn read<T>(&self, table: &Table, mut read: impl FnMut(&Table) -> Result<T, Torn>) -> Result<T, Refusal> {
+        for _ in 0..LOOKS {
+            if let Ok(found) = read(table) {
+                return Ok(found);
+            }
+            std::hint::spin_loop();
         }
+        let _turn = self.gate.enter()?;
+        table.put_in_order()?;
+        read(table).map_err(|Torn| table.broken())
     }
 
-    /// One transaction: whole, or not at all if it ends with an error.
+    /// One turn.
     fn write<T>(
         &self,
-        now: u64,
-        work_on: impl FnOnce(&mut Work<'_>) -> Result<T, Refusal>,
+        moment: &Moment,
+        work_on: impl FnOnce(&Work<'_>) -> Result<T, Refusal>,
     ) -> Result<T, Refusal> {
-        self.env.require_own()?;
+        self.require_own()?;
         let _turn = self.gate.enter()?;
-        let mut work = Work::begin(&self.env, &self.settings, now)?;
-        let done = work_on(&mut work)?;
-        work.commit()?;
-        Ok(done)
+        let table = self.tables.current()?;
+        table.put_in_order()?;
+        work_on(&Work::begin(table, &self.settings, moment)?)
     }
 
-    /// As many transactions as it takes to make room.
+    /// As many turns as it takes to make room.
     fn rounds<T>(
         &self,
-        now: u64,
-        mut round: impl FnMut(&mut Work<'_>) -> Result<Round<T>, Refusal>,
+        moment: &Moment,
+        mut round: impl FnMut(&Work<'_>) -> Result<Round<T>, Refusal>,
     ) -> Result<T, Refusal> {
         for _ in 0..ROUNDS {
-            match self.write(now, &mut round) {
-                Ok(Round::Done(done)) => return Ok(done),
-                Ok(Round::Again) => {}
-                Ok(Round::Full) => return Err(Refusal::Full),
-                Err(Refusal::Full) => {
-                    // Pages that a dead reader may have held are free after this; if not, it stays full.
-                    self.env.forget_the_dead();
-                    return self
-                        .write(now, |work| match work.evict_some()? {
-                            0 => Err(Refusal::Full),
-                            _ => Ok(()),
-                        })
-                        .and_then(|()| self.write(now, &mut round))
-                        .and_then(|round| round.done().ok_or(Refusal::Full));
-                }
-                Err(other) => return Err(other),
+            match self.write(moment, &mut round)? {
+                Round::Done(done) => return Ok(done),
+                Round::Again => {}
+                Round::Full => break,
             }
         }
         Err(Refusal::Full)
-    }
-
-    /// Notes that an item was used. It is no loss if this cannot be written down.
-    fn touch(&self, key: &[u8], now: u64) {
-        let _ = self.write(now, |work| work.touch(key));
     }
 }
 
@@ -413,8 +391,9 @@ fn number(value: &[u8]) -> Option<i64> {
     value.try_into().ok().map(i64::from_ne_bytes)
 }
 
-fn check_key(key: &[u8]) -> Result<(), Refusal> {
-    if (1..=MAX_KEY).contains(&key.len()) { Ok(()) } else { Err(Refusal::Key(key.len())) }
+/// What is left of a life until `expires`; `None`: it has no end.
+fn left(expires: u64, now: u64) -> Option<Duration> {
+    (expires != NEVER).then(|| Duration::from_millis(expires.saturating_sub(now)))
 }
 
 #[cfg(test)]

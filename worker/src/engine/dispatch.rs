@@ -4,7 +4,9 @@
 use super::{Engine, Place, Serving, WHOLE, Way, entry};
 use crate::answer::Cause;
 use crate::app::{Host, Received, Request};
+use crate::board;
 use crate::cores::CoreId;
+use crate::errand::Errand;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -219,6 +221,8 @@ impl Engine {
         self.begin_limit(core);
         self.roll.enter(core, &request, self.latest.get());
         self.roll.set_running(Some(core));
+        let is_signal = matches!(request.errand.as_deref(), Some(Errand::Signal(_)));
+        board::add(&self.slot().signals, u64::from(is_signal));
         host.start(core, request);
         self.roll.set_running(None);
         if !self.cores.borrow().is_live(core) {

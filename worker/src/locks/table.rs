@@ -4,6 +4,7 @@
 #![expect(unsafe_code, reason = "says that its layout may be shared")]
 
 use crate::shared::{Plain, Shared};
+use appliance_config::settings::MOST_AREAS;
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
@@ -49,6 +50,11 @@ impl Place {
     pub fn number(number: u32) -> Place {
         Place((number as usize).min(NUMBERS - 1))
     }
+
+    /// Of a shared area; `None`: it would be more than [`MOST_AREAS`].
+    pub fn area(number: usize) -> Option<Place> {
+        (number < MOST_AREAS).then_some(Place(NUMBERS + NAMES + number))
+    }
 }
 
 #[repr(C)]
@@ -62,7 +68,7 @@ struct Word {
 #[repr(C)]
 #[derive(Debug)]
 struct Layout {
-    words: [Word; NUMBERS + NAMES],
+    words: [Word; NUMBERS + NAMES + MOST_AREAS],
     /// [`FREE`], or the [`mark`] of a name, which stays.
     names: [AtomicU64; NAMES],
 }
@@ -225,6 +231,6 @@ mod tests {
         table.0.names.iter().for_each(|name| name.store(0x1234_5678_9abc_def0, SeqCst));
         table.0.words.iter().for_each(|word| word.holder.store(u64::MAX, SeqCst));
         assert_eq!(table.named("one more"), None);
-        assert_eq!(table.free_dead(|holder| holder.worker() == 1).len(), NUMBERS + NAMES);
+        assert_eq!(table.free_dead(|holder| holder.worker() == 1).len(), NUMBERS + NAMES + MOST_AREAS);
     }
 }

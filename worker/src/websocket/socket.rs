@@ -28,6 +28,8 @@ const MESSAGE_COST: usize = 64;
 const READ_BUFFER: usize = 4 * 1024;
 /// How long the peer may take to answer our close frame (the `websockets` library's `close_timeout`).
 const CLOSE_WAIT: Duration = Duration::from_secs(10);
+/// The same where we go away, and a new worker waits for our place.
+const LEAVING_WAIT: Duration = Duration::from_secs(1);
 /// How long the peer's close frame is left unanswered while the application has messages to ask for that came before.
 const ANSWER_WAIT: Duration = Duration::from_secs(3);
 
@@ -184,12 +186,16 @@ impl Socket {
     /// Closes, if that has not happened: nothing can be sent after this. A reason that is too long is cut.
     pub fn close(&mut self, code: u16, reason: &str, now: Instant) {
         self.settle();
+        let wait = if code == code::GOING_AWAY { LEAVING_WAIT } else { CLOSE_WAIT };
+        if let State::Closing { by } = &mut self.state {
+            *by = (*by).min(now + wait);
+        }
         if self.state != State::Open {
             return;
         }
         let reason = cut(reason, MOST_REASON);
         self.closed.get_or_insert_with(|| Closed { code, reason: reason.to_owned() });
-        self.state = State::Closing { by: now + CLOSE_WAIT };
+        self.state = State::Closing { by: now + wait };
         self.protocol.get_mut().close();
         self.say_close(code, reason);
     }

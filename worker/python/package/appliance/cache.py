@@ -86,7 +86,7 @@ class Cache:
     def __init__(self, name: str = "") -> None:
         self._name = name
         #: Whether it is another server's, so that its calls wait.
-        self.is_remote = "@" in name
+        self.is_remote: bool = "@" in name
 
     def __repr__(self) -> str:
         return f"appliance.cache.named({self._name!r})"
@@ -142,7 +142,7 @@ class Cache:
         cache_wipe(self._name)
 
     def stats(self) -> dict[str, int]:
-        """How full it is (`items`, `max_items`, `size`, `max_size`, `memory`), and what has happened in it since the appliance began (`sets`, `evicted`, `expired`, `refused`)."""
+        """How full it is (`items`, `max_items`, `size`, `max_size`, `memory`), and what has happened in it since the appliance began (`sets`, `evicted`, `expired`, `refused`, `hits`, `misses`)."""
         return cache_facts(self._name)
 
     aget, aset, aadd, adelete = _awaitable(get), _awaitable(set), _awaitable(add), _awaitable(delete)

@@ -8,11 +8,13 @@ import time
 from collections.abc import Callable
 from typing import Any, NoReturn
 
+from uwsgi._values import Data
+
 __all__ = [
     "SPOOL_IGNORE", "SPOOL_OK", "SPOOL_RETRY", "accepting", "alarm", "applications", "buffer_size", "cores", "embedded_data",
-    "extract", "has_threads", "hostname", "i_am_the_lord", "i_am_the_spooler", "in_farm", "is_a_reload", "listen_queue", "log",
+    "extract", "farm_get_msg", "farm_msg", "has_threads", "hostname", "i_am_the_lord", "i_am_the_spooler", "in_farm", "is_a_reload", "listen_queue", "log",
     "logsize", "loop", "masterpid", "mem", "micros", "mule_get_msg", "mule_id", "mule_msg", "mypid", "numproc", "opt",
-    "post_fork_hook", "ready", "reload", "set_warning_message", "setprocname", "started_on", "stop", "total_requests",
+    "parsefile", "post_fork_hook", "ready", "reload", "set_warning_message", "setprocname", "started_on", "stop", "total_requests",
     "version", "version_info", "worker_id", "workers", "_guard",
 ]  # fmt: skip
 
@@ -161,6 +163,33 @@ def mule_msg(*message: Any, **more: Any) -> NoReturn:
 def mule_get_msg(*options: Any, **more: Any) -> NoReturn:
     """There is nobody to get it from."""
     raise ValueError("no mule configured: there are none here")
+
+
+def farm_msg(farm: str, message: Data, /) -> NoReturn:
+    """There is nobody to send it to."""
+    raise ValueError(f"no farm {farm} is configured: there are none here")
+
+
+def farm_get_msg() -> NoReturn:
+    """There is nobody to get it from."""
+    raise ValueError("you can receive farm messages only in a mule, and there are none here")
+
+
+def parsefile(path: str, /) -> dict[bytes, bytes] | None:
+    """What a file in the format of uWSGI's spooler says; None if it cannot be read, or is no such file."""
+    data = extract(path) or b""
+    size = int.from_bytes(data[1:3], "little")
+    if len(data) < 4 + size or data[0] not in (0, 17):
+        return None
+    items, rest = [], data[4 : 4 + size]
+    while rest:
+        end = 2 + int.from_bytes(rest[:2], "little")
+        if len(rest) < end:
+            return None
+        items.append(rest[2:end])
+        rest = rest[end:]
+    names = items[::2]
+    return dict(zip(names, items[1::2], strict=True)) if all(names) and len(items) % 2 == 0 else None
 
 
 def _guard(hook: Callable[[], object]) -> None:

@@ -7,7 +7,7 @@ from uwsgi._values import Data
 
 __all__ = [
     "add_var", "async_id", "chunked_read", "chunked_read_nb", "cl", "connection_fd", "disconnect", "get_logvar",
-    "log_this_request", "request_id", "sendfile", "set_logvar", "set_user_harakiri", "websocket_handshake", "websocket_recv",
+    "log_this_request", "offload", "request_id", "sendfile", "set_logvar", "set_user_harakiri", "websocket_handshake", "websocket_recv",
     "websocket_recv_nb", "websocket_send", "websocket_send_binary",
 ]  # fmt: skip
 
@@ -56,6 +56,11 @@ def sendfile(
 ) -> bool | None:
     """Promises a file as the body."""
     _outside("uwsgi.sendfile()")
+
+
+def offload(file: str | os.PathLike[str] | int | BinaryIO | None = None, size: int = 0, /) -> bytes:
+    """Promises a file as the body, and gives an empty one to return."""
+    _outside("uwsgi.offload()")
 
 
 def set_logvar(key: Data, value: Data, /) -> None:

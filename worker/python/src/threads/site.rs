@@ -30,6 +30,8 @@ pub struct Job {
     pub desk: Arc<Desk>,
     /// What was asked.
     pub request: Request,
+    /// Somebody awaits it who may hold a thread himself.
+    pub is_call: bool,
 }
 
 /// See the module.
@@ -49,8 +51,9 @@ pub struct Site {
     remote: Remote,
     write_buffer: usize,
     is_draining: AtomicBool,
-    /// How many threads may be started.
+    /// How many threads may be started, and one more for each call that is under way.
     most: AtomicU32,
+    calls: AtomicU32,
     started: AtomicU32,
     threads: Mutex<Vec<Py<PyAny>>>,
 }
@@ -70,8 +73,8 @@ impl Site {
             remote: engine.remote(),
             write_buffer: settings.limits.write_buffer,
             is_draining: AtomicBool::new(false),
-            // As many again for the calls that they await.
-            most: AtomicU32::new(settings.workers.cores.saturating_mul(2)),
+            most: AtomicU32::new(settings.workers.cores),
+            calls: AtomicU32::new(0),
             started: AtomicU32::new(0),
             threads: Mutex::default(),
         })
@@ -92,10 +95,21 @@ impl Site {
         self.is_draining.store(is_draining, Relaxed);
     }
 
-    /// Starts a thread, unless there are as many as cores, also for calls.
+    /// Lets a job wait for a thread; said by the loop.
+    pub fn push(self: &Arc<Site>, job: Job) {
+        let is_call = job.is_call;
+        self.calls.fetch_add(is_call.into(), Relaxed);
+        self.pool.push(job);
+        // The last thread that began a request has started no other one if there were as many as cores.
+        if is_call && self.pool.is_short() {
+            Python::attach(|py| Site::start_another(py, self));
+        }
+    }
+
+    /// Starts a thread, unless there are as many as cores and calls.
     pub fn start_thread(py: Python<'_>, site: &Arc<Site>) -> PyResult<()> {
         let number = site.started.load(Relaxed);
-        if number >= site.most.load(Relaxed) {
+        if number >= site.most.load(Relaxed).saturating_add(site.calls.load(Relaxed)) {
             return Ok(());
         }
         // Only whoever holds the GIL comes here, and it is not released before this.
@@ -174,7 +188,9 @@ impl Thread {
                 if taken.is_last {
                     Site::start_another(py, site);
                 }
+                let is_call = taken.job.is_call;
                 serve(py, site, &worker, taken.job);
+                site.calls.fetch_sub(is_call.into(), Relaxed);
             }
             if !py.detach(|| site.pool.wait()) {
                 return Ok(());

@@ -2,7 +2,7 @@
 //! that, so the calls are safe from any thread and switch to nobody. Results are uWSGI's: a refusal is `None`, and those that
 //! somebody should know of are in the log.
 use super::remote_cache::There;
-use super::request::bytes;
+use super::request::borrowed;
 use appliance_worker::cache::{Cache, Caches, Math, Mode, Refusal};
 use appliance_worker::wire::asked::Action;
 use pyo3::exceptions::PyValueError;
@@ -44,7 +44,7 @@ pub fn cache_get<'py>(
     key: Object<'py>,
     cache: Option<&str>,
 ) -> PyResult<Option<Bound<'py, PyBytes>>> {
-    let key = bytes(&key)?;
+    let key = borrowed(&key)?;
     if let Some(there) = There::of(cache) {
         return Ok(there.get(py, &key)?.map(|value| PyBytes::new(py, &value)));
     }
@@ -59,7 +59,7 @@ pub fn cache_get<'py>(
 #[pyfunction]
 #[pyo3(signature = (key, cache = None, /))]
 pub fn cache_exists(key: Object<'_>, cache: Option<&str>) -> PyResult<Option<bool>> {
-    let (py, key) = (key.py(), bytes(&key)?);
+    let (py, key) = (key.py(), borrowed(&key)?);
     if let Some(there) = There::of(cache) {
         return there.tell(py, &key, Action::Exists, 0, &[]);
     }
@@ -73,7 +73,7 @@ fn put(
     cache: Option<&str>,
     mode: Mode,
 ) -> PyResult<Option<bool>> {
-    let (py, key, value) = (key.py(), bytes(key)?, bytes(value)?);
+    let (py, key, value) = (key.py(), borrowed(key)?, borrowed(value)?);
     if let Some(there) = There::of(cache) {
         let size = value.len() as u64;
         let action = if mode == Mode::Set { Action::Update(size) } else { Action::Set(size) };
@@ -109,7 +109,7 @@ pub fn cache_update(
 #[pyfunction]
 #[pyo3(signature = (key, cache = None, /))]
 pub fn cache_del(key: Object<'_>, cache: Option<&str>) -> PyResult<Option<bool>> {
-    let (py, key) = (key.py(), bytes(&key)?);
+    let (py, key) = (key.py(), borrowed(&key)?);
     if let Some(there) = There::of(cache) {
         return there.tell(py, &key, Action::Delete, 0, &[]);
     }
@@ -136,7 +136,7 @@ pub fn cache_keys<'py>(py: Python<'py>, cache: Option<&str>) -> PyResult<Bound<'
 }
 
 fn calculate(key: &Object<'_>, math: Math, expires: i64, cache: Option<&str>) -> PyResult<Option<bool>> {
-    let (py, key) = (key.py(), bytes(key)?);
+    let (py, key) = (key.py(), borrowed(key)?);
     if let Some(there) = There::of(cache) {
         return there.tell(py, &key, super::remote_cache::count(math), expires, &[]);
     }
@@ -172,7 +172,7 @@ pub fn cache_div(key: Object<'_>, n: i64, expires: i64, cache: Option<&str>) -> 
 #[pyfunction]
 #[pyo3(signature = (key, cache = None, /))]
 pub fn cache_num(key: Object<'_>, cache: Option<&str>) -> PyResult<i64> {
-    let (py, key) = (key.py(), bytes(&key)?);
+    let (py, key) = (key.py(), borrowed(&key)?);
     if let Some(there) = There::of(cache) {
         return Ok(there
             .get(py, &key)?

@@ -82,6 +82,16 @@ fn give(locks: &Locks, place: Place) -> PyResult<()> {
     locks.unlock(place).map_err(|failed| refused(&failed))
 }
 
+/// Takes a lock that has neither number nor name, for the call `what`.
+pub fn take_for(py: Python<'_>, place: Place, what: &str) -> PyResult<()> {
+    take(py, ours()?, place, None, what).map(drop)
+}
+
+/// Gives it back.
+pub fn give_back(place: Place) -> PyResult<()> {
+    give(ours()?, place)
+}
+
 /// Waits until nobody else holds this lock; only the request waits.
 #[pyfunction]
 #[pyo3(signature = (number = 0, /))]

@@ -14,9 +14,11 @@ mod cache;
 pub mod locks;
 mod metrics;
 mod process;
+mod queue;
 mod remote_cache;
 mod request;
 pub mod rpc;
+mod sharedarea;
 pub mod signals;
 mod sockets;
 mod waiting;
@@ -99,6 +101,8 @@ pub fn run_postfork(py: Python<'_>) -> PyResult<()> {
 pub fn install(py: Python<'_>, loaded: &crate::load::Facts) -> PyResult<()> {
     let module = PyModule::new(py, "uwsgi")?;
     add_functions(&module)?;
+    queue::add(&module)?;
+    sharedarea::add(&module)?;
     crate::remote::set_terms(&loaded.settings);
     request::set_access_log(loaded.settings.log.access);
     let (major, minor, patch) = VERSION;
@@ -150,6 +154,9 @@ fn add_functions(module: &Bound<'_, PyModule>) -> PyResult<()> {
         process::i_am_the_lord,
         process::mule_msg,
         process::mule_get_msg,
+        process::farm_msg,
+        process::farm_get_msg,
+        process::parsefile,
     );
     add!(
         sockets::connect,
@@ -201,6 +208,7 @@ fn add_functions(module: &Bound<'_, PyModule>) -> PyResult<()> {
         request::chunked_read,
         request::chunked_read_nb,
         request::sendfile,
+        request::offload,
         request::set_logvar,
         request::get_logvar,
         request::add_var,
@@ -228,11 +236,15 @@ fn add_functions(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("green_schedule", module.getattr("suspend")?)
 }
 
-/// uWSGI's `opt`: our own settings under the names that uWSGI gives the same thing, and `[app.env]` is not among them.
+/// uWSGI's `opt`: `[app.options]`, and our own settings under the names that uWSGI gives the same thing. `[app.env]` is not among
+/// them.
 fn options<'py>(py: Python<'py>, loaded: &crate::load::Facts) -> PyResult<Bound<'py, PyDict>> {
     let settings = &loaded.settings;
     let options = PyDict::new(py);
     let text = |value: String| PyBytes::new(py, value.as_bytes());
+    for (name, value) in &settings.app.options {
+        options.set_item(name, text(value.clone()))?;
+    }
     options.set_item("processes", text(settings.workers.count.to_string()))?;
     options.set_item("module", text(settings.app.module.clone()))?;
     options.set_item("chdir", text(settings.app.chdir.display().to_string()))?;

@@ -2,12 +2,15 @@
 //! thread. There are no mules, farms, spoolers and legions here, and the calls about them say so in uWSGI's own way.
 use crate::home::Home;
 use appliance_worker::board::{self, State};
+use appliance_worker::wire::packet;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyTuple};
 use std::path::PathBuf;
 use std::sync::atomic::Ordering::Relaxed;
 
+/// Modifier 1 of what uWSGI's spooler writes.
+const SPOOLED: u8 = 17;
 /// `PR_SET_NAME` keeps so many bytes of a name.
 const MOST_NAME: usize = 15;
 /// Bytes of a page, and ticks of a second, in what `/proc` says (`USER_HZ`).
@@ -66,6 +69,7 @@ fn worker<'py>(py: Python<'py>, id: u32, slot: &board::Slot) -> PyResult<Bound<'
     facts.set_item("requests", requests)?;
     facts.set_item("delta_requests", requests)?;
     facts.set_item("exceptions", exceptions)?;
+    facts.set_item("signals", slot.signals.load(Relaxed))?;
     facts.set_item("status", PyBytes::new(py, status))?;
     facts.set_item("rss", u64::from(slot.rss_kib.load(Relaxed)) * 1024)?;
     facts.set_item("vsz", virtual_memory(pid).unwrap_or(0))?;
@@ -157,6 +161,23 @@ pub fn extract(py: Python<'_>, path: PathBuf) -> Option<Bound<'_, PyBytes>> {
     Some(PyBytes::new(py, &contents))
 }
 
+/// What a file says that holds a packet of variables, as uWSGI's spooler writes them; `None` if it cannot be read, or is no such
+/// file.
+#[pyfunction]
+#[pyo3(signature = (path, /))]
+pub fn parsefile(py: Python<'_>, path: PathBuf) -> PyResult<Option<Bound<'_, PyDict>>> {
+    let contents = py.detach(|| std::fs::read(path)).unwrap_or_default();
+    let Some(header) = packet::Header::read(&contents) else { return Ok(None) };
+    let body = contents.get(packet::HEADER..packet::HEADER + usize::from(header.size));
+    let is_known = [0, SPOOLED].contains(&header.modifier1);
+    let Some(Ok(vars)) = body.filter(|_| is_known).map(packet::vars) else { return Ok(None) };
+    let found = PyDict::new(py);
+    for (name, value) in vars {
+        found.set_item(PyBytes::new(py, name), PyBytes::new(py, value))?;
+    }
+    Ok(Some(found))
+}
+
 /// Names this process, as `ps` and `top` show it.
 #[pyfunction]
 #[pyo3(signature = (name, /))]
@@ -205,8 +226,21 @@ pub fn mule_get_msg(_options: &Bound<'_, PyTuple>, _more: Option<&Bound<'_, PyDi
     Err(no_mule())
 }
 
+#[pyfunction]
+#[pyo3(signature = (farm, _message, /))]
+pub fn farm_msg(farm: &str, _message: &Bound<'_, PyAny>) -> PyResult<()> {
+    Err(PyValueError::new_err(format!("no farm {farm} is configured: {WITHOUT_MULES}")))
+}
+
+#[pyfunction]
+pub fn farm_get_msg() -> PyResult<()> {
+    Err(PyValueError::new_err(format!("you can receive farm messages only in a mule: {WITHOUT_MULES}")))
+}
+
+/// What to do where uWSGI has mules.
+const WITHOUT_MULES: &str =
+    "there are none here; use a thread, appliance.on_core(), a queue, or a signal with the target \"worker\"";
+
 fn no_mule() -> PyErr {
-    PyValueError::new_err(
-        "no mule configured: there are none here; use a thread, appliance.on_core() or a signal with the target \"worker\"",
-    )
+    PyValueError::new_err(format!("no mule configured: {WITHOUT_MULES}"))
 }

@@ -8,6 +8,7 @@ use appliance_worker::reactor;
 use pyo3::exceptions::{PyAttributeError, PyOSError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyByteArray, PyBytes, PyString};
+use std::borrow::Cow;
 use std::os::fd::{AsRawFd, IntoRawFd, RawFd};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Instant;
@@ -25,7 +26,15 @@ pub fn set_access_log(is_on: bool) {
 pub fn __getattr__(py: Python<'_>, name: &str) -> PyResult<Py<PyAny>> {
     let arguments = match name {
         "env" | "start_response" => wait::current(py, "uwsgi").ok().and_then(|(_, call)| call.arguments(py)),
-        _ => return Err(PyAttributeError::new_err(format!("module 'uwsgi' has no attribute '{name}'"))),
+        _ => {
+            let missing = match name.split('_').next() {
+                Some("queue") => ": there is no queue; write `slots = 100` under [queue]",
+                Some("sharedarea") => ": there is no shared area; write [[sharedarea]]",
+                _ => "",
+            };
+            let text = format!("module 'uwsgi' has no attribute '{name}'{missing}");
+            return Err(PyAttributeError::new_err(text));
+        }
     };
     match arguments {
         Some((environ, _)) if name == "env" => Ok(environ.into_any()),
@@ -119,6 +128,22 @@ pub fn sendfile(
     Ok(Some(true))
 }
 
+/// The same, and an empty body to return. uWSGI's own does nothing but that.
+#[pyfunction]
+#[pyo3(signature = (file = None, size = 0, /))]
+pub fn offload<'py>(
+    py: Python<'py>,
+    file: Option<Bound<'py, PyAny>>,
+    size: u64,
+) -> PyResult<Bound<'py, PyBytes>> {
+    if let Some(file) = file
+        && sendfile(py, file.clone(), 0, 0, size)?.is_none()
+    {
+        return Err(PyValueError::new_err(format!("uwsgi.offload(): {} cannot be read", file.repr()?)));
+    }
+    Ok(PyBytes::new(py, b""))
+}
+
 /// The file that somebody means by a path, a file-like object or a descriptor. The descriptor stays the caller's.
 fn opened<'py>(file: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
     if file.hasattr("read")? {
@@ -135,12 +160,17 @@ fn opened<'py>(file: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
 
 /// Bytes of a str (as UTF-8) or of bytes.
 pub(super) fn bytes(value: &Bound<'_, PyAny>) -> PyResult<Vec<u8>> {
-    if let Ok(text) = value.cast::<PyString>() {
-        Ok(text.to_str()?.as_bytes().to_vec())
-    } else if let Ok(bytes) = value.cast::<PyBytes>() {
-        Ok(bytes.as_bytes().to_vec())
+    borrowed(value).map(Cow::into_owned)
+}
+
+/// The same where they lie, if nobody can change them there.
+pub(super) fn borrowed<'a>(value: &'a Bound<'_, PyAny>) -> PyResult<Cow<'a, [u8]>> {
+    if let Ok(bytes) = value.cast::<PyBytes>() {
+        Ok(Cow::Borrowed(bytes.as_bytes()))
+    } else if let Ok(text) = value.cast::<PyString>() {
+        Ok(Cow::Borrowed(text.to_str()?.as_bytes()))
     } else if let Ok(bytes) = value.cast::<PyByteArray>() {
-        Ok(bytes.to_vec())
+        Ok(Cow::Owned(bytes.to_vec()))
     } else {
         let kind = value.get_type().name()?;
         Err(PyTypeError::new_err(format!("the argument must be str or bytes, not {kind}")))

@@ -22,6 +22,7 @@ fn cache(change: impl FnOnce(&mut Settings)) -> Fixture {
         items: 1_000,
         size: 1024 * 1024,
         item_size: 64 * 1024,
+        key_size: MAX_KEY as u64,
         lru: false,
         expires: Duration::ZERO,
         persist: None,
@@ -102,8 +103,9 @@ fn a_number_keeps_its_expiry() {
 #[test]
 fn what_is_too_long_is_refused_and_changes_nothing() {
     let cache = cache(|settings| settings.item_size = 10);
-    assert_eq!(set(&cache, "", "x"), Err(Refusal::Key(0)));
-    assert_eq!(set(&cache, &"k".repeat(MAX_KEY + 1), "x"), Err(Refusal::Key(MAX_KEY + 1)));
+    let most = MAX_KEY as u64;
+    assert_eq!(set(&cache, "", "x"), Err(Refusal::Key { length: 0, most }));
+    assert_eq!(set(&cache, &"k".repeat(MAX_KEY + 1), "x"), Err(Refusal::Key { length: MAX_KEY + 1, most }));
     assert_eq!(set(&cache, "a", "01234567890"), Err(Refusal::Value { length: 11, most: 10 }));
     let longest = "k".repeat(MAX_KEY);
     cache.put(longest.as_bytes(), b"", Some(Duration::from_secs(9)), Mode::Set).unwrap();
@@ -185,12 +187,65 @@ fn it_can_be_full_and_emptied_again_and_again() {
 }
 
 #[test]
-fn what_is_written_through_maps_has_its_memory_from_the_beginning() {
-    use std::os::unix::fs::MetadataExt;
+fn a_cache_takes_memory_as_it_fills() {
+    let cache = cache(|settings| (settings.items, settings.size) = (100_000, 64 * 1024 * 1024));
+    let empty = cache.stats().unwrap().memory;
+    assert!(empty < 2 * 1024 * 1024, "{empty}");
+    for n in 0..100 {
+        set(&cache, &format!("{n}"), &"v".repeat(60_000)).unwrap();
+    }
+    let memory = cache.stats().unwrap().memory;
+    assert!((6_000_000..9_000_000).contains(&memory), "{memory}");
+}
+
+#[test]
+fn a_cache_may_have_shorter_keys() {
+    let cache = cache(|settings| settings.key_size = 3);
+    assert_eq!(set(&cache, "key", "1"), Ok(true));
+    assert_eq!(set(&cache, "long", "1"), Err(Refusal::Key { length: 4, most: 3 }));
+    assert_eq!((get(&cache, "long"), cache.delete(b"long")), (None, Ok(false)));
+}
+
+#[test]
+fn what_is_found_is_counted_and_what_is_not() {
     let cache = cache(|_| ());
-    let file = std::fs::metadata(cache.beside("lock.mdb")).unwrap();
-    assert!(file.blocks() * 512 >= file.len(), "{} of {}", file.blocks() * 512, file.len());
-    assert!(cache.stats().unwrap().memory >= 1024 * 1024);
+    set(&cache, "a", "1").unwrap();
+    assert!(get(&cache, "a").is_some() && get(&cache, "a").is_some() && get(&cache, "b").is_none());
+    cache.exists(b"a").unwrap();
+    let stats = cache.stats().unwrap();
+    assert_eq!((stats.hits, stats.misses), (2, 1));
+}
+
+#[test]
+fn a_cache_grows_with_its_settings_and_those_who_have_it_follow() {
+    let folder = Scratch::new();
+    let open = |items, lru| {
+        let settings = Settings { items, lru, ..cache(|_| ()).settings.clone() };
+        Cache::open(folder.path(), &settings).unwrap()
+    };
+    let before = open(3, false);
+    for key in ["a", "b", "c"] {
+        set(&before, key, key).unwrap();
+    }
+    before.put(b"b", b"new", Some(Duration::from_secs(100)), Mode::Set).unwrap();
+    assert!(get(&before, "a").is_some());
+    let after = open(10_000, true);
+    assert_eq!(get(&after, "b").as_deref(), Some("new"));
+    assert!(after.life(b"b").unwrap().flatten().is_some());
+    for n in 0..5_000 {
+        set(&after, &format!("{n}"), &"v".repeat(9)).unwrap();
+    }
+    assert_eq!(get(&before, "4999").as_deref(), Some("vvvvvvvvv"));
+    assert_eq!(set(&before, "z", "1"), Err(Refusal::Full), "it keeps to its own settings");
+    assert_eq!((get(&after, "c").as_deref(), after.stats().unwrap().hits), (Some("c"), 4));
+    let third = open(50_000, false);
+    assert_eq!(third.delete(b"a"), Ok(true));
+    assert_eq!((get(&before, "a"), get(&after, "a"), get(&third, "a")), (None, None, None));
+    let late = open(10, false);
+    assert_eq!(late.stats().unwrap(), third.stats().map(|stats| Stats { max_items: 10, ..stats }).unwrap());
+    let files = std::fs::read_dir(folder.path().join("test")).unwrap();
+    let is_table = |name: &std::ffi::OsStr| name.to_string_lossy().starts_with("table-");
+    assert_eq!(files.flatten().filter(|entry| is_table(&entry.file_name())).count(), 1);
 }
 
 #[test]

@@ -58,7 +58,7 @@ fn missing(name: &str) -> Refused {
 
 fn number_of(refusal: &Refusal) -> Errno {
     match refusal {
-        Refusal::Key(_) | Refusal::NotANumber => Errno::EINVAL,
+        Refusal::Key { .. } | Refusal::NotANumber => Errno::EINVAL,
         Refusal::Value { .. } => Errno::EFBIG,
         Refusal::Overflow => Errno::ERANGE,
         Refusal::Full => Errno::ENOSPC,
