@@ -10,7 +10,7 @@ const HELLO: &[u8] = b"\x81\x85\0\0\0\0hello";
 fn upgraded(behind: &[u8]) -> Bench {
     let mut bench = Bench::new();
     request(bench.receive(&[UPGRADE, behind].concat()));
-    assert!(bench.tell(|conn, cx| conn.open_socket(b"101 \r\n", cx)));
+    assert!(bench.tell(|conn, cx| conn.open_socket(b"101 ", cx)));
     assert_eq!(bench.sent(), "101 \r\n");
     bench
 }
@@ -38,7 +38,7 @@ fn what_is_unpacked_later_is_missed_by_nobody() {
     let offer = "\r\nSec-WebSocket-Extensions: permessage-deflate\r\n\r\n";
     let upgrade = std::str::from_utf8(UPGRADE).unwrap().replace("\r\n\r\n", offer);
     request(bench.receive(upgrade.as_bytes()));
-    assert!(bench.tell(|conn, cx| conn.open_socket(b"101 \r\n", cx)));
+    assert!(bench.tell(|conn, cx| conn.open_socket(b"101 ", cx)));
     // A thousand zeros, as zlib packs them.
     let zeros = b"\xc2\x8e\0\0\0\0\x62\x60\x18\x05\xa3\x21\x30\x1a\x02\xc3\x3d\x04\0\0";
     bench.receive(&[&zeros.repeat(100)[..], b"\x89\x81\0\0\0\0p"].concat());
