@@ -28,14 +28,14 @@ def text(value):
 
 def storm(rounds, offset):
     """Messages that tell whether they are whole, and counters; how many rounds were finished is in the ledger."""
-    with open(os.environ["AREAS_LEDGER"], "a", buffering=1) as ledger:
+    with open(os.environ["AREAS_LEDGER"], "ab", buffering=0) as ledger:
         for number in range(int(rounds)):
             body = b"%d:%d:" % (os.getpid(), number) + os.urandom(1500)
             uwsgi.queue_push(body + b"%08x" % zlib.crc32(body))
             uwsgi.queue_set(number % 8, body + b"%08x" % zlib.crc32(body))
             uwsgi.sharedarea_inc64(0, 0)
             uwsgi.sharedarea_inc32(0, int(offset))
-            ledger.write("x")
+            ledger.write(b"x")
     return "done"
 
 

@@ -10,6 +10,7 @@ use crate::http::encode;
 use crate::websocket::handshake::Refusal;
 use crate::{FileSent, Outcome, Sent};
 use nix::errno::Errno;
+use std::borrow::Cow;
 use std::fs::File;
 use std::io::ErrorKind;
 use std::os::unix::fs::FileExt;
@@ -175,7 +176,11 @@ impl Here {
     }
 
     fn opening(&self, status: u16, fields: &[(Vec<u8>, Vec<u8>)]) -> Result<Opening, Invalid> {
-        let status = format!("{status} {}", encode::reason(status));
+        let status = match status {
+            // The usual one takes no memory.
+            200 => Cow::Borrowed("200 OK"),
+            status => Cow::Owned(format!("{status} {}", encode::reason(status))),
+        };
         let mut opening = Opening::new(&self.call.request, self.call.core, status.as_bytes())?;
         fields.iter().try_for_each(|(name, value)| opening.header(name, value))?;
         Ok(opening)
