@@ -69,102 +69,37 @@ def sharedarea_unlock(id: int, /) -> None:
         _locks[id].release()
 
 
-def _read(id: int, pos: int, width: int) -> int:
-    return int.from_bytes(_piece(id, pos, width), sys.byteorder, signed=True)
+class _Number:
+    """Numbers of so many bytes, in the order of the machine."""
+
+    def __init__(self, width: int) -> None:
+        self.width, self.bits = width, 8 * width
+
+    def read(self, id: int, pos: int, /) -> int:
+        """The number at a position, with its sign."""
+        return int.from_bytes(_piece(id, pos, self.width), sys.byteorder, signed=True)
+
+    def write(self, id: int, pos: int, value: int, /) -> None:
+        """Writes a number."""
+        if not -(1 << (self.bits - 1)) <= value < 1 << self.bits:
+            raise OverflowError(f"{value} does not fit into {self.bits} bits")
+        _piece(id, pos, self.width)[:] = (value % (1 << self.bits)).to_bytes(self.width, sys.byteorder)
+
+    def inc(self, id: int, pos: int, amount: int = 1, /) -> None:
+        """Adds to a number."""
+        with _mutex:
+            self.write(id, pos, (self.read(id, pos) + amount) % (1 << self.bits))
+
+    def dec(self, id: int, pos: int, amount: int = 1, /) -> None:
+        """Subtracts from a number."""
+        self.inc(id, pos, -amount)
 
 
-def _write(id: int, pos: int, width: int, value: int) -> None:
-    bits = 8 * width
-    if not -(1 << (bits - 1)) <= value < 1 << bits:
-        raise OverflowError(f"{value} does not fit into {bits} bits")
-    _piece(id, pos, width)[:] = (value % (1 << bits)).to_bytes(width, sys.byteorder)
-
-
-def _add(id: int, pos: int, width: int, amount: int) -> None:
-    with _mutex:
-        _write(id, pos, width, (_read(id, pos, width) + amount) % (1 << 8 * width))
-
-
-def sharedarea_read8(id: int, pos: int, /) -> int:
-    """The number of 8 bits at a position, with its sign."""
-    return _read(id, pos, 1)
-
-
-def sharedarea_write8(id: int, pos: int, value: int, /) -> None:
-    """Writes a number of 8 bits."""
-    _write(id, pos, 1, value)
-
-
-def sharedarea_inc8(id: int, pos: int, amount: int = 1, /) -> None:
-    """Adds to a number of 8 bits."""
-    _add(id, pos, 1, amount)
-
-
-def sharedarea_dec8(id: int, pos: int, amount: int = 1, /) -> None:
-    """Subtracts from a number of 8 bits."""
-    _add(id, pos, 1, -amount)
-
-
-def sharedarea_read16(id: int, pos: int, /) -> int:
-    """The number of 16 bits at a position, with its sign."""
-    return _read(id, pos, 2)
-
-
-def sharedarea_write16(id: int, pos: int, value: int, /) -> None:
-    """Writes a number of 16 bits."""
-    _write(id, pos, 2, value)
-
-
-def sharedarea_inc16(id: int, pos: int, amount: int = 1, /) -> None:
-    """Adds to a number of 16 bits."""
-    _add(id, pos, 2, amount)
-
-
-def sharedarea_dec16(id: int, pos: int, amount: int = 1, /) -> None:
-    """Subtracts from a number of 16 bits."""
-    _add(id, pos, 2, -amount)
-
-
-def sharedarea_read32(id: int, pos: int, /) -> int:
-    """The number of 32 bits at a position, with its sign."""
-    return _read(id, pos, 4)
-
-
-def sharedarea_write32(id: int, pos: int, value: int, /) -> None:
-    """Writes a number of 32 bits."""
-    _write(id, pos, 4, value)
-
-
-def sharedarea_inc32(id: int, pos: int, amount: int = 1, /) -> None:
-    """Adds to a number of 32 bits."""
-    _add(id, pos, 4, amount)
-
-
-def sharedarea_dec32(id: int, pos: int, amount: int = 1, /) -> None:
-    """Subtracts from a number of 32 bits."""
-    _add(id, pos, 4, -amount)
-
-
-def sharedarea_read64(id: int, pos: int, /) -> int:
-    """The number of 64 bits at a position, with its sign."""
-    return _read(id, pos, 8)
-
-
-def sharedarea_write64(id: int, pos: int, value: int, /) -> None:
-    """Writes a number of 64 bits."""
-    _write(id, pos, 8, value)
-
-
-def sharedarea_inc64(id: int, pos: int, amount: int = 1, /) -> None:
-    """Adds to a number of 64 bits."""
-    _add(id, pos, 8, amount)
-
-
-def sharedarea_dec64(id: int, pos: int, amount: int = 1, /) -> None:
-    """Subtracts from a number of 64 bits."""
-    _add(id, pos, 8, -amount)
-
-
+_8, _16, _32, _64 = map(_Number, (1, 2, 4, 8))
+sharedarea_read8, sharedarea_write8, sharedarea_inc8, sharedarea_dec8 = _8.read, _8.write, _8.inc, _8.dec
+sharedarea_read16, sharedarea_write16, sharedarea_inc16, sharedarea_dec16 = _16.read, _16.write, _16.inc, _16.dec
+sharedarea_read32, sharedarea_write32, sharedarea_inc32, sharedarea_dec32 = _32.read, _32.write, _32.inc, _32.dec
+sharedarea_read64, sharedarea_write64, sharedarea_inc64, sharedarea_dec64 = _64.read, _64.write, _64.inc, _64.dec
 sharedarea_readbyte, sharedarea_writebyte = sharedarea_read8, sharedarea_write8
 sharedarea_readlong, sharedarea_writelong = sharedarea_read64, sharedarea_write64
 sharedarea_inclong, sharedarea_declong = sharedarea_inc64, sharedarea_dec64
