@@ -1,10 +1,8 @@
 //! The queue and the shared areas: the same for all workers and over reloads, whole whoever is killed, and nobody waits in vain.
-use crate::harness::{Appliance, ENGINES, Setup, command, until};
+use crate::harness::{Appliance, ENGINES, Setup, begin_with, command, meanwhile, until};
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 use std::fs;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::thread;
 
 const MEMORY: &str = "[queue]\nslots = 1000\nslot_size = \"2KiB\"\n[[sharedarea]]\n";
 
@@ -83,24 +81,9 @@ fn threads_count_and_push_beside_each_other() {
 #[test]
 fn a_storm_of_kills_leaves_everything_whole_and_loses_no_count() {
     let appliance = start();
-    let is_over = AtomicBool::new(false);
-    thread::scope(|scope| {
-        for client in 0..4 {
-            let (appliance, is_over) = (&appliance, &is_over);
-            scope.spawn(move || {
-                while !is_over.load(Relaxed) {
-                    // One that died with its worker is repeated by the proxy, or answered with 502.
-                    appliance.get(if client % 2 == 0 { "/storm?20&8" } else { "/storm?20&13" });
-                }
-            });
-        }
-        for n in 0..10 {
-            let worker = appliance.process(&format!("worker {}", 1 + n % 2));
-            worker.signal(Signal::SIGKILL);
-            appliance.successor(&worker);
-        }
-        is_over.store(true, Relaxed);
-    });
+    // One that died with its worker is repeated by the proxy, or answered with 502.
+    let storm = |client| appliance.get(if client % 2 == 0 { "/storm?20&8" } else { "/storm?20&13" });
+    meanwhile(4, storm, || appliance.kill_workers_in_turn(10, || {}));
     let finished = fs::metadata(appliance.dir().path().join("ledger")).unwrap().len();
     let found = appliance.get("/found").json();
     let [count, unaligned] = [&found[0][0], &found[0][1]].map(|count| count.as_u64().unwrap());
@@ -127,9 +110,7 @@ fn what_cannot_be_done_is_said_in_a_sentence() {
         "ValueError: no farm f is configured: there are none here; use a thread",
         "ValueError: you can receive farm messages only in a mule: there are none here",
     ];
-    for (n, sentence) in expected.iter().enumerate() {
-        assert!(said[n].as_str().is_some_and(|text| text.starts_with(sentence)), "{sentence}\n{}", said[n]);
-    }
+    begin_with(&said, &expected);
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Workers that are killed with many requests open: what an application had not begun is served all the same, what it had
 //! begun is run again only if that does no harm. The application's own ledger is the witness.
-use crate::harness::{Admin, Appliance, Client, Process, Setup, until};
+use crate::harness::{Admin, Appliance, Client, Process, Setup, meanwhile, until};
 use nix::sys::signal::Signal;
 use std::collections::HashMap;
 use std::fs;
@@ -117,27 +117,16 @@ fn all_workers_die_and_their_successors_take_over() {
 #[test]
 fn no_post_is_run_twice_however_many_workers_die() {
     let site = Site::start();
-    let (next, stop) = (AtomicU32::new(0), AtomicU32::new(0));
-    let answers = std::thread::scope(|scope| {
-        let posts = || {
-            let mut answers = Vec::new();
-            while stop.load(Relaxed) == 0 {
-                let path = format!("/slow/{}", next.fetch_add(1, Relaxed));
-                answers.push((site.appliance.client().post(&path, "hi").status, path));
-            }
-            answers
-        };
-        let clients: Vec<_> = (0..16).map(|_| scope.spawn(posts)).collect();
-        for number in 0..10 {
-            let worker = site.appliance.process(&format!("worker {}", 1 + number % 2));
-            let begun = site.ledger().len();
-            until("requests are served", || site.ledger().len() > begun + 50);
-            worker.signal(Signal::SIGKILL);
-            site.appliance.successor(&worker);
-        }
-        stop.store(1, Relaxed);
-        clients.into_iter().flat_map(|client| client.join().unwrap()).collect::<Vec<_>>()
-    });
+    let next = AtomicU32::new(0);
+    let post = |_| {
+        let path = format!("/slow/{}", next.fetch_add(1, Relaxed));
+        (site.appliance.client().post(&path, "hi").status, path)
+    };
+    let served = || {
+        let begun = site.ledger().len();
+        until("requests are served", || site.ledger().len() > begun + 50);
+    };
+    let answers = meanwhile(16, post, || site.appliance.kill_workers_in_turn(10, served));
     let mut times = HashMap::new();
     site.ledger().into_iter().for_each(|entry| *times.entry(entry.path).or_insert(0) += 1);
     for (status, path) in answers {

@@ -8,6 +8,7 @@ mod dir;
 mod doors;
 mod engines;
 mod form;
+mod group;
 mod load;
 mod log;
 mod meter;
@@ -23,7 +24,8 @@ pub use dir::Dir;
 pub use doors::{DOORS, Door, Doors};
 pub use engines::{ENGINES, everywhere};
 pub use form::Form;
-pub use load::{under_load, under_posts};
+pub use group::Group;
+pub use load::{meanwhile, under_load, under_posts};
 pub use log::Log;
 pub use meter::{Fate, Record, Report, measure, metered, metered_code};
 pub use ports::free_ports;
@@ -38,6 +40,14 @@ use std::time::{Duration, Instant};
 pub const DEADLINE: Duration = Duration::from_secs(20);
 /// Pause between two looks at a condition.
 const POLL: Duration = Duration::from_millis(5);
+
+/// Each of the texts that were told begins with its sentence.
+#[track_caller]
+pub fn begin_with(told: &serde_json::Value, sentences: &[&str]) {
+    for (n, sentence) in sentences.iter().enumerate() {
+        assert!(told[n].as_str().is_some_and(|told| told.starts_with(sentence)), "{sentence:?}: {}", told[n]);
+    }
+}
 
 /// The repository.
 pub fn root() -> PathBuf {

@@ -1,10 +1,7 @@
 //! Locks that all workers share: one holder at most, nobody waits in vain, and nothing stays locked behind the dead.
-use crate::harness::{Appliance, ENGINES, Setup, until};
-use nix::sys::signal::Signal;
+use crate::harness::{Appliance, ENGINES, Setup, meanwhile, until};
 use serde_json::Value;
 use std::collections::BTreeSet;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::thread;
 
 fn setup() -> Setup {
     let setup = Setup::app("locks:application").workers(2);
@@ -138,25 +135,10 @@ fn a_killed_holder_leaves_no_lock_behind() {
 #[test]
 fn no_write_under_a_lock_is_lost_in_a_storm_of_kills() {
     let appliance = start();
-    let is_over = AtomicBool::new(false);
-    let mut numbers: Vec<u64> = thread::scope(|scope| {
-        let count = || {
-            let mut numbers = Vec::new();
-            while !is_over.load(Relaxed) {
-                // A request that died with its worker is repeated by the proxy, or answered with 502.
-                numbers.extend(appliance.get("/counted?0.001").text().trim().parse::<u64>());
-            }
-            numbers
-        };
-        let clients: Vec<_> = (0..4).map(|_| scope.spawn(count)).collect();
-        for n in 0..10 {
-            let worker = appliance.process(&format!("worker {}", 1 + n % 2));
-            worker.signal(Signal::SIGKILL);
-            appliance.successor(&worker);
-        }
-        is_over.store(true, Relaxed);
-        clients.into_iter().flat_map(|client| client.join().unwrap()).collect()
-    });
+    // A request that died with its worker is repeated by the proxy, or answered with 502.
+    let count = |_| appliance.get("/counted?0.001").text().trim().parse::<u64>().ok();
+    let counted = meanwhile(4, count, || appliance.kill_workers_in_turn(10, || {}));
+    let mut numbers: Vec<u64> = counted.into_iter().flatten().collect();
     numbers.sort_unstable();
     let different: BTreeSet<u64> = numbers.iter().copied().collect();
     assert_eq!(different.len(), numbers.len(), "two counted the same: {numbers:?}");

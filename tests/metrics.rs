@@ -1,12 +1,11 @@
 //! Metrics as Prometheus and applications see them: what all workers count together, what outlives them, and that the log, the
 //! metrics and the clients tell the same story. Probes beside them.
-use crate::harness::{Admin, Appliance, Setup, default_venv, until};
+use crate::harness::{Admin, Appliance, Setup, begin_with, default_venv, meanwhile, until};
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::process::{Command, Stdio};
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 const CONFIGURED: &str = r#"[{name="kit.hits", type="gauge", help="Hits."}, {name="kit.init", initial=7}, {name="kit.alias", alias="kit.hits"}, {name="kit.kinds", labels=["kind"]}]"#;
 
@@ -98,9 +97,7 @@ fn mistakes_are_told_with_the_way_out() {
         "<Counter shop_orders_total> has the labels kind; give a value for each",
         "a counter only grows: -1 cannot be added",
     ];
-    for (n, sentence) in expected.into_iter().enumerate() {
-        assert!(told[n].as_str().is_some_and(|told| told.starts_with(sentence)), "{sentence:?}: {}", told[n]);
-    }
+    begin_with(&told, &expected);
 }
 
 #[test]
@@ -164,18 +161,13 @@ fn logged(appliance: &Appliance) -> BTreeMap<u16, u64> {
     counts
 }
 
-/// Requests of all kinds until `stop`; the statuses that their client saw.
-fn browse(appliance: &Appliance, stop: &AtomicBool) -> Vec<u16> {
+/// A request of each kind; the statuses that their client saw.
+fn browse(appliance: &Appliance) -> Vec<u16> {
     let targets = ["/", "/?status=404", "/count?kind=x", "/fail", "/?status=301"];
-    let mut seen = Vec::new();
-    while !stop.load(Relaxed) {
-        for target in targets {
-            seen.push(appliance.get(target).status);
-        }
-        let mut broken = appliance.client();
-        broken.send("GET / HTTP/1.1\r\n\r\n");
-        seen.push(broken.answer().status);
-    }
+    let mut seen: Vec<u16> = targets.iter().map(|target| appliance.get(target).status).collect();
+    let mut broken = appliance.client();
+    broken.send("GET / HTTP/1.1\r\n\r\n");
+    seen.push(broken.answer().status);
     seen
 }
 
@@ -185,24 +177,23 @@ fn log_metrics_and_clients_tell_the_same_story_whoever_dies() {
     let site = Site::of(setup);
     let before: u64 = logged(&site.appliance).values().sum();
     assert_eq!(before, 0, "workers are asked on their own sockets");
-    let stop = AtomicBool::new(false);
+    let served = || {
+        let so_far = site.appliance.log.events().len();
+        until("requests are served", || site.appliance.log.events().len() > so_far + 50);
+    };
+    let answers = meanwhile(
+        4,
+        |_| browse(&site.appliance),
+        || {
+            site.appliance.kill_workers_in_turn(6, served);
+            let (code, _, error) = site.appliance.tell(&["reload"]);
+            assert_eq!(code, Some(0), "{error}");
+        },
+    );
     let mut seen = BTreeMap::new();
-    std::thread::scope(|scope| {
-        let clients: Vec<_> = (0..4).map(|_| scope.spawn(|| browse(&site.appliance, &stop))).collect();
-        for number in 0..6 {
-            let worker = site.appliance.process(&format!("worker {}", 1 + number % 2));
-            let so_far = site.appliance.log.events().len();
-            until("requests are served", || site.appliance.log.events().len() > so_far + 50);
-            worker.signal(Signal::SIGKILL);
-            site.appliance.successor(&worker);
-        }
-        let (code, _, error) = site.appliance.tell(&["reload"]);
-        assert_eq!(code, Some(0), "{error}");
-        stop.store(true, Relaxed);
-        for status in clients.into_iter().flat_map(|client| client.join().unwrap()) {
-            *seen.entry(status).or_insert(0) += 1;
-        }
-    });
+    for status in answers.into_iter().flatten() {
+        *seen.entry(status).or_insert(0) += 1;
+    }
     until("all of it is in the log", || logged(&site.appliance) == seen);
     until("all of it is counted", || by_status(&site.samples()) == seen);
     let samples = site.samples();

@@ -9,7 +9,6 @@ use std::time::{Duration, Instant};
 mod browser;
 mod conformance;
 pub mod peer;
-use browser::Browser;
 use peer::{BINARY, CLOSE, PING, PONG, Peer, TEXT, closing, frame, handshake};
 
 /// Most bytes of memory that an open one may cost the proxy, however much has gone through it: less than nginx's two buffers.
@@ -385,14 +384,14 @@ fn the_websockets_package_is_content() {
 fn a_browser_is_content() {
     let appliance = setup().set("websocket.compression", true).start();
     let page = format!("http://{}/page", appliance.address());
-    let Some(browser) = Browser::open(appliance.dir(), &page) else { return };
+    let Some(browser) = browser::show(appliance.dir(), &page) else { return };
     let expected = r#"[["chat","text",[0,255],true,4000,true],[4001,"that is all",true]]"#;
     let said = within(Duration::from_secs(120), || {
         let all = appliance.get("/ended").json();
         let told = all.as_array()?.iter().find(|entry| entry[0] == "browser")?;
         Some(unquoted(told[1].as_str()?))
     });
-    assert_eq!(said.as_deref(), Some(expected), "{}", browser.log());
+    assert_eq!(said.as_deref(), Some(expected), "{}", browser.log.text());
 }
 
 /// What `encodeURIComponent` has made, as it was before.

@@ -297,6 +297,17 @@ impl Appliance {
             .unwrap_or_else(|| panic!("nobody follows {before:?}:\n{}", self.log.text()))
     }
 
+    /// Kills the first two workers in turn, so often, each time when `ready` is over and the last one has its successor.
+    #[track_caller]
+    pub fn kill_workers_in_turn(&self, times: u32, ready: impl Fn()) {
+        for number in 0..times {
+            let worker = self.process(&format!("worker {}", 1 + number % 2));
+            ready();
+            worker.signal(Signal::SIGKILL);
+            self.successor(&worker);
+        }
+    }
+
     /// Waits until every worker answers on its own socket.
     #[track_caller]
     pub fn wait_for_workers(&self) {

@@ -34,37 +34,49 @@ pub fn under_posts(appliance: &Appliance, action: impl FnOnce()) -> (u32, Vec<St
 }
 
 fn load(appliance: &Appliance, requests: &[&str], action: impl FnOnce()) -> (u32, Vec<String>) {
-    let (stop, served, failures) = (AtomicBool::new(false), AtomicU32::new(0), Mutex::new(Vec::new()));
-    std::thread::scope(|scope| {
-        for request in requests.iter().cycle().take(CLIENTS) {
-            let (stop, served, failures) = (&stop, &served, &failures);
-            scope.spawn(move || {
-                while !stop.load(Relaxed) {
-                    let mut client = appliance.client();
-                    for _ in 0..REQUESTS_EACH {
-                        client.send(request);
-                        match client.try_answer() {
-                            Ok(answer) if answer.status == 200 => {
-                                served.fetch_add(1, Relaxed);
-                                if answer.header("connection") == Some("close") {
-                                    break;
-                                }
-                            }
-                            Ok(answer) => {
-                                failures.lock().unwrap().push(format!("{} {}", answer.status, answer.text()))
-                            }
-                            Err(error) => {
-                                failures.lock().unwrap().push(error.to_string());
-                                break;
-                            }
-                        }
+    let (served, failures) = (AtomicU32::new(0), Mutex::new(Vec::new()));
+    let connection = |client: usize| {
+        let request = requests[client % requests.len()];
+        let mut client = appliance.client();
+        for _ in 0..REQUESTS_EACH {
+            client.send(request);
+            match client.try_answer() {
+                Ok(answer) if answer.status == 200 => {
+                    served.fetch_add(1, Relaxed);
+                    if answer.header("connection") == Some("close") {
+                        break;
                     }
                 }
-            });
+                Ok(answer) => failures.lock().unwrap().push(format!("{} {}", answer.status, answer.text())),
+                Err(error) => {
+                    failures.lock().unwrap().push(error.to_string());
+                    break;
+                }
+            }
         }
-        // Also when the action panics, or the clients would go on for ever.
-        let _stop = Stop(&stop);
-        action();
-    });
+    };
+    meanwhile(CLIENTS, connection, action);
     (served.into_inner(), failures.into_inner().unwrap())
+}
+
+/// So many clients, counted from 0, do `each` again and again until `action` is over; what came of it each time.
+pub fn meanwhile<T: Send>(clients: usize, each: impl Fn(usize) -> T + Sync, action: impl FnOnce()) -> Vec<T> {
+    let stop = AtomicBool::new(false);
+    let again = |client| {
+        let mut results = Vec::new();
+        while !stop.load(Relaxed) {
+            results.push(each(client));
+        }
+        results
+    };
+    std::thread::scope(|scope| {
+        let again = &again;
+        let clients: Vec<_> = (0..clients).map(|client| scope.spawn(move || again(client))).collect();
+        {
+            // Also when the action panics, or the clients would go on for ever.
+            let _stop = Stop(&stop);
+            action();
+        }
+        clients.into_iter().flat_map(|client| client.join().unwrap()).collect()
+    })
 }

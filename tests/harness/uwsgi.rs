@@ -1,17 +1,13 @@
 //! A real uWSGI, for the tests that it and an appliance understand each other: Debian's, or the one of the benchmarks' virtual
 //! environment. Serves `tests/apps/caller.py`; everything of it ends with its value.
-use super::{Appliance, Client, Dir, Log, Setup, free_ports, root, until};
-use nix::sys::signal::{Signal, killpg};
-use nix::unistd::Pid;
+use super::{Appliance, Client, Dir, Group, Setup, free_ports, root, until};
 use std::net::SocketAddr;
-use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 
 /// See the module.
 pub struct Uwsgi {
-    child: Child,
-    log: Log,
+    _group: Group,
     _dir: Dir,
     http: SocketAddr,
     /// Where it speaks its own protocol.
@@ -58,7 +54,8 @@ impl Uwsgi {
         let [http, address] = [first, first + 1].map(|port| SocketAddr::from(([127, 0, 0, 1], port)));
         let (program, plugins) = program();
         let dir = Dir::new();
-        let mut child = Command::new(program)
+        let mut command = Command::new(program);
+        command
             .args(plugins)
             .args(["--master", "--need-app", "--no-orphans", "--socket-timeout", "5"])
             .args(["--http-socket", &http.to_string(), "--socket", &address.to_string()])
@@ -66,15 +63,8 @@ impl Uwsgi {
             .arg(root().join("tests/apps/caller.py"))
             .args(options)
             .current_dir(dir.path())
-            .env("PYTHONDONTWRITEBYTECODE", "1")
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .process_group(0)
-            .spawn()
-            .unwrap();
-        let log = Log::of(child.stderr.take().unwrap());
-        let uwsgi = Uwsgi { child, log, _dir: dir, http, address };
+            .env("PYTHONDONTWRITEBYTECODE", "1");
+        let uwsgi = Uwsgi { _group: Group::start(&mut command), _dir: dir, http, address };
         until("uWSGI listens", || Client::tcp(http).is_ok());
         assert_eq!(uwsgi.eval("1 + 1"), "2");
         uwsgi
@@ -84,15 +74,5 @@ impl Uwsgi {
     #[track_caller]
     pub fn eval(&self, expression: &str) -> String {
         Client::tcp(self.http).unwrap().post("/", expression).text()
-    }
-}
-
-impl Drop for Uwsgi {
-    fn drop(&mut self) {
-        let _ = killpg(Pid::from_raw(self.child.id() as i32), Signal::SIGKILL);
-        let _ = self.child.wait();
-        if std::thread::panicking() {
-            eprintln!("the end of uWSGI's log:\n{}", self.log.tail(40));
-        }
     }
 }
