@@ -24,8 +24,8 @@ const END_OF_HEAD: usize = 8 * 1024;
 
 /// What the end of a head depends on beside the request: the engine, or what stands for it on another thread.
 pub trait Moment {
-    /// The value of a `Date` header field.
-    fn date(&self) -> Vec<u8>;
+    /// Calls a function with the value of a `Date` header field.
+    fn with_date(&self, then: impl FnOnce(&[u8]));
     /// Whether the worker has been told to stop.
     fn is_draining(&self) -> bool;
     /// Whether all of this request's body has arrived, read or not.
@@ -33,8 +33,8 @@ pub trait Moment {
 }
 
 impl Moment for Engine {
-    fn date(&self) -> Vec<u8> {
-        Engine::date(self).clone()
+    fn with_date(&self, then: impl FnOnce(&[u8])) {
+        then(&self.date());
     }
 
     fn is_draining(&self) -> bool {
@@ -84,46 +84,68 @@ pub struct Opening {
 impl Opening {
     /// Begins the answer to `request`, which runs on `core`, with the application's status, such as `200 OK`.
     pub fn new(request: &Request, core: CoreId, status: &[u8]) -> Result<Opening, Invalid> {
-        let code = declared::status(status)?;
-        let mut out = Vec::with_capacity(512);
+        let mut opening = Opening::without_status(request);
+        opening.set_status(core, status)?;
+        Ok(opening)
+    }
+
+    /// Begins an answer with its header fields. [`Opening::set_status`] or [`Opening::switch`] is to follow.
+    pub fn without_status(request: &Request) -> Opening {
         let wire = Wire::of(request);
         let head = &request.received.head;
         let is_for_proxy = wire == Wire::Link || (request.peer.trusted && head.header(PEER_HEADER).is_some());
-        match wire {
-            Wire::Http => encode::status_line(&mut out, status),
-            // Three digits and a space stand before the reason.
+        let out = Vec::with_capacity(512);
+        Opening { wire, is_for_proxy, out, status: 0, declared: Declared::default() }
+    }
+
+    /// Says the status of an answer that was begun without; once.
+    pub fn set_status(&mut self, core: CoreId, status: &[u8]) -> Result<(), Invalid> {
+        self.status = declared::status(status)?;
+        let wire = self.wire;
+        // Three digits and a space stand before the reason.
+        let (status, code, reason) = (status, self.status, &status[4..]);
+        self.put_in_front(|out| match wire {
+            Wire::Http => encode::status_line(out, status),
             Wire::Link => {
-                let facts = ResponseFacts {
-                    status: code,
-                    core: core.index,
-                    reason: &status[4..],
-                    ..Default::default()
-                };
-                link::put_response(&mut out, &facts);
+                let facts = ResponseFacts { status: code, core: core.index, reason, ..Default::default() };
+                link::put_response(out, &facts);
             }
-        }
-        Ok(Opening { wire, is_for_proxy, out, status: code, declared: Declared::default() })
+        });
+        Ok(())
     }
 
     /// Begins the answer that makes the connection of `request` a WebSocket. [`Opening::finish`] gives the head for
     /// [`Engine::open_websocket`].
     pub fn switching(request: &Request, key: &[u8], protocol: Option<&str>) -> Opening {
-        let mut out = Vec::with_capacity(512);
-        encode::status_line(&mut out, b"101 Switching Protocols");
-        for (name, value) in handshake::fields(key, protocol) {
-            encode::header(&mut out, name, &value);
-        }
-        let is_for_proxy = request.peer.trusted && request.received.head.header(PEER_HEADER).is_some();
-        Opening { wire: Wire::Http, is_for_proxy, out, status: 101, declared: Declared::default() }
+        let mut opening = Opening::without_status(request);
+        opening.switch(key, protocol);
+        opening
     }
 
-    /// Adds one of the application's headers.
+    /// The same for an answer that was begun without status; once.
+    pub fn switch(&mut self, key: &[u8], protocol: Option<&str>) {
+        self.status = 101;
+        self.put_in_front(|out| {
+            encode::status_line(out, b"101 Switching Protocols");
+            for (name, value) in handshake::fields(key, protocol) {
+                encode::header(out, name, &value);
+            }
+        });
+    }
+
+    fn put_in_front(&mut self, put: impl FnOnce(&mut Vec<u8>)) {
+        let fields = self.out.len();
+        put(&mut self.out);
+        self.out.rotate_left(fields);
+    }
+
+    /// Adds one of the application's headers; nothing of one that is refused.
     pub fn header(&mut self, name: &[u8], value: &[u8]) -> Result<(), Invalid> {
+        if self.out.len() + name.len() + value.len() > MOST_RESPONSE - END_OF_HEAD {
+            return Err(Invalid::TooLarge(MOST_RESPONSE));
+        }
         if self.declared.take(name, value)? {
             self.wire.put(&mut self.out, name, value);
-        }
-        if self.out.len() > MOST_RESPONSE - END_OF_HEAD {
-            return Err(Invalid::TooLarge(MOST_RESPONSE));
         }
         Ok(())
     }
@@ -168,7 +190,7 @@ impl Opening {
         .plan();
         // The front dates what comes over the link when it passes it on.
         if self.wire == Wire::Http && !self.declared.date {
-            encode::header(&mut self.out, b"Date", &engine.date());
+            engine.with_date(|date| encode::header(&mut self.out, b"Date", date));
         }
         let micros = || u64::try_from(request.arrived.elapsed().as_micros()).unwrap_or(u64::MAX);
         match self.wire {

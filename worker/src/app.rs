@@ -50,8 +50,8 @@ pub struct Received {
 /// A request that has a core, or waits for one.
 #[derive(Debug)]
 pub struct Request {
-    /// What was received.
-    pub received: Received,
+    /// What was received; in a place of its own, because a request goes through many hands.
+    pub received: Box<Received>,
     /// Who sent it.
     pub peer: Arc<Peer>,
     /// When it was complete enough to run.
@@ -79,7 +79,7 @@ impl Request {
     fn without_body(head: Head, peer: [String; 4], now: Instant, place: Place) -> Request {
         let [address, port, server_address, server_port] = peer;
         Request {
-            received: Received { head, body: Vec::new(), complete: true },
+            received: Box::new(Received { head, body: Vec::new(), complete: true }),
             peer: Arc::new(Peer {
                 door: Door::Proxy,
                 address,

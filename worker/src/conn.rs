@@ -263,7 +263,7 @@ impl<S: Stream> Conn<S> {
                 }
             };
             if let Some(request) = self.take_ready(cx) {
-                return Step::Run(Box::new(request));
+                return Step::Run(request);
             }
             if progress {
                 continue;
@@ -294,7 +294,9 @@ impl<S: Stream> Conn<S> {
             self.phase = Phase::Head;
             self.deadline = Some(self.idle_deadline(cx));
             self.trim();
-            return Step::More;
+            // What has come meanwhile is the next request's, and nothing will tell of it again.
+            let is_more = self.unused() > 0 || self.unread || self.ended;
+            return if is_more { Step::More } else { Step::Wait };
         }
         self.close(cx)
     }

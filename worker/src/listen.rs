@@ -10,6 +10,7 @@ use nix::sys::sendfile::sendfile64;
 use nix::sys::socket::{
     self, AddressFamily, Backlog, SockFlag, SockType, SockaddrIn, SockaddrIn6, setsockopt, sockopt,
 };
+use rustix::net::{self, RecvFlags, SendFlags};
 use std::fs::File;
 use std::io::{self, IoSlice, Read, Write};
 use std::net::SocketAddr;
@@ -68,28 +69,22 @@ impl AsRawFd for Socket {
     }
 }
 
+// By system calls themselves: libc's wrappers are cancellation points, which cost a process of several threads two atomic
+// operations each.
 impl Read for Socket {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        match self {
-            Socket::Tcp(stream) => stream.read(into),
-            Socket::Unix(stream) => stream.read(into),
-        }
+        let (_, read) = net::recv(self, into, RecvFlags::empty())?;
+        Ok(read)
     }
 }
 
 impl Write for Socket {
     fn write(&mut self, data: &[u8]) -> io::Result<usize> {
-        match self {
-            Socket::Tcp(stream) => stream.write(data),
-            Socket::Unix(stream) => stream.write(data),
-        }
+        Ok(net::send(self, data, SendFlags::NOSIGNAL)?)
     }
 
     fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
-        match self {
-            Socket::Tcp(stream) => stream.write_vectored(slices),
-            Socket::Unix(stream) => stream.write_vectored(slices),
-        }
+        Ok(rustix::io::writev(self, slices)?)
     }
 
     fn flush(&mut self) -> io::Result<()> {

@@ -223,10 +223,10 @@ impl Reach {
 }
 
 impl Moment for Reach {
-    fn date(&self) -> Vec<u8> {
+    fn with_date(&self, then: impl FnOnce(&[u8])) {
         match self {
-            Reach::Here(engine) => Moment::date(&**engine),
-            Reach::There(there) => there.date(),
+            Reach::Here(engine) => engine.with_date(then),
+            Reach::There(there) => then(&there.date()),
         }
     }
 

@@ -44,7 +44,7 @@ impl<S: Stream> Conn<S> {
         Ok(progress.consumed > 0)
     }
 
-    pub(super) fn take_ready(&mut self, cx: &Context<'_>) -> Option<Received> {
+    pub(super) fn take_ready(&mut self, cx: &Context<'_>) -> Option<Box<Received>> {
         let Phase::Body { body, .. } = &self.phase else { return None };
         let complete = self.decoder.is_done();
         if !complete && body.len() < cx.rules.body_buffer {
@@ -55,7 +55,7 @@ impl<S: Stream> Conn<S> {
         self.arrival.pause(cx.now);
         let may_compress = head.upgrade() && cx.rules.websocket.compression;
         self.offered = may_compress.then(|| Deflate::offered(&head)).flatten();
-        Some(Received { head, body, complete })
+        Some(Box::new(Received { head, body, complete }))
     }
 
     /// Reads and forgets what is left of a body that has arrived anyway; false if the rest is still to come.

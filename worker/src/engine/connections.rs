@@ -123,7 +123,7 @@ impl Engine {
     ) {
         let step = self.tell(id, |http, cx| tell(&mut http.conn, cx));
         if let Some(received) = step.and_then(|step| self.follow(id, step)) {
-            self.dispatch(Place { conn: id, stream: WHOLE }, *received, false);
+            self.dispatch(Place { conn: id, stream: WHOLE }, received, false);
             self.enter_claimed(host);
         }
     }

@@ -48,7 +48,7 @@ impl Claims {
 
 impl Engine {
     /// A request is complete enough to run: it claims a core, waits for one, or is told that there are too many.
-    pub(super) fn dispatch(&self, place: Place, received: Received, announce: bool) {
+    pub(super) fn dispatch(&self, place: Place, received: Box<Received>, announce: bool) {
         let peer = match entry(&mut self.conns.borrow_mut(), place.conn) {
             Some(entry) => Arc::clone(&entry.peer),
             None => return,

@@ -89,10 +89,11 @@ impl Declared {
 
     fn take_length(&mut self, name: &[u8], value: &[u8]) -> Result<(), Invalid> {
         let length = decimal(value.trim_ascii()).ok_or_else(|| Invalid::Length(printable(name)))?;
-        match self.length.replace(length) {
-            Some(_) => Err(Invalid::Twice(printable(name))),
-            None => Ok(()),
+        if self.length.is_some() {
+            return Err(Invalid::Twice(printable(name)));
         }
+        self.length = Some(length);
+        Ok(())
     }
 
     fn take_connection(&mut self, name: &[u8], value: &[u8]) -> Result<(), Invalid> {

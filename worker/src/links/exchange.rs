@@ -32,14 +32,14 @@ pub struct Arrived {
     /// Its stream.
     pub stream: StreamId,
     /// The head, and the body or its beginning.
-    pub received: Received,
+    pub received: Box<Received>,
     /// `Entered` must have left before an application sees it.
     pub announce: bool,
 }
 
 impl Arriving {
     pub(super) fn with_body(self, stream: StreamId, body: Vec<u8>, complete: bool) -> Arrived {
-        let received = Received { head: self.head, body, complete };
+        let received = Box::new(Received { head: self.head, body, complete });
         Arrived { stream, received, announce: self.announce }
     }
 }

@@ -5,7 +5,7 @@ use super::call::{Call, Ending, Trouble};
 use super::waiting::Here;
 use crate::answer::{Answer, Cause, Opening, TOGETHER};
 use crate::engine::OVERDUE;
-use crate::http::declared::{Declared, Invalid};
+use crate::http::declared::Invalid;
 use crate::http::encode;
 use crate::websocket::handshake::Refusal;
 use crate::{FileSent, Outcome, Sent};
@@ -26,7 +26,8 @@ const BLOCK: usize = 64 * 1024;
 pub(super) struct Reply {
     /// 0: nobody has said.
     status: u16,
-    fields: Vec<(Vec<u8>, Vec<u8>)>,
+    /// The head, as soon as there is a header field in it.
+    opening: Option<Opening>,
     held: Vec<u8>,
     answer: Option<Answer>,
 }
@@ -59,10 +60,8 @@ impl Here {
         if reply.answer.is_some() {
             return Err(Errno::EALREADY);
         }
-        // Alone it must be valid already; what contradicts the others shows when the head is written.
-        Declared::default().take(name, value).map_err(|error| self.invalid(&error))?;
-        reply.fields.push((name.to_vec(), value.to_vec()));
-        Ok(())
+        let opening = reply.opening.get_or_insert_with(|| Opening::without_status(&self.call.request));
+        opening.header(name, value).map_err(|error| self.invalid(&error))
     }
 
     /// Adds to the body.
@@ -166,38 +165,25 @@ impl Here {
 
     /// Writes the head; what of it must leave with the first piece of the body. `whole`: how long the body is, if that is known.
     fn open(&self, whole: Option<u64>) -> Result<Vec<u8>, Errno> {
-        let opened = {
-            let reply = self.call.reply.borrow();
-            let status = if reply.status == 0 { 200 } else { reply.status };
-            self.opening(status, &reply.fields)
+        let (status, opening) = {
+            let mut reply = self.call.reply.borrow_mut();
+            (if reply.status == 0 { 200 } else { reply.status }, reply.opening.take())
         };
-        let opening = opened.map_err(|error| self.invalid(&error))?;
-        Ok(self.begin(opening, whole))
-    }
-
-    fn opening(&self, status: u16, fields: &[(Vec<u8>, Vec<u8>)]) -> Result<Opening, Invalid> {
-        let status = match status {
-            // The usual one takes no memory.
-            200 => Cow::Borrowed("200 OK"),
-            status => Cow::Owned(format!("{status} {}", encode::reason(status))),
-        };
-        let mut opening = Opening::new(&self.call.request, self.call.core, status.as_bytes())?;
-        fields.iter().try_for_each(|(name, value)| opening.header(name, value))?;
-        Ok(opening)
+        let opening = opening.unwrap_or_else(|| Opening::without_status(&self.call.request));
+        self.begin(opening, status, whole).map_err(|error| self.invalid(&error))
     }
 
     /// Makes the connection a WebSocket, with the header fields that were added. False if the client has left.
     pub(super) fn switch(&self, key: &[u8], protocol: Option<&str>) -> Result<bool, Errno> {
         let opening = {
-            let reply = self.call.reply.borrow();
+            let mut reply = self.call.reply.borrow_mut();
             if reply.answer.is_some() || !reply.held.is_empty() {
                 return Err(Errno::EALREADY);
             }
-            let mut opening = Opening::switching(&self.call.request, key, protocol);
-            let added = reply.fields.iter().try_for_each(|(name, value)| opening.header(name, value));
-            added.map(|()| opening)
+            reply.opening.take()
         };
-        let opening = opening.map_err(|error| self.invalid(&error))?;
+        let mut opening = opening.unwrap_or_else(|| Opening::without_status(&self.call.request));
+        opening.switch(key, protocol);
         let (engine, core) = (&self.native.engine, self.call.core);
         let (answer, head) = opening.finish(&**engine, core, &self.call.request, None);
         let is_open = engine.open_websocket(core, &head);
@@ -213,12 +199,19 @@ impl Here {
         Errno::EINVAL
     }
 
-    fn begin(&self, opening: Opening, whole: Option<u64>) -> Vec<u8> {
+    /// Writes a head that lacks only its status; what of it must leave with the first piece of the body.
+    fn begin(&self, mut opening: Opening, status: u16, whole: Option<u64>) -> Result<Vec<u8>, Invalid> {
         let (engine, core) = (&self.native.engine, self.call.core);
+        let status = match status {
+            // The usual one takes no memory.
+            200 => Cow::Borrowed("200 OK"),
+            status => Cow::Owned(format!("{status} {}", encode::reason(status))),
+        };
+        opening.set_status(core, status.as_bytes())?;
         let (answer, head) = opening.finish(&**engine, core, &self.call.request, whole);
         let end = answer.has_no_body();
         self.call.reply.borrow_mut().answer = Some(answer);
-        engine.send_head(core, head, end)
+        Ok(engine.send_head(core, head, end))
     }
 
     /// Sends a piece of the body behind what was written before it.
@@ -337,18 +330,17 @@ impl Here {
         fields: &[(&str, &str)],
         cause: Option<Cause>,
     ) -> Outcome {
-        let all = fields.iter().chain(&[("Content-Type", "text/plain; charset=utf-8")]);
-        let all: Vec<_> =
-            all.map(|(name, value)| (name.as_bytes().to_vec(), value.as_bytes().to_vec())).collect();
-        let Ok(mut opening) = self.opening(status, &all) else { return Outcome::Cut };
+        let body = format!("{sentence}\n");
+        let mut opening = Opening::without_status(&self.call.request);
         if let Some(cause) = cause {
             opening.cause(cause);
         }
-        let body = format!("{sentence}\n");
-        let head = self.begin(opening, Some(body.len() as u64));
-        match self.send_piece(head, body.as_bytes()) {
-            Ok(()) => outcome(&self.call),
-            Err(_) => Outcome::Cut,
+        let mut all = fields.iter().chain(&[("Content-Type", "text/plain; charset=utf-8")]);
+        let added = all.try_for_each(|(name, value)| opening.header(name.as_bytes(), value.as_bytes()));
+        let head = added.and_then(|()| self.begin(opening, status, Some(body.len() as u64)));
+        match head.map(|head| self.send_piece(head, body.as_bytes())) {
+            Ok(Ok(())) => outcome(&self.call),
+            Ok(Err(_)) | Err(_) => Outcome::Cut,
         }
     }
 }
