@@ -10,8 +10,9 @@
 //!                                                ▲                │ 101
 //!                                                └──── Socket ◄───┘
 //! ```
+use crate::app::Received;
 use crate::http::body::Decoder;
-use crate::http::{Framing, Head, Refusal, Scan, encode};
+use crate::http::{Framing, Refusal, Scan, encode};
 use crate::websocket::{Deflate, code};
 use std::io::ErrorKind;
 use std::time::{Duration, Instant};
@@ -37,10 +38,8 @@ const READ_AHEAD: usize = 16 * 1024;
 #[derive(Debug)]
 enum Phase {
     Head,
-    Body {
-        head: Head,
-        body: Vec<u8>,
-    },
+    /// So far.
+    Body(Box<Received>),
     Busy,
     /// It is a WebSocket now, and never anything else again.
     Socket(Box<Upgraded>),
@@ -180,13 +179,13 @@ impl<S: Stream> Conn<S> {
                 self.deadline = (left > 0 || self.wants_room).then(|| cx.now + cx.rules.write);
             }
             Phase::Busy | Phase::Socket(_) => {}
-            Phase::Head | Phase::Body { .. } if self.gone => return Step::Drop,
+            Phase::Head | Phase::Body(_) if self.gone => return Step::Drop,
             // The last answer is still leaving: only when it has left is the connection idle.
             Phase::Head if progress && !self.in_head => {
                 self.deadline = Some(self.idle_deadline(cx));
                 self.trim();
             }
-            Phase::Head | Phase::Body { .. } => {}
+            Phase::Head | Phase::Body(_) => {}
         }
         if self.wants_room && left <= cx.rules.write_buffer / 2 {
             self.wants_room = false;
@@ -216,7 +215,7 @@ impl<S: Stream> Conn<S> {
             Phase::Head => {
                 self.refuse(Refusal { status: 408, reason: "the request head did not arrive in time" }, cx)
             }
-            Phase::Body { .. } => {
+            Phase::Body(_) => {
                 self.refuse(Refusal { status: 408, reason: "the request body did not arrive in time" }, cx)
             }
             Phase::Busy => {
@@ -236,7 +235,7 @@ impl<S: Stream> Conn<S> {
     pub fn advance(&mut self, cx: &mut Context<'_>) -> Step {
         loop {
             let room = match &self.phase {
-                Phase::Head | Phase::Body { .. } => usize::MAX,
+                Phase::Head | Phase::Body(_) => usize::MAX,
                 Phase::Busy => READ_AHEAD.saturating_sub(self.unused()),
                 Phase::Socket(_) => return self.socket_step(cx),
                 Phase::Closing { .. } => return self.close_step(cx),
@@ -250,7 +249,7 @@ impl<S: Stream> Conn<S> {
                     Ok(progress) => progress,
                     Err(refusal) => return self.refuse(refusal, cx),
                 },
-                Phase::Body { .. } => match self.buffer_body(cx) {
+                Phase::Body(_) => match self.buffer_body(cx) {
                     Ok(progress) => progress,
                     Err(refusal) => return self.refuse(refusal, cx),
                 },
@@ -350,7 +349,7 @@ impl<S: Stream> Conn<S> {
     }
 
     fn refuse(&mut self, refusal: Refusal, cx: &mut Context<'_>) -> Step {
-        let head_only = matches!(&self.phase, Phase::Body { head, .. } if head.method() == "HEAD");
+        let head_only = matches!(&self.phase, Phase::Body(received) if received.head.method() == "HEAD");
         self.reject(refusal.status, refusal.reason, head_only, cx)
     }
 

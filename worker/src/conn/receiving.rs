@@ -24,13 +24,14 @@ impl<S: Stream> Conn<S> {
             self.flush();
         }
         self.arrival = Arrival::default();
-        self.deadline = Some(self.arrival.wait(&cx.rules.body, cx.now));
-        self.phase = Phase::Body { head, body: Vec::new() };
+        self.deadline = (!self.decoder.is_done()).then(|| self.arrival.wait(&cx.rules.body, cx.now));
+        self.phase = Phase::Body(Box::new(Received { head, body: Vec::new(), complete: false }));
         Ok(true)
     }
 
     pub(super) fn buffer_body(&mut self, cx: &Context<'_>) -> Result<bool, Refusal> {
-        let Phase::Body { body, .. } = &mut self.phase else { return Ok(false) };
+        let Phase::Body(received) = &mut self.phase else { return Ok(false) };
+        let body = &mut received.body;
         let room = cx.rules.body_buffer.saturating_sub(body.len());
         if self.decoder.is_done() || room == 0 {
             return Ok(false);
@@ -45,17 +46,17 @@ impl<S: Stream> Conn<S> {
     }
 
     pub(super) fn take_ready(&mut self, cx: &Context<'_>) -> Option<Box<Received>> {
-        let Phase::Body { body, .. } = &self.phase else { return None };
-        let complete = self.decoder.is_done();
-        if !complete && body.len() < cx.rules.body_buffer {
+        let Phase::Body(received) = &mut self.phase else { return None };
+        received.complete = self.decoder.is_done();
+        if !received.complete && received.body.len() < cx.rules.body_buffer {
             return None;
         }
-        let Phase::Body { head, body } = std::mem::replace(&mut self.phase, Phase::Busy) else { return None };
+        let Phase::Body(received) = std::mem::replace(&mut self.phase, Phase::Busy) else { return None };
         self.deadline = None;
         self.arrival.pause(cx.now);
-        let may_compress = head.upgrade() && cx.rules.websocket.compression;
-        self.offered = may_compress.then(|| Deflate::offered(&head)).flatten();
-        Some(Box::new(Received { head, body, complete }))
+        let may_compress = received.head.upgrade() && cx.rules.websocket.compression;
+        self.offered = may_compress.then(|| Deflate::offered(&received.head)).flatten();
+        Some(received)
     }
 
     /// Reads and forgets what is left of a body that has arrived anyway; false if the rest is still to come.

@@ -174,13 +174,13 @@ impl Engine {
             self.on_link(conn, |link| link.finish(stream, core, outcome));
             return;
         }
-        self.wake_others(conn);
-        let step = self.tell(conn, |http, cx| {
+        let ended = self.tell(conn, |http, cx| {
             http.core = None;
             board::add(&self.slot().bytes_out, http.conn.take_bytes_out());
-            http.conn.finish(outcome == Outcome::Keep, cx)
+            (std::mem::take(&mut http.others), http.conn.finish(outcome == Outcome::Keep, cx))
         });
-        if let Some(step) = step {
+        if let Some((others, step)) = ended {
+            others.into_iter().for_each(|core| self.wake(core));
             self.follow(conn, step);
         }
     }

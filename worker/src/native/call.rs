@@ -6,6 +6,7 @@ use super::reply::Reply;
 use super::socket::Socket;
 use crate::answer::Cause;
 use crate::{CoreId, Outcome, Request};
+use smallvec::SmallVec;
 use std::cell::{Cell, RefCell};
 
 /// Why a request is to end.
@@ -38,7 +39,8 @@ pub(super) struct Call {
     pub(super) read: Cell<usize>,
     pub(super) reply: RefCell<Reply>,
     pub(super) socket: Socket,
-    fibers: RefCell<Vec<Slot>>,
+    /// Nearly always there is only the application's own.
+    fibers: RefCell<SmallVec<[Slot; 1]>>,
     ending: Cell<Option<Ending>>,
     /// A coroutine is to be resumed in the next turn of the loop.
     has_news: Cell<bool>,

@@ -256,14 +256,17 @@ impl Here {
                 _ => self.call.trouble(0).unwrap_or(Trouble::Gone),
             })
         });
-        let outcome = match (trouble, self.excuse()) {
-            (None, _) => (outcome(&self.call), false),
-            (Some(Trouble::Gone), _) | (_, Some(Excuse::Gone)) => (Outcome::Cut, false),
-            (_, Some(Excuse::Refused(refusal))) => (self.answer_refusal(refusal), false),
-            (Some(Trouble::Failed(cause)), None) => {
-                self.report(cause);
-                (self.answer_failure(cause), true)
-            }
+        let outcome = match trouble {
+            None => (outcome(&self.call), false),
+            Some(Trouble::Gone) => (Outcome::Cut, false),
+            Some(Trouble::Failed(cause)) => match self.excuse() {
+                Some(Excuse::Gone) => (Outcome::Cut, false),
+                Some(Excuse::Refused(refusal)) => (self.answer_refusal(refusal), false),
+                None => {
+                    self.report(cause);
+                    (self.answer_failure(cause), true)
+                }
+            },
         };
         self.call.outcome.set(outcome);
     }
