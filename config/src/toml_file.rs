@@ -39,8 +39,9 @@ impl Broken {
     fn new(error: &toml_edit::TomlError, text: &str) -> Self {
         // Enough to recognise the line by, and short enough for a terminal.
         const SHOWN: usize = 60;
-        let before = &text[..text.floor_char_boundary(error.span().map_or(0, |span| span.start))];
-        let number = line_at(text, before.len());
+        let at = error.span().map_or(0, |span| span.start.min(text.len()));
+        let number = line_at(text, at);
+        let before = String::from_utf8_lossy(&text.as_bytes()[..at]);
         let column = 1 + before.chars().rev().take_while(|&c| c != '\n').count();
         let line = text.lines().nth(number - 1).unwrap_or_default().trim();
         let line = line.chars().filter(|c| !c.is_control()).take(SHOWN).collect();
