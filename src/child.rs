@@ -67,6 +67,16 @@ impl Child {
     pub fn serves(&self) -> bool {
         matches!(self.stage, Stage::Ready | Stage::Retiring)
     }
+
+    /// How old it is.
+    pub fn age(&self, now: Instant) -> Duration {
+        now.saturating_duration_since(self.since)
+    }
+
+    /// Whether it serves and has done so for long enough that its end would be an accident.
+    pub fn lives_well(&self, now: Instant) -> bool {
+        self.serves() && self.age(now) >= Backoff::GOOD_LIFE
+    }
 }
 
 /// A process that has been asked for and that nobody has seen yet.
@@ -84,16 +94,20 @@ pub struct Order {
     pub deadline: Instant,
 }
 
-/// How long to wait before a role is filled again: not at all after a good life, ever longer after short ones.
+/// How long to wait before a role is filled again: not at all after a good life, ever longer after short ones. What lies between
+/// them may be an accident the first time, and is a habit from then on.
 #[derive(Clone, Debug, Default)]
 pub struct Backoff {
     failures: u32,
+    has_faltered: bool,
     not_before: Option<Instant>,
 }
 
 impl Backoff {
-    /// A child that became ready and lived this long ended by accident, not by habit.
-    pub const GOOD_LIFE: Duration = Duration::from_secs(1);
+    /// A child that became ready and lived this long ended by accident, not by habit. (systemd's `StartLimitIntervalSec=`.)
+    pub const GOOD_LIFE: Duration = Duration::from_secs(10);
+    /// A child that did not even live this long has failed.
+    pub const SHORT_LIFE: Duration = Duration::from_secs(1);
     /// The first wait; each further one is twice as long. Long enough that a crash loop costs no core.
     pub const FIRST: Duration = Duration::from_millis(100);
     /// The longest wait: a repaired cause (a full disk, a lost database) is noticed within it.
@@ -107,12 +121,18 @@ impl Backoff {
         wait
     }
 
+    /// Notes a life that was neither short nor good and answers the wait: none after the first in a row.
+    pub fn falter(&mut self, now: Instant) -> Duration {
+        let is_habit = std::mem::replace(&mut self.has_faltered, true) || self.failures > 0;
+        if is_habit { self.fail(now) } else { Duration::ZERO }
+    }
+
     /// Notes a good life: the next child comes at once.
     pub fn reset(&mut self) {
         *self = Backoff::default();
     }
 
-    /// Short lives in a row.
+    /// Lives in a row that were followed by a wait.
     pub fn failures(&self) -> u32 {
         self.failures
     }
@@ -140,6 +160,17 @@ mod tests {
         assert_eq!(waits, [100, 200, 400, 800, 1600, 3200, 6400, 12_800, 25_600, 30_000, 30_000, 30_000]);
         assert!(!backoff.is_over(now + Duration::from_secs(29)));
         assert!(backoff.is_over(now + Duration::from_secs(30)));
+    }
+
+    #[test]
+    fn one_life_that_is_not_good_may_be_an_accident() {
+        let now = Instant::now();
+        let mut backoff = Backoff::default();
+        let waits: Vec<u128> = (0..4).map(|_| backoff.falter(now).as_millis()).collect();
+        assert_eq!(waits, [0, 100, 200, 400]);
+        backoff.reset();
+        backoff.fail(now);
+        assert_eq!(backoff.falter(now), 2 * Backoff::FIRST, "after a short one it is none");
     }
 
     #[test]
