@@ -8,7 +8,7 @@ use appliance_config::Settings;
 use appliance_config::units::size_text;
 use appliance_worker::abi::{self, ForkFn, ForkPhase, LoadArgs, LoadFn, RunArgs, RunFn};
 use appliance_worker::begin::Given;
-use appliance_worker::native::{Apps, serve};
+use appliance_worker::native::{Apps, serve, why_unloadable};
 use libloading::os::unix::{Library, RTLD_GLOBAL, RTLD_LOCAL, RTLD_NOW};
 use nix::unistd::Pid;
 use std::ffi::{OsStr, c_void};
@@ -176,7 +176,7 @@ fn open(path: &Path, flags: i32) -> Result<&'static Library, Error> {
     // SAFETY: runs the library's initialisers. It is the user's interpreter, or our own library.
     let library = unsafe { Library::open(Some(path), flags) };
     let library =
-        library.map_err(|error| Error::Unloadable { path: path.to_owned(), why: error.to_string() })?;
+        library.map_err(|error| Error::Unloadable { path: path.to_owned(), why: why_unloadable(&error) })?;
     Ok(Box::leak(Box::new(library)))
 }
 
