@@ -257,13 +257,18 @@ impl Here {
             })
         });
         let outcome = match trouble {
-            None => (outcome(&self.call), false),
+            None => {
+                if let Some(answer) = &self.call.reply.borrow().answer {
+                    answer.check_length(&self.call.request);
+                }
+                (outcome(&self.call), false)
+            }
             Some(Trouble::Gone) => (Outcome::Cut, false),
             Some(Trouble::Failed(cause)) => match self.excuse() {
                 Some(Excuse::Gone) => (Outcome::Cut, false),
                 Some(Excuse::Refused(refusal)) => (self.answer_refusal(refusal), false),
                 None => {
-                    self.report(cause);
+                    self.report(cause, code);
                     (self.answer_failure(cause), true)
                 }
             },
@@ -297,13 +302,16 @@ impl Here {
         self.send_piece(head, &held)
     }
 
-    fn report(&self, cause: Cause) {
+    fn report(&self, cause: Cause, code: i32) {
         if cause == Cause::TimedOut {
             // It was said when it was told to end.
             return;
         }
         let why = self.call.failure.borrow_mut().take();
-        let why = why.unwrap_or_else(|| "it did not say why".to_owned());
+        let why = why.unwrap_or_else(|| match code {
+            ..0 => format!("it returned {code}: {}", Errno::from_raw(code.saturating_neg()).desc()),
+            _ => format!("it returned {code}, and did not say why"),
+        });
         tracing::error!("the native application failed: {}: {why}", self.call.describe());
     }
 

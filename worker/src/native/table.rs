@@ -7,6 +7,7 @@ pub(super) mod anywhere;
 mod cache;
 mod metrics;
 
+use super::call::Number;
 use super::fiber;
 use super::waiting::Here;
 use crate::{Interest, reactor};
@@ -211,7 +212,11 @@ unsafe extern "C" fn flush() -> i32 {
 unsafe extern "C" fn send_file(fd: i32, offset: u64, count: u64) -> i32 {
     short(|here| {
         let raw = |error: std::io::Error| error.raw_os_error().map_or(Errno::EBADF, Errno::from_raw);
-        here.send_file(reactor::duplicate(fd).map_err(raw)?.into(), offset, count)
+        here.send_file(reactor::duplicate(fd).map_err(raw)?.into(), offset, count).inspect_err(|error| {
+            if *error == Errno::ENODATA {
+                here.call.note_failure("a file has ended before all that was to be sent of it");
+            }
+        })
     })
 }
 
@@ -274,13 +279,12 @@ unsafe extern "C" fn spawn(run: ApplianceRun, data: *mut c_void) -> i64 {
         if here.call.ending().is_some() {
             return Err(Errno::ECANCELED);
         }
-        let number = here.native.spawn(&here.call, move || work.call());
-        number.map(|number| number as i64).map_err(|_| Errno::ENOMEM)
+        here.native.spawn(&here.call, move || work.call()).map(Number::to_interface)
     })
 }
 
 unsafe extern "C" fn join(number: i64) -> i32 {
-    short(|here| here.join(usize::try_from(number).map_err(|_| Errno::ESRCH)?))
+    short(|here| here.join(Number::of_interface(number).ok_or(Errno::ESRCH)?))
 }
 
 unsafe extern "C" fn blocking(run: ApplianceRun, data: *mut c_void) -> i32 {
