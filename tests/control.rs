@@ -438,6 +438,10 @@ fn without_a_run_directory_the_folder_says_which_appliance_is_meant() {
     assert_eq!((code, err.as_str()), (Some(0), ""));
     let told: Value = serde_json::from_str(&out).unwrap();
     assert_eq!(told["master"]["pid"], appliance.pid());
+    // A file that comes later is what a reload would read, and one that goes again leaves the folder.
+    appliance.dir().write("appliance.toml", "");
+    assert_eq!(command(&dir, &["status"], &environment).0, Some(0));
+    fs::remove_file(dir.join("appliance.toml")).unwrap();
     let folder = fs::read_dir(&runtime).unwrap().map(|entry| entry.unwrap().path());
     let folder = folder.into_iter().find(|path| path.ends_with(format!("appliance-{}", Uid::effective())));
     fs::remove_dir_all(folder.unwrap()).unwrap();

@@ -62,6 +62,8 @@ pub struct Whereabouts {
     pub run_dir: Option<PathBuf>,
     /// As [`Loaded::origin`].
     pub origin: PathBuf,
+    /// The origin of one that began when the file that nobody named was not there yet, or still.
+    pub earlier: Option<PathBuf>,
     /// Why the file could not be read, or not all of it: what it says of `admin.run_dir` may be missing.
     pub doubts: Option<Errors>,
 }
@@ -87,8 +89,10 @@ pub fn locate(request: &Request) -> Result<Whereabouts, Errors> {
     if !problems.is_empty() {
         return Err(Errors(problems));
     }
+    let other = if file.is_some() { request.dir.clone() } else { request.dir.join(FILE) };
+    let earlier = request.file.is_none().then_some(other);
     let origin = file.unwrap_or_else(|| request.dir.clone());
-    Ok(Whereabouts { run_dir, origin, doubts: (!doubts.is_empty()).then_some(Errors(doubts)) })
+    Ok(Whereabouts { run_dir, origin, earlier, doubts: (!doubts.is_empty()).then_some(Errors(doubts)) })
 }
 
 /// The file, and what it, the environment and the flags say. `salvage` is what a file says that is not TOML.

@@ -164,7 +164,10 @@ impl Master {
         let origin = &whereabouts.origin;
         let sockets = match &whereabouts.run_dir {
             Some(run_dir) => vec![place::in_run_dir(run_dir)],
-            None => place::candidates(&Viewer::this(), origin),
+            None => {
+                let origins = std::iter::once(origin).chain(&whereabouts.earlier);
+                origins.flat_map(|origin| place::candidates(&Viewer::this(), origin)).collect()
+            }
         };
         let mut why = "there is no control socket".to_owned();
         for socket in sockets {
@@ -238,7 +241,7 @@ mod tests {
     #[test]
     fn a_configuration_that_nobody_runs_is_said() {
         let run_dir = Some("/no/such/run".into());
-        let whereabouts = Whereabouts { run_dir, origin: "/srv".into(), doubts: None };
+        let whereabouts = Whereabouts { run_dir, origin: "/srv".into(), earlier: None, doubts: None };
         let error = status(&whereabouts, false).unwrap_err();
         assert_eq!(
             error.to_string(),

@@ -126,10 +126,11 @@ fn require_own(folder: &Path, uid: Uid) -> io::Result<()> {
     Ok(())
 }
 
-/// A configuration's name: its path, whatever links lead to it, as a number (FNV-1a, 64 bits), because the path of a
+/// A configuration's name: its path, whatever links lead to it (or, if it is gone, to its folder), as a number (FNV-1a, 64 bits), because the path of a
 /// socket has 107 bytes at most. The number must not change between releases.
 fn name_of(origin: &Path) -> String {
-    let path = fs::canonicalize(origin).unwrap_or_else(|_| origin.to_owned());
+    let gone = || Some(fs::canonicalize(origin.parent()?).ok()?.join(origin.file_name()?));
+    let path = fs::canonicalize(origin).ok().or_else(gone).unwrap_or_else(|| origin.to_owned());
     let mix = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3);
     format!("{:016x}", path.as_os_str().as_bytes().iter().fold(0xcbf2_9ce4_8422_2325, mix))
 }
