@@ -2,6 +2,7 @@
 //! that cannot answer; and whatever else may come in through the socket.
 use crate::harness::{Appliance, Setup, command, under_load, until, within};
 use nix::sys::signal::Signal;
+use nix::unistd::Uid;
 use serde_json::Value;
 use std::fs;
 use std::io::{Read, Write};
@@ -437,6 +438,10 @@ fn without_a_run_directory_the_folder_says_which_appliance_is_meant() {
     assert_eq!((code, err.as_str()), (Some(0), ""));
     let told: Value = serde_json::from_str(&out).unwrap();
     assert_eq!(told["master"]["pid"], appliance.pid());
+    let folder = fs::read_dir(&runtime).unwrap().map(|entry| entry.unwrap().path());
+    let folder = folder.into_iter().find(|path| path.ends_with(format!("appliance-{}", Uid::effective())));
+    fs::remove_dir_all(folder.unwrap()).unwrap();
+    until("the socket is made again", || command(&dir, &["status"], &environment).0 == Some(0));
     let elsewhere = Setup::bare();
     let (code, _, err) = command(elsewhere.dir().path(), &["stop"], &environment);
     assert_eq!(code, Some(1));
