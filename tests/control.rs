@@ -447,6 +447,24 @@ fn without_a_run_directory_the_folder_says_which_appliance_is_meant() {
 }
 
 #[test]
+fn a_broken_file_keeps_nobody_from_finding_the_appliance_that_runs() {
+    let setup = Setup::code(&code("first")).by_file();
+    setup.dir().write("appliance.toml", "[admin]\nrun_dir = \"run\"\n");
+    let mut appliance = setup.start();
+    let dir = appliance.dir().path().to_owned();
+    appliance.dir().write("appliance.toml", "[admin]\nrun_dir = \"run\"\n[workers\ncount = 2\n");
+    for verb in [&["status"][..], &["pause"], &["resume"], &["stop"]] {
+        let (code, out, err) = command(&dir, verb, &[]);
+        assert!(code == Some(0) && !out.is_empty(), "{verb:?}: {err}");
+        assert!(err.starts_with("appliance: appliance.toml:3:9: `[workers` is not TOML"), "{verb:?}: {err}");
+    }
+    assert_eq!(appliance.wait(), Some(0));
+    let (code, _, err) = command(&dir, &["stop"], &[]);
+    assert_eq!(code, Some(64));
+    assert!(err.contains("appliance.toml:3:9") && err.contains("no appliance runs for"), "{err}");
+}
+
+#[test]
 fn a_second_appliance_of_a_folder_serves_without_a_control_socket() {
     let setup = Setup::code(&code("first"));
     let dir = setup.dir().path().to_owned();
