@@ -70,7 +70,9 @@ fn what_cannot_be_said_is_explained_in_the_log() {
         assert_eq!(appliance.get(&format!("/mistake/{path}")).status, 500);
         appliance.log.wait_for(why);
     }
-    appliance.worker_client(1).send("GET /mistake/late HTTP/1.1\r\nHost: a\r\n\r\n");
+    let mut worker = appliance.worker_client(1);
+    worker.send("GET /mistake/late HTTP/1.1\r\nHost: a\r\n\r\n");
+    assert!(worker.try_answer().is_err(), "it is cut");
     appliance.log.wait_for("the answer has begun: its status and its header fields have left");
 }
 
