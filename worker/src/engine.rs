@@ -27,6 +27,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
+mod access;
 mod boot;
 pub use boot::Boot;
 mod connections;
@@ -39,6 +40,7 @@ mod overdue;
 mod serving;
 mod websockets;
 mod wires;
+use access::{AccessLog, Line};
 use dispatch::Claims;
 pub use overdue::SENTENCE as OVERDUE;
 use wires::Wires;
@@ -99,6 +101,8 @@ struct Http {
     core: Option<CoreId>,
     /// Want to send on this WebSocket too, and wait until they can.
     others: Vec<CoreId>,
+    /// Of the access log, if its requests have lines here.
+    line: Option<Box<Line>>,
 }
 
 /// What a core is doing, as the engine sees it.
@@ -118,6 +122,7 @@ enum Due {
     Door(u32),
     Ear(u32),
     CloseIdle,
+    AccessLog,
 }
 
 /// Header fields that our proxy adds to a request, and the bytes they may take: what it lets through must pass here too.
@@ -166,6 +171,7 @@ pub struct Engine {
     /// Listeners, one bit each, that try to accept again when their timer fires.
     resting: Cell<u32>,
     accept_warned: Cell<Option<Instant>>,
+    access: RefCell<AccessLog>,
 }
 
 impl std::fmt::Debug for Engine {
@@ -217,6 +223,7 @@ impl Engine {
             inbox: Inbox::new(waker),
             resting: Cell::new(0),
             accept_warned: Cell::new(None),
+            access: RefCell::new(AccessLog::new(boot.access)),
             proxied,
             boot,
         };
@@ -256,6 +263,7 @@ impl Engine {
         while !self.is_done(host) {
             self.turn(host, &mut events)?;
         }
+        self.flush_access_log();
         self.inbox.close();
         self.slot().set_state(State::Dead);
         Ok(())
@@ -278,6 +286,7 @@ impl Engine {
         self.end_overdue(host);
         self.tell_who_left(host);
         self.flush_links();
+        self.tend_access_log();
         self.slot().lag_us.store(u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX), Relaxed);
         Ok(())
     }
@@ -358,6 +367,7 @@ impl Engine {
                 Some(Due::Door(index)) => self.answer_door(index),
                 Some(Due::Ear(index)) => self.listen(index),
                 Some(Due::CloseIdle) => self.close_idle(),
+                Some(Due::AccessLog) => self.flush_access_log(),
             }
         }
     }

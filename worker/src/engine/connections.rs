@@ -1,4 +1,5 @@
 //! The engine's connections: accepting them, telling those of HTTP/1.1 what has happened, and doing what they answer.
+use super::access::End;
 use super::{
     ACCEPT_PAUSE, ACCEPT_WARNING, ACCEPTS_PER_TURN, ConnId, Due, Engine, Entry, Http, Place, WHOLE, Way,
     entry,
@@ -64,6 +65,7 @@ impl Engine {
         let generation = Source::generation(self.generation.get().wrapping_add(1));
         self.generation.set(generation);
         let mut conn = Conn::new(socket, &self.boot.rules, self.now.get());
+        let line = self.line_for(&peer);
         let id = {
             let mut conns = self.conns.borrow_mut();
             let vacant = conns.vacant_entry();
@@ -74,7 +76,7 @@ impl Engine {
                 return;
             }
             vacant.insert(Entry {
-                way: Way::Http(Http { conn, core: None, others: Vec::new() }),
+                way: Way::Http(Http { conn, core: None, others: Vec::new(), line }),
                 peer,
                 generation,
             });
@@ -121,7 +123,11 @@ impl Engine {
         id: ConnId,
         tell: impl FnOnce(&mut Conn<Socket>, &mut Context<'_>) -> Step,
     ) {
-        let step = self.tell(id, |http, cx| tell(&mut http.conn, cx));
+        let step = self.tell(id, |http, cx| {
+            let step = tell(&mut http.conn, cx);
+            self.log_refused(http);
+            step
+        });
         if let Some(received) = step.and_then(|step| self.follow(id, step)) {
             self.dispatch(Place { conn: id, stream: WHOLE }, received, false);
             self.enter_claimed(host);
@@ -160,7 +166,10 @@ impl Engine {
                     self.pending.borrow_mut().push(id);
                 }
             }
-            Step::Left => match self.tell(id, |http, _| (http.core, http.conn.is_gone())) {
+            Step::Left => match self.tell(id, |http, cx| {
+                http.line.iter_mut().for_each(|line| line.leave(cx.now));
+                (http.core, http.conn.is_gone())
+            }) {
                 Some((Some(core), _)) => self.note_left(core),
                 Some((None, is_gone)) if is_gone || self.boot.cancel_on_disconnect => {
                     self.forget_if_waiting(id);
@@ -187,6 +196,7 @@ impl Engine {
     /// A client that has left does not wait for a core.
     fn forget_if_waiting(&self, id: ConnId) {
         if self.forget_waiting(Place { conn: id, stream: WHOLE }) {
+            self.tell(id, |http, cx| self.end_line(http, End::Left, cx.now));
             self.remove_conn(id);
         }
     }
