@@ -25,7 +25,7 @@ mod exchange;
 mod receiving;
 mod terms;
 mod upgraded;
-use account::Account;
+use account::{Account, ENDED_EARLY, SLOW_BODY, SLOW_HEAD};
 pub use account::{CLIENT_LEFT, Refused};
 use arrival::Arrival;
 pub use terms::{BodyRead, Context, FileSent, Outcome, Rules, Sent, Step, Stream};
@@ -38,13 +38,6 @@ const LINGER: Duration = Duration::from_secs(2);
 const DISCARDS_PER_TURN: usize = 64;
 /// Input that is read ahead of a running request (the next, pipelined one) before the kernel's buffer must hold the rest.
 const READ_AHEAD: usize = 16 * 1024;
-
-const SLOW_HEAD: Refusal =
-    Refusal { status: 408, word: reason::SLOW_HEAD, reason: "the request head did not arrive in time" };
-const SLOW_BODY: Refusal =
-    Refusal { status: 408, word: reason::SLOW_BODY, reason: "the request body did not arrive in time" };
-const ENDED_EARLY: Refusal =
-    Refusal { status: 400, word: reason::CLIENT_GONE, reason: "the request ended early" };
 
 #[derive(Debug)]
 enum Phase {

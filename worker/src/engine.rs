@@ -1,15 +1,14 @@
 //! The loop engine: one turn is *poll → events → timers → waiting requests → the host's own turn → runnable cores*. It
 //! owns the reactor, the connections, the cores and the timers; each is borrowed for one step only, never while the host
 //! or an application runs. Everything public is called on the loop's thread, by the host or from inside an application.
-use crate::app::{Host, Next, Peer, Request};
+use crate::app::{Host, Next, Request};
 use crate::board::{self, Board, Slot, State};
-use crate::conn::{Conn, Rules};
+use crate::conn::Rules;
 use crate::cores::{CoreId, Cores};
 use crate::deadlines::Deadlines;
 use crate::error::Error;
 use crate::inbox::Inbox;
-use crate::links::Link;
-use crate::listen::{Listener, Socket};
+use crate::listen::Listener;
 use crate::reactor::{Event, Reactor, Source};
 use crate::roll::Roll;
 use crate::timers::{TimerId, Timers};
@@ -31,6 +30,7 @@ mod access;
 mod boot;
 pub use boot::Boot;
 mod connections;
+use connections::{Entry, Http, Way, entry};
 mod dispatch;
 mod drain;
 mod errands;
@@ -40,7 +40,7 @@ mod overdue;
 mod serving;
 mod websockets;
 mod wires;
-use access::{AccessLog, Line};
+use access::AccessLog;
 use dispatch::Claims;
 pub use overdue::SENTENCE as OVERDUE;
 use wires::Wires;
@@ -76,33 +76,6 @@ const WHOLE: StreamId = 0;
 impl Place {
     /// Of an errand, which no connection has brought. No connection ever has this slot, so whatever is sent there is gone.
     pub(crate) const NOWHERE: Place = Place { conn: ConnId { slot: u32::MAX, generation: 0 }, stream: WHOLE };
-}
-
-#[derive(Debug)]
-struct Entry {
-    way: Way,
-    peer: Arc<Peer>,
-    generation: u32,
-}
-
-/// How requests come on a connection.
-#[derive(Debug)]
-enum Way {
-    /// One after the other.
-    Http(Http),
-    /// Many at once.
-    Link(Link<Socket>),
-}
-
-#[derive(Debug)]
-struct Http {
-    conn: Conn<Socket>,
-    /// Serves the current request.
-    core: Option<CoreId>,
-    /// Want to send on this WebSocket too, and wait until they can.
-    others: Vec<CoreId>,
-    /// Of the access log, if its requests have lines here.
-    line: Option<Box<Line>>,
 }
 
 /// What a core is doing, as the engine sees it.
@@ -401,8 +374,4 @@ impl Engine {
         *self.signals.borrow_mut() = Some(here);
         Ok(())
     }
-}
-
-fn entry(conns: &mut Slab<Entry>, id: ConnId) -> Option<&mut Entry> {
-    conns.get_mut(id.slot as usize).filter(|entry| entry.generation == id.generation)
 }

@@ -4,7 +4,6 @@
 //! contain a raw byte that the client chose.
 use crate::private::split_variable;
 use bytes::Bytes;
-use std::fmt::Arguments;
 use std::io::Write as _;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -68,19 +67,20 @@ pub enum Style {
 pub struct Lines {
     style: Style,
     text: Vec<u8>,
+    clock: Clock,
 }
 
 impl Lines {
     /// None yet.
     pub fn new(style: Style) -> Lines {
-        Lines { style, text: Vec::new() }
+        Lines { style, text: Vec::new(), clock: Clock::default() }
     }
 
     /// Adds the line of a request that ends now.
     pub fn add(&mut self, entry: &Entry<'_>, now: SystemTime) {
         match self.style {
             Style::Human => human(&mut self.text, entry),
-            Style::Json => json(&mut self.text, entry, now),
+            Style::Json => json(&mut self.text, entry, &mut self.clock, now),
         }
     }
 
@@ -131,29 +131,31 @@ fn human(line: &mut Vec<u8>, entry: &Entry<'_>) {
     put_plain(line, entry.method);
     line.push(b' ');
     put_plain(line, capped(entry.path));
-    put(
-        line,
-        format_args!(" {}\" {} {}B {}ms", entry.version, entry.status, entry.bytes, Tenths(entry.took)),
-    );
+    line.push(b' ');
+    line.extend_from_slice(entry.version.as_bytes());
+    put_number(line, "\" ", entry.status.into());
+    put_number(line, " ", entry.bytes);
+    put_tenths(line, "B ", entry.took);
     if entry.queued >= LEAST_QUEUED {
-        put(line, format_args!(" queue={}ms", Tenths(entry.queued)));
+        put_tenths(line, " queue=", entry.queued);
     }
     if let Some(app) = entry.app {
-        put(line, format_args!(" app={}ms", Tenths(app)));
+        put_tenths(line, " app=", app);
     }
     if let Some(worker) = entry.worker {
-        put(line, format_args!(" worker={worker}"));
+        put_number(line, " worker=", worker.into());
     }
     if let Some(core) = entry.core {
-        put(line, format_args!(" core={core}"));
+        put_number(line, " core=", core.into());
     }
     if entry.tries > 1 {
-        put(line, format_args!(" tries={}", entry.tries));
+        put_number(line, " tries=", entry.tries.into());
     }
     line.extend_from_slice(b" id=");
     put_plain(line, id(entry));
     if let Some(reason) = entry.reason {
-        put(line, format_args!(" reason={reason}"));
+        line.extend_from_slice(b" reason=");
+        line.extend_from_slice(reason.as_bytes());
     }
     for (key, value) in split(entry.variables) {
         line.push(b' ');
@@ -166,71 +168,86 @@ fn human(line: &mut Vec<u8>, entry: &Entry<'_>) {
 }
 
 /// One JSON object; keys without a value are left out.
-fn json(line: &mut Vec<u8>, entry: &Entry<'_>, now: SystemTime) {
-    put(line, format_args!("{{\"timestamp\":\"{}\",\"level\":\"INFO\",\"kind\":\"access\"", Utc::from(now)));
-    for (key, text) in [("client", entry.client), ("method", entry.method), ("path", capped(entry.path))] {
-        put_text(line, key, text);
-    }
-    let took = Thousandths(entry.took);
-    put(line, format_args!(",\"status\":{},\"bytes\":{},\"ms\":{took}", entry.status, entry.bytes));
+fn json(line: &mut Vec<u8>, entry: &Entry<'_>, clock: &mut Clock, now: SystemTime) {
+    line.extend_from_slice(b"{\"timestamp\":\"");
+    clock.put(line, now);
+    line.extend_from_slice(b"\",\"level\":\"INFO\",\"kind\":\"access\"");
+    put_text(line, ",\"client\":", entry.client);
+    put_text(line, ",\"method\":", entry.method);
+    put_text(line, ",\"path\":", capped(entry.path));
+    put_number(line, ",\"status\":", entry.status.into());
+    put_number(line, ",\"bytes\":", entry.bytes);
+    put_thousandths(line, ",\"ms\":", entry.took);
     if entry.queued >= LEAST_QUEUED {
-        put(line, format_args!(",\"queue_ms\":{}", Thousandths(entry.queued)));
+        put_thousandths(line, ",\"queue_ms\":", entry.queued);
     }
     if let Some(app) = entry.app {
-        put(line, format_args!(",\"app_ms\":{}", Thousandths(app)));
+        put_thousandths(line, ",\"app_ms\":", app);
     }
     if let Some(worker) = entry.worker {
-        put(line, format_args!(",\"worker\":{worker}"));
+        put_number(line, ",\"worker\":", worker.into());
     }
     if let Some(core) = entry.core {
-        put(line, format_args!(",\"core\":{core}"));
+        put_number(line, ",\"core\":", core.into());
     }
-    put(line, format_args!(",\"tries\":{}", entry.tries));
-    put_text(line, "id", id(entry));
+    put_number(line, ",\"tries\":", entry.tries.into());
+    put_text(line, ",\"id\":", id(entry));
     if let Some(reason) = entry.reason {
-        put(line, format_args!(",\"reason\":\"{reason}\""));
+        put_text(line, ",\"reason\":", reason.as_bytes());
     }
-    if !entry.variables.is_empty() {
-        put_variables(line, entry.variables);
+    let mut before = ",\"vars\":{";
+    for (key, value) in split(entry.variables) {
+        put_text(line, before, key);
+        put_text(line, ":", value);
+        before = ",";
     }
-    line.extend_from_slice(b"}\n");
+    line.extend_from_slice(if before == "," { b"}}\n" } else { b"}\n" });
 }
 
-fn put(line: &mut Vec<u8>, text: Arguments<'_>) {
-    line.write_fmt(text).expect("memory takes any text");
+/// A whole number behind `before`. `write!` would take several times as long.
+fn put_number(line: &mut Vec<u8>, before: &str, number: u64) {
+    line.extend_from_slice(before.as_bytes());
+    line.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
+}
+
+/// Milliseconds with one decimal and their unit.
+fn put_tenths(line: &mut Vec<u8>, before: &str, time: Duration) {
+    let tenths = (micros(time) + 50) / 100;
+    put_number(line, before, tenths / 10);
+    line.extend_from_slice(&[b'.', digit(tenths), b'm', b's']);
+}
+
+/// Milliseconds with three decimals.
+fn put_thousandths(line: &mut Vec<u8>, before: &str, time: Duration) {
+    let micros = micros(time);
+    put_number(line, before, micros / 1000);
+    line.extend_from_slice(&[b'.', digit(micros / 100), digit(micros / 10), digit(micros)]);
+}
+
+fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX / 2)
+}
+
+/// The last decimal digit.
+fn digit(number: u64) -> u8 {
+    b'0' + (number % 10) as u8
 }
 
 /// Printable ASCII as it is, everything else, quotes and backslashes as `\xNN` (as nginx does).
 fn put_plain(line: &mut Vec<u8>, text: &[u8]) {
-    for byte in text {
-        match byte {
-            b'"' | b'\\' | 0..b' ' | 0x7f.. => put(line, format_args!("\\x{byte:02X}")),
-            _ => line.push(*byte),
-        }
+    let is_plain = |byte: &u8| matches!(byte, b' '..=b'~') && !matches!(byte, b'"' | b'\\');
+    let mut rest = text;
+    while let Some(at) = rest.iter().position(|byte| !is_plain(byte)) {
+        line.extend_from_slice(&rest[..at]);
+        write!(line, "\\x{:02X}", rest[at]).expect("memory takes any text");
+        rest = &rest[at + 1..];
     }
+    line.extend_from_slice(rest);
 }
 
-/// `,"key":"text"`.
-fn put_text(line: &mut Vec<u8>, key: &str, text: &[u8]) {
-    put(line, format_args!(",\"{key}\":"));
-    put_string(line, text);
-}
-
-/// `,"vars":{"key":"value"}`.
-fn put_variables(line: &mut Vec<u8>, variables: &[Bytes]) {
-    let mut separator = ",\"vars\":{";
-    for (key, value) in split(variables) {
-        line.extend_from_slice(separator.as_bytes());
-        put_string(line, key);
-        line.push(b':');
-        put_string(line, value);
-        separator = ",";
-    }
-    line.push(b'}');
-}
-
-/// `"text"`; bytes that are not UTF-8 become U+FFFD.
-fn put_string(line: &mut Vec<u8>, text: &[u8]) {
+/// `"text"` behind `before`; bytes that are not UTF-8 become U+FFFD.
+fn put_text(line: &mut Vec<u8>, before: &str, text: &[u8]) {
+    line.extend_from_slice(before.as_bytes());
     serde_json::to_writer(line, &String::from_utf8_lossy(text)).expect("memory takes any text");
 }
 
@@ -248,45 +265,33 @@ fn id<'a>(entry: &Entry<'a>) -> &'a [u8] {
     if entry.id.is_empty() { b"-" } else { entry.id }
 }
 
-/// Milliseconds with one decimal. Whole numbers are written several times faster than fractions of the machine's.
-struct Tenths(Duration);
+/// Writes moments as RFC 3339 in UTC with milliseconds. Most lines are of the same second as the one before.
+#[derive(Debug, Default)]
+struct Clock {
+    /// Since 1970.
+    second: u64,
+    /// That second without a fraction; empty: none yet.
+    text: String,
+}
 
-impl std::fmt::Display for Tenths {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let tenths = (self.0.as_micros() as u64 + 50) / 100;
-        write!(f, "{}.{}", tenths / 10, tenths % 10)
+impl Clock {
+    fn put(&mut self, line: &mut Vec<u8>, now: SystemTime) {
+        let since = now.duration_since(UNIX_EPOCH).unwrap_or_default();
+        if self.second != since.as_secs() || self.text.is_empty() {
+            self.second = since.as_secs();
+            self.text = text(self.second);
+        }
+        let millis = u64::from(since.subsec_millis());
+        line.extend_from_slice(self.text.as_bytes());
+        line.extend_from_slice(&[b'.', digit(millis / 100), digit(millis / 10), digit(millis), b'Z']);
     }
 }
 
-/// Milliseconds with three decimals.
-struct Thousandths(Duration);
-
-impl std::fmt::Display for Thousandths {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let micros = self.0.as_micros() as u64;
-        write!(f, "{}.{:03}", micros / 1000, micros % 1000)
-    }
-}
-
-/// A moment as RFC 3339 in UTC with milliseconds.
-struct Utc {
-    millis: u64,
-}
-
-impl From<SystemTime> for Utc {
-    fn from(time: SystemTime) -> Self {
-        let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
-        Self { millis: u64::try_from(since.as_millis()).unwrap_or_default() }
-    }
-}
-
-impl std::fmt::Display for Utc {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let (seconds, millis) = (self.millis / 1000, self.millis % 1000);
-        let (year, month, day) = date(seconds / 86_400);
-        let (hour, minute, second) = (seconds / 3600 % 24, seconds / 60 % 60, seconds % 60);
-        write!(f, "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{millis:03}Z")
-    }
+/// So many seconds after 1970 began, as `2024-02-28T23:59:59`.
+fn text(second: u64) -> String {
+    let (year, month, day) = date(second / 86_400);
+    let (hour, minute, second) = (second / 3600 % 24, second / 60 % 60, second % 60);
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}")
 }
 
 /// Year, month and day so many days after 1970-01-01, Gregorian. Years are counted from March, so that the leap day is the
@@ -334,7 +339,8 @@ mod tests {
 
     fn as_json(entry: &Entry<'_>) -> String {
         let mut line = Vec::new();
-        json(&mut line, entry, UNIX_EPOCH + Duration::from_millis(1_709_164_799_042));
+        let now = UNIX_EPOCH + Duration::from_millis(1_709_164_799_042);
+        json(&mut line, entry, &mut Clock::default(), now);
         String::from_utf8(line).unwrap()
     }
 

@@ -9,6 +9,13 @@ use std::time::Instant;
 /// Status of a request whose client did not wait for an answer (nginx).
 pub const CLIENT_LEFT: u16 = 499;
 
+pub(super) const SLOW_HEAD: Refusal =
+    Refusal { status: 408, word: reason::SLOW_HEAD, reason: "the request head did not arrive in time" };
+pub(super) const SLOW_BODY: Refusal =
+    Refusal { status: 408, word: reason::SLOW_BODY, reason: "the request body did not arrive in time" };
+pub(super) const ENDED_EARLY: Refusal =
+    Refusal { status: 400, word: reason::CLIENT_GONE, reason: "the request ended early" };
+
 /// A request that never reached a core.
 #[derive(Debug)]
 pub struct Refused {

@@ -1,18 +1,52 @@
 //! The engine's connections: accepting them, telling those of HTTP/1.1 what has happened, and doing what they answer.
-use super::access::End;
-use super::{
-    ACCEPT_PAUSE, ACCEPT_WARNING, ACCEPTS_PER_TURN, ConnId, Due, Engine, Entry, Http, Place, WHOLE, Way,
-    entry,
-};
+use super::access::{End, Line};
+use super::{ACCEPT_PAUSE, ACCEPT_WARNING, ACCEPTS_PER_TURN, ConnId, Due, Engine, Place, WHOLE};
 use crate::app::{Host, Peer, Received};
 use crate::board;
 use crate::conn::{Conn, Context, Step};
+use crate::cores::CoreId;
+use crate::links::Link;
 use crate::listen::{Listener, Socket};
 use crate::reactor::{Event, Source};
+use slab::Slab;
 use std::io::{self, ErrorKind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
+
+/// A connection.
+#[derive(Debug)]
+pub(super) struct Entry {
+    pub(super) way: Way,
+    pub(super) peer: Arc<Peer>,
+    pub(super) generation: u32,
+}
+
+/// How requests come on a connection.
+#[derive(Debug)]
+pub(super) enum Way {
+    /// One after the other.
+    Http(Http),
+    /// Many at once.
+    Link(Link<Socket>),
+}
+
+/// A connection of HTTP/1.1.
+#[derive(Debug)]
+pub(super) struct Http {
+    pub(super) conn: Conn<Socket>,
+    /// Serves the current request.
+    pub(super) core: Option<CoreId>,
+    /// Want to send on this WebSocket too, and wait until they can.
+    pub(super) others: Vec<CoreId>,
+    /// Of the access log, if its requests have lines here.
+    pub(super) line: Option<Box<Line>>,
+}
+
+/// The connection of that name, unless it has ended.
+pub(super) fn entry(conns: &mut Slab<Entry>, id: ConnId) -> Option<&mut Entry> {
+    conns.get_mut(id.slot as usize).filter(|entry| entry.generation == id.generation)
+}
 
 impl Engine {
     pub(super) fn accept(&self, host: &dyn Host, index: u32) {
