@@ -112,10 +112,16 @@ impl Backoff {
     pub const FIRST: Duration = Duration::from_millis(100);
     /// The longest wait: a repaired cause (a full disk, a lost database) is noticed within it.
     pub const LONGEST: Duration = Duration::from_secs(30);
+    /// The longest wait for a child that lives for a while: what it serves until then is worth more than what its start costs.
+    pub const LONGEST_AFTER_A_WHILE: Duration = Duration::from_secs(1);
 
     /// Notes a short life and answers the wait.
     pub fn fail(&mut self, now: Instant) -> Duration {
-        let wait = Self::FIRST.saturating_mul(1 << self.failures.min(16)).min(Self::LONGEST);
+        self.wait(now, Self::LONGEST)
+    }
+
+    fn wait(&mut self, now: Instant, longest: Duration) -> Duration {
+        let wait = Self::FIRST.saturating_mul(1 << self.failures.min(16)).min(longest);
         self.failures += 1;
         self.not_before = Some(now + wait);
         wait
@@ -124,7 +130,7 @@ impl Backoff {
     /// Notes a life that was neither short nor good and answers the wait: none after the first in a row.
     pub fn falter(&mut self, now: Instant) -> Duration {
         let is_habit = std::mem::replace(&mut self.has_faltered, true) || self.failures > 0;
-        if is_habit { self.fail(now) } else { Duration::ZERO }
+        if is_habit { self.wait(now, Self::LONGEST_AFTER_A_WHILE) } else { Duration::ZERO }
     }
 
     /// Notes a good life: the next child comes at once.
@@ -166,8 +172,8 @@ mod tests {
     fn one_life_that_is_not_good_may_be_an_accident() {
         let now = Instant::now();
         let mut backoff = Backoff::default();
-        let waits: Vec<u128> = (0..4).map(|_| backoff.falter(now).as_millis()).collect();
-        assert_eq!(waits, [0, 100, 200, 400]);
+        let waits: Vec<u128> = (0..7).map(|_| backoff.falter(now).as_millis()).collect();
+        assert_eq!(waits, [0, 100, 200, 400, 800, 1000, 1000]);
         backoff.reset();
         backoff.fail(now);
         assert_eq!(backoff.falter(now), 2 * Backoff::FIRST, "after a short one it is none");

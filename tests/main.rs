@@ -5,6 +5,7 @@
 
 mod harness;
 
+mod access_log;
 mod areas;
 mod asgi;
 mod bodies;

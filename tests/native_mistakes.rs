@@ -5,18 +5,15 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::fs::File;
 
-/// Linux's number for an end that would never come.
-const EDEADLK: i32 = 35;
-
 #[test]
 fn coroutines_that_wait_for_one_another_are_told_at_once() {
     let appliance = setup().start();
-    let told = format!("Some({EDEADLK})");
+    let told = "Some(Deadlock)";
     assert_eq!(appliance.get("/mistake/circle/1").text(), format!("[{told}]\n"), "for itself");
     for length in [2, 5] {
         let said = appliance.get(&format!("/mistake/circle/{length}")).text();
         // It is told to one of them; the others have their end.
-        assert_eq!((said.matches(&told).count(), said.matches("None").count()), (1, length - 1), "{said}");
+        assert_eq!((said.matches(told).count(), said.matches("None").count()), (1, length - 1), "{said}");
     }
     assert_eq!(appliance.get("/mistake/stale").text(), "1 2\n");
 }
@@ -57,8 +54,26 @@ fn a_body_that_is_not_as_long_as_was_announced_is_reported() {
 fn of_a_header_field_that_is_refused_nothing_is_kept() {
     let appliance = setup().start();
     let mut worker = appliance.worker_client(1);
-    assert_eq!(worker.get("/mistake/refused").text(), "true\n");
+    let said = worker.get("/mistake/refused").text();
+    assert!(said.starts_with("header \"Connection\" is about the connection"), "{said}");
     assert_eq!(worker.get("/").status, 200, "the connection is used again");
+}
+
+#[test]
+fn what_cannot_be_said_is_explained_in_the_log() {
+    let appliance = setup().start();
+    for (path, why) in [
+        ("header", "the value contains a control character, such as a line break"),
+        ("status/999", "): 999 is the status of no answer"),
+        ("forgiven", "): something else; before that: 999 is the status of no answer"),
+    ] {
+        assert_eq!(appliance.get(&format!("/mistake/{path}")).status, 500);
+        appliance.log.wait_for(why);
+    }
+    let mut worker = appliance.worker_client(1);
+    worker.send("GET /mistake/late HTTP/1.1\r\nHost: a\r\n\r\n");
+    assert!(worker.try_answer().is_err(), "it is cut");
+    appliance.log.wait_for("the answer has begun: its status and its header fields have left");
 }
 
 #[test]

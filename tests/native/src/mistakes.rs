@@ -29,8 +29,18 @@ pub fn handle(name: &str, number: u64, response: &mut Response) -> Result<()> {
             Ok(response.write_all(b"0123456789")?)
         }
         "refused" => {
-            let refused = response.header("Connection", "close, upgrade").is_err();
+            let refused = response.header("Connection", "close, upgrade").unwrap_err();
             Ok(writeln!(response, "{refused}")?)
+        }
+        "header" => Ok(response.header("X-A", "b\r\nX-B: c")?),
+        "status" => Ok(response.status(number as u16)?),
+        "late" => {
+            response.flush()?;
+            Ok(response.status(404)?)
+        }
+        "forgiven" => {
+            let _ = response.status(999);
+            Err("something else".into())
         }
         "blocking" => Ok(blocking(|| panic!("on a thread"))?),
         _ => Ok(response.status(404)?),
@@ -46,7 +56,7 @@ fn circle(length: usize, response: &mut Response) -> Result<()> {
         let task = spawn(move || {
             sleep(Duration::from_millis(1));
             let joined = next.take().map(Task::join);
-            said.borrow_mut().push(joined.and_then(Result::err).and_then(|error| error.raw_os_error()));
+            said.borrow_mut().push(joined.and_then(Result::err).map(|error| error.kind()));
         })?;
         places[n].replace(Some(task));
     }

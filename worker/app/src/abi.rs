@@ -157,8 +157,8 @@ pub struct ApplianceHost {
     /// What the worker publishes of itself, as JSON: into `into`, if there is room, and how long it is.
     pub status: unsafe extern "C" fn(into: *mut c_char, size: usize) -> isize,
 
-    /// Why the last function of a cache or a metric that failed on this thread did so, as a sentence: into `into`, if there is
-    /// room, and how long it is. This function and those below are not there in an older worker, as `size` says.
+    /// Why the last function of a cache or a metric, `set_status` or `add_header` that failed on this thread did so, as a sentence:
+    /// into `into`, if there is room, and how long it is. This function and those below are not there in an older worker, as `size` says.
     pub reason: Option<unsafe extern "C" fn(into: *mut c_char, size: usize) -> isize>,
     /// The value of a key: into `into`, if there is room, and how long it is; `-ENODATA` if there is none. Of this and of all
     /// functions of caches: an empty name of a cache means the first one, and `-ENOENT` says that it is not configured.

@@ -41,12 +41,21 @@ pub fn spawn<T: 'static>(run: impl FnOnce() -> T + 'static) -> io::Result<Task<T
             std::mem::forget(given);
             Ok(Task { number, work })
         }
-        Err(error) if error.raw_os_error() == Some(Errno::EAGAIN as i32) => Err(io::Error::new(
-            error.kind(),
-            "the request has as many coroutines as it may have: let some of them end before it spawns more",
-        )),
-        Err(error) => Err(error),
+        Err(error) => Err(explained(error)),
     }
+}
+
+/// What its number alone does not say.
+fn explained(error: io::Error) -> io::Error {
+    let why = match error.raw_os_error().map(Errno::from_raw) {
+        Some(Errno::EAGAIN) => {
+            "the request has as many coroutines as it may have: let some of them end before it spawns more"
+        }
+        Some(Errno::EPERM) => "only a coroutine of a request can spawn another one, and no other thread",
+        Some(Errno::EDEADLK) => "coroutines that wait for one another would wait for ever",
+        _ => return error,
+    };
+    io::Error::new(error.kind(), why)
 }
 
 /// A reference that is about to be given away. It is still ours if the call fails, or unwinds because the request has been ended.
@@ -78,10 +87,10 @@ fn contained(run: impl FnOnce()) {
 }
 
 impl<T> Task<T> {
-    /// Waits for its end and gives what it returned. A panic in it goes on here. An error at once (`EDEADLK`) if it would never
+    /// Waits for its end and gives what it returned. A panic in it goes on here. An error at once (`Deadlock`) if it would never
     /// end, because it waits itself for the coroutine that calls this, or is that one.
     pub fn join(self) -> io::Result<T> {
-        host::join(self.number)?;
+        host::join(self.number).map_err(explained)?;
         match self.work.result.take() {
             Some(Ok(result)) => Ok(result),
             Some(Err(panic)) => resume_unwind(panic),

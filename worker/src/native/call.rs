@@ -219,6 +219,14 @@ impl Call {
         self.failure.borrow_mut().get_or_insert_with(|| why.to_owned());
     }
 
+    /// The application says what went wrong. What was noted before may be the cause, or it may have been forgiven.
+    pub(super) fn fail(&self, why: &str) {
+        let mut failure = self.failure.borrow_mut();
+        let before = failure.take().filter(|before| before != why);
+        *failure =
+            Some(before.map_or_else(|| why.to_owned(), |before| format!("{why}; before that: {before}")));
+    }
+
     /// What the logs call the request.
     pub(super) fn describe(&self) -> String {
         let head = &self.request.received.head;

@@ -11,6 +11,7 @@ use super::call::Number;
 use super::fiber;
 use super::waiting::Here;
 use crate::{Interest, reactor};
+use anywhere::Refused;
 use appliance_app::abi::{self, ApplianceHost, ApplianceRun, ApplianceText};
 use nix::errno::Errno;
 use std::ffi::{c_char, c_void};
@@ -95,6 +96,16 @@ fn require_room(here: &Here) -> Result<(), Errno> {
 fn short(act: impl FnOnce(Here) -> Result<(), Errno>) -> i32 {
     // An errno fits.
     answer(|here| act(here).map(|()| 0)) as i32
+}
+
+/// The same with a sentence for whoever asks, and for the log if the application fails without a word.
+fn told(act: impl FnOnce(&Here) -> Result<(), Refused>) -> i32 {
+    let act = || {
+        let here = Here::current()?;
+        act(&here).inspect_err(|refused| here.call.note_failure(&refused.why))?;
+        Ok(0)
+    };
+    anywhere::answer(act) as i32
 }
 
 /// # Safety
@@ -192,12 +203,12 @@ unsafe extern "C" fn read(into: *mut c_char, size: usize) -> isize {
 }
 
 unsafe extern "C" fn set_status(status: u16) -> i32 {
-    short(|here| here.set_status(status))
+    told(|here| here.set_status(status))
 }
 
 unsafe extern "C" fn add_header(name: ApplianceText, value: ApplianceText) -> i32 {
     // SAFETY: the caller promises bytes that are valid during the call.
-    short(|here| here.add_header(unsafe { bytes(name) }?, unsafe { bytes(value) }?))
+    told(|here| here.add_header(unsafe { bytes(name) }?, unsafe { bytes(value) }?))
 }
 
 unsafe extern "C" fn write(data: ApplianceText) -> i32 {
@@ -228,7 +239,7 @@ unsafe extern "C" fn fail(why: ApplianceText) -> i32 {
         return 0;
     }
     short(|here| {
-        here.call.note_failure(&why?);
+        here.call.fail(&why?);
         Ok(())
     })
 }
