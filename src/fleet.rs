@@ -300,19 +300,18 @@ impl Fleet {
         if child.generation < self.generation && role != Role::Proxy {
             return self.say(Notice::Lost { role, pid: child.pid, ended, again_in: Duration::ZERO });
         }
-        let is_good = child.lives_well(now);
         let backoff = self.backoff(role);
-        let again_in = if is_good {
+        let (again_in, failure) = if child.lives_well(now) {
             backoff.reset();
-            Duration::ZERO
+            (Duration::ZERO, None)
         } else if child.serves() && child.age(now) >= Backoff::SHORT_LIFE {
-            backoff.falter(now)
+            (backoff.falter(now), Some(Notice::ended_early(role, ended, child.age(now))))
         } else {
-            backoff.fail(now)
+            (backoff.fail(now), Some(Notice::not_started(role, ended)))
         };
         let failures = backoff.failures();
-        if !is_good {
-            self.note_crash(role, &Notice::not_started(role, ended));
+        if let Some(failure) = failure {
+            self.note_crash(role, &failure);
         }
         match self.phase {
             Phase::Starting if is_final(role, ended, failures) => {

@@ -72,6 +72,11 @@ impl Notice {
         }
     }
 
+    /// Why a child counts as one that cannot live although it has served.
+    pub fn ended_early(role: Role, ended: Ended, age: Duration) -> String {
+        format!("{role} ended {}s after its start ({ended}); its reason is in the log above", age.as_secs())
+    }
+
     /// Why there are not all the workers that there should be.
     pub fn held_up(reason: &str) -> String {
         format!("a worker that is wanted cannot live, it is tried again and again: {reason}")

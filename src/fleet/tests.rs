@@ -570,8 +570,8 @@ fn a_single_worker_that_ends_two_seconds_after_every_start_is_a_crash_loop() {
         session.exited(Role::Worker(1), 0, KILLED);
         let wait = session.fleet.backoffs.get(&Role::Worker(1)).and_then(|it| it.ends(session.now));
         session.pass(wait.map_or(Duration::ZERO, |at| at - session.now));
-        if session.fleet.condition() == Condition::CrashLoop {
-            return;
+        if let Some((reason, _)) = session.fleet.crash_loop(session.now) {
+            return assert!(reason.starts_with("worker 1 ended 2s after its start (SIGKILL)"), "{reason}");
         }
         session.forked(1, 0);
         session.ready(1, 0);
