@@ -332,6 +332,25 @@ impl Answer {
         self.dropped
     }
 
+    /// Reports a body that ended normally, but not where its application had announced.
+    pub fn check_length(&self, request: &Request) {
+        let (missing, dropped) = (self.missing(), self.dropped());
+        if missing == 0 && dropped == 0 {
+            return;
+        }
+        let target = String::from_utf8_lossy(request.received.head.target()).into_owned();
+        if missing > 0 {
+            let why = "the body is shorter than its Content-Length; the client sees that it is cut";
+            tracing::warn!(target, missing, "{why}");
+        } else {
+            tracing::warn!(
+                target,
+                dropped,
+                "the body is longer than its Content-Length; the rest was not sent"
+            );
+        }
+    }
+
     /// Whether the connection may be used again after a complete answer.
     pub fn keep_alive(&self) -> bool {
         self.plan.keep_alive
