@@ -128,6 +128,14 @@ fn a_worker_writes_what_the_proxy_would() {
 }
 
 #[test]
+fn an_answer_that_nobody_gives_is_named() {
+    let doors = Doors::open(Setup::code(CODE));
+    for line in both(&doors, "GET", "/says_nothing") {
+        assert_eq!(end(&line), (502, "app-cut"), "{line}");
+    }
+}
+
+#[test]
 fn requests_that_cannot_be_read_are_refused_for_the_same_reason() {
     let setup = Setup::code(CODE)
         .set("limits.body", "1KiB")
