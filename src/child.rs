@@ -67,6 +67,16 @@ impl Child {
     pub fn serves(&self) -> bool {
         matches!(self.stage, Stage::Ready | Stage::Retiring)
     }
+
+    /// How old it is.
+    pub fn age(&self, now: Instant) -> Duration {
+        now.saturating_duration_since(self.since)
+    }
+
+    /// Whether it serves and has done so for long enough that its end would be an accident.
+    pub fn lives_well(&self, now: Instant) -> bool {
+        self.serves() && self.age(now) >= Backoff::GOOD_LIFE
+    }
 }
 
 /// A process that has been asked for and that nobody has seen yet.
@@ -84,27 +94,43 @@ pub struct Order {
     pub deadline: Instant,
 }
 
-/// How long to wait before a role is filled again: not at all after a good life, ever longer after short ones.
+/// How long to wait before a role is filled again: not at all after a good life, ever longer after short ones. What lies between
+/// them may be an accident the first time, and is a habit from then on.
 #[derive(Clone, Debug, Default)]
 pub struct Backoff {
     failures: u32,
+    has_faltered: bool,
     not_before: Option<Instant>,
 }
 
 impl Backoff {
-    /// A child that became ready and lived this long ended by accident, not by habit.
-    pub const GOOD_LIFE: Duration = Duration::from_secs(1);
+    /// A child that became ready and lived this long ended by accident, not by habit. (systemd's `StartLimitIntervalSec=`.)
+    pub const GOOD_LIFE: Duration = Duration::from_secs(10);
+    /// A child that did not even live this long has failed.
+    pub const SHORT_LIFE: Duration = Duration::from_secs(1);
     /// The first wait; each further one is twice as long. Long enough that a crash loop costs no core.
     pub const FIRST: Duration = Duration::from_millis(100);
     /// The longest wait: a repaired cause (a full disk, a lost database) is noticed within it.
     pub const LONGEST: Duration = Duration::from_secs(30);
+    /// The longest wait for a child that lives for a while: what it serves until then is worth more than what its start costs.
+    pub const LONGEST_AFTER_A_WHILE: Duration = Duration::from_secs(1);
 
     /// Notes a short life and answers the wait.
     pub fn fail(&mut self, now: Instant) -> Duration {
-        let wait = Self::FIRST.saturating_mul(1 << self.failures.min(16)).min(Self::LONGEST);
+        self.wait(now, Self::LONGEST)
+    }
+
+    fn wait(&mut self, now: Instant, longest: Duration) -> Duration {
+        let wait = Self::FIRST.saturating_mul(1 << self.failures.min(16)).min(longest);
         self.failures += 1;
         self.not_before = Some(now + wait);
         wait
+    }
+
+    /// Notes a life that was neither short nor good and answers the wait: none after the first in a row.
+    pub fn falter(&mut self, now: Instant) -> Duration {
+        let is_habit = std::mem::replace(&mut self.has_faltered, true) || self.failures > 0;
+        if is_habit { self.wait(now, Self::LONGEST_AFTER_A_WHILE) } else { Duration::ZERO }
     }
 
     /// Notes a good life: the next child comes at once.
@@ -112,7 +138,7 @@ impl Backoff {
         *self = Backoff::default();
     }
 
-    /// Short lives in a row.
+    /// Lives in a row that were followed by a wait.
     pub fn failures(&self) -> u32 {
         self.failures
     }
@@ -140,6 +166,17 @@ mod tests {
         assert_eq!(waits, [100, 200, 400, 800, 1600, 3200, 6400, 12_800, 25_600, 30_000, 30_000, 30_000]);
         assert!(!backoff.is_over(now + Duration::from_secs(29)));
         assert!(backoff.is_over(now + Duration::from_secs(30)));
+    }
+
+    #[test]
+    fn one_life_that_is_not_good_may_be_an_accident() {
+        let now = Instant::now();
+        let mut backoff = Backoff::default();
+        let waits: Vec<u128> = (0..7).map(|_| backoff.falter(now).as_millis()).collect();
+        assert_eq!(waits, [0, 100, 200, 400, 800, 1000, 1000]);
+        backoff.reset();
+        backoff.fail(now);
+        assert_eq!(backoff.falter(now), 2 * Backoff::FIRST, "after a short one it is none");
     }
 
     #[test]

@@ -24,19 +24,19 @@ pub enum Command {
     Run(Source),
     /// Show how a running appliance is: its processes, and what each worker does
     Status {
-        #[command(flatten)]
-        source: Source,
         /// As JSON, for programs
         #[arg(long)]
         json: bool,
+        #[command(flatten)]
+        source: Source,
     },
     /// Read the configuration and load the application anew, replace the workers one by one, and wait for the end of it
     Reload {
-        #[command(flatten)]
-        source: Source,
         /// Only show what would change in the configuration, and what each change needs
         #[arg(long)]
         plan: bool,
+        #[command(flatten)]
+        source: Source,
     },
     /// Change the number of workers, and wait until there are as many
     Scale {
@@ -48,11 +48,11 @@ pub enum Command {
     },
     /// Finish what runs, and wait until everything has ended
     Stop {
-        #[command(flatten)]
-        source: Source,
         /// At once: requests under way are cut
         #[arg(long)]
         now: bool,
+        #[command(flatten)]
+        source: Source,
     },
     /// Hold requests back in the proxy
     Pause(Source),
@@ -98,14 +98,14 @@ pub enum OnOff {
 /// A question to the workers.
 #[derive(Debug, Args)]
 pub struct Asking {
-    #[command(flatten)]
-    pub source: Source,
     /// Ask worker N only
     #[arg(long, value_name = "N", value_parser = number)]
     pub worker: Option<u32>,
     /// As JSON, for programs
     #[arg(long)]
     pub json: bool,
+    #[command(flatten)]
+    pub source: Source,
 }
 
 /// The commands below `cache`.
@@ -141,22 +141,22 @@ pub enum CacheCommand {
     Keys(CacheAt),
     /// Show how full it is, and what has happened in it
     Stats {
-        #[command(flatten)]
-        at: CacheAt,
         /// As JSON, for programs
         #[arg(long)]
         json: bool,
+        #[command(flatten)]
+        at: CacheAt,
     },
 }
 
 /// Which cache of which appliance.
 #[derive(Debug, Args)]
 pub struct CacheAt {
-    #[command(flatten)]
-    pub source: Source,
     /// The cache; otherwise the first one
     #[arg(long, value_name = "NAME")]
     pub cache: Option<String>,
+    #[command(flatten)]
+    pub source: Source,
 }
 
 impl CacheCommand {
@@ -179,12 +179,14 @@ pub enum ConfigCommand {
     Show(Source),
 }
 
-/// Where the configuration comes from; the same for every command.
+/// Where the configuration comes from; the same for every command. It comes last in each, because its heading holds for all that
+/// follows.
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Configuration; to reach a running appliance, as it was said to `run`")]
 pub struct Source {
-    /// An application (`module:callable`, `native:hello`, `libapp.so`), or a folder with an appliance.toml, app.py or wsgi.py; default: this
-    /// folder
+    /// An application (`module:callable`, `native:hello`, `libapp.so`), or a folder with an appliance.toml, app.py, wsgi.py or
+    /// asgi.py; default: this folder
+    #[arg(help_heading = None)]
     target: Option<String>,
     /// Configuration file [default: appliance.toml if there is one; env: APPLIANCE_CONFIG]
     #[arg(long, value_name = "FILE")]
@@ -262,7 +264,7 @@ impl Source {
                 return Err(name_the_module(target));
             } else if target.contains('/') {
                 return Err(format!(
-                    "{target}: there is no such folder; name a folder, or an application as module:callable"
+                    "{target}: there is no such folder or file; name a folder, or an application as module:callable"
                 ));
             } else {
                 flags.push(("app.module".into(), target.clone()));
@@ -350,6 +352,19 @@ mod tests {
     #[test]
     fn the_definition_is_consistent() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_command_s_own_arguments_do_not_stand_below_the_configuration() {
+        for (command, own) in
+            [("stop", "now"), ("status", "json"), ("reload", "plan"), ("requests", "worker")]
+        {
+            let mut cli = Cli::command();
+            let help = cli.find_subcommand_mut(command).unwrap().render_long_help().to_string();
+            let at = |what: &str| help.find(what).unwrap_or_else(|| panic!("no {what} in\n{help}"));
+            assert!(at(&format!("--{own}")) < at("Configuration;"), "{help}");
+            assert!(at("Arguments:") < at("Options:"), "{help}");
+        }
     }
 
     #[test]

@@ -99,14 +99,20 @@ impl Control {
         })
     }
 
-    /// Opens the socket again if its file has been removed from the run directory; a client that is connected stays.
-    pub fn restore(&mut self) -> Result<(), Error> {
-        if self.seat.is_none() && !self.file.has_name() {
-            let file = sockets::open_control(&self.path)?;
-            self.listener = file.try_clone().map_err(Error::system("open the control socket"))?.into();
-            self.file = file;
+    /// Opens the socket again, and answers true, if its file has been removed; a client that is connected stays.
+    pub fn restore(&mut self) -> Result<bool, Error> {
+        if self.file.has_name() {
+            return Ok(false);
         }
-        Ok(())
+        if let Some(seat) = &mut self.seat {
+            seat.restore()
+                .map_err(io::Error::other)
+                .map_err(Error::system("make the control socket again"))?;
+        }
+        let file = sockets::open_control(&self.path)?;
+        self.listener = file.try_clone().map_err(Error::system("open the control socket"))?.into();
+        self.file = file;
+        Ok(true)
     }
 
     /// What to wait for.

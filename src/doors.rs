@@ -10,7 +10,7 @@ use appliance_config::settings::Endpoint;
 use appliance_config::{Settings, remote};
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
 
 /// One listener and the address that was asked for; port 0 has become another in the listener.
@@ -57,12 +57,25 @@ impl Doors {
     /// The doors that `settings` ask for. What is open in `self` under the same address is shared; an error changes
     /// nothing.
     pub fn follow(&self, settings: &Settings, identity: Option<&Identity>) -> Result<Doors, Error> {
+        let mut next = Doors::default();
+        match next.open(self, settings, identity) {
+            Ok(()) => Ok(next),
+            Err(Error::AddressInUse { address, choose }) => {
+                Err(match self.overlapping(&address).or_else(|| next.overlapping(&address)) {
+                    Some(ours) => Error::OwnAddress { address, ours },
+                    None => Error::AddressInUse { address, choose },
+                })
+            }
+            Err(other) => Err(other),
+        }
+    }
+
+    fn open(&mut self, old: &Doors, settings: &Settings, identity: Option<&Identity>) -> Result<(), Error> {
         let backlog = settings.limits.backlog;
-        let mut left = self.public.clone();
-        let mut public = Vec::new();
+        let mut left = old.public.clone();
         for listen in &settings.listen {
             let address = listen.address.clone();
-            public.push(match left.iter().position(|door| door.address == address) {
+            self.public.push(match left.iter().position(|door| door.address == address) {
                 Some(at) => left.remove(at),
                 None => {
                     let listener = sockets::open_public(&address, backlog, identity)?;
@@ -70,9 +83,9 @@ impl Doors {
                 }
             });
         }
-        let admin = match settings.admin.listen {
+        self.admin = match settings.admin.listen {
             None => None,
-            Some(address) => Some(match &self.admin {
+            Some(address) => Some(match &old.admin {
                 Some(door) if door.address == Endpoint::Tcp(address) => door.clone(),
                 _ => {
                     let listener = Rc::new(sockets::open_admin(address, backlog)?);
@@ -80,8 +93,23 @@ impl Doors {
                 }
             }),
         };
-        let (wire, ears) = (self.follow_wire(settings, identity)?, self.follow_ears(settings)?);
-        Ok(Doors { public, admin, wire, ears })
+        self.wire = old.follow_wire(settings, identity)?;
+        self.ears = old.follow_ears(settings)?;
+        Ok(())
+    }
+
+    /// Where we listen already, so that nobody can listen on `address`.
+    fn overlapping(&self, address: &str) -> Option<SocketAddr> {
+        let wanted: SocketAddr = address.parse().ok()?;
+        let listeners = self.public.iter().chain(&self.admin).chain(&self.wire).map(|door| &door.listener);
+        let bound = listeners.filter_map(|listener| match sockets::address_of(listener.as_fd()) {
+            Some(Endpoint::Tcp(address)) => Some(address),
+            _ => None,
+        });
+        bound.into_iter().find(|ours| {
+            let is_any = wanted.ip().is_unspecified() || ours.ip().is_unspecified();
+            ours.port() == wanted.port() && (is_any || ours.ip() == wanted.ip())
+        })
     }
 
     fn follow_wire(&self, settings: &Settings, identity: Option<&Identity>) -> Result<Vec<Door>, Error> {
@@ -158,6 +186,11 @@ mod tests {
         }
     }
 
+    /// One that was free a moment ago.
+    fn free_port() -> u16 {
+        std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+    }
+
     impl Drop for Site {
         fn drop(&mut self) {
             let _ = std::fs::remove_dir_all(&self.0);
@@ -194,6 +227,31 @@ mod tests {
         assert!(error.to_string().contains("its folder does not exist"), "{error}");
         assert!(!site.0.join("b.sock").exists());
         assert!(answers(&site.0.join("a.sock")));
+    }
+
+    #[test]
+    fn an_address_that_overlaps_one_of_ours_is_not_said_to_be_another_program_s() {
+        let site = Site::new();
+        for (first, next) in [("127.0.0.1", "0.0.0.0"), ("0.0.0.0", "127.0.0.1"), ("127.0.0.1", "[::]")] {
+            let old = Doors::default().follow(&site.settings(&format!("{first}:0"), None), None).unwrap();
+            let ours = old.urls()[0].strip_prefix("http://").unwrap().to_owned();
+            let wanted = format!("{next}:{}", ours.rsplit(':').next().unwrap());
+            let error = old.follow(&site.settings(&wanted, None), None).unwrap_err().to_string();
+            let says = format!("{wanted}: this appliance itself listens on {ours}; ");
+            assert!(error.starts_with(&says) && error.ends_with("stop it and start it again"), "{error}");
+            let both = site.settings(r#"["127.0.0.1:0", "unix:w.sock"]"#, Some(&ours));
+            let error = old.follow(&both, None).unwrap_err().to_string();
+            assert!(error.starts_with(&format!("{ours}: this appliance itself")), "{error}");
+        }
+    }
+
+    #[test]
+    fn two_new_addresses_that_overlap_are_not_said_to_be_another_program_s() {
+        let site = Site::new();
+        let port = free_port();
+        let both = site.settings(&format!(r#"["0.0.0.0:{port}", "[::]:{port}"]"#), None);
+        let error = Doors::default().follow(&both, None).unwrap_err().to_string();
+        assert!(error.contains(&format!("listens on 0.0.0.0:{port}; leave out one of the two")), "{error}");
     }
 
     #[test]

@@ -8,7 +8,7 @@ use appliance_config::Settings;
 use appliance_config::units::size_text;
 use appliance_worker::abi::{self, ForkFn, ForkPhase, LoadArgs, LoadFn, RunArgs, RunFn};
 use appliance_worker::begin::Given;
-use appliance_worker::native::{Apps, serve};
+use appliance_worker::native::{Apps, serve, why_unloadable};
 use libloading::os::unix::{Library, RTLD_GLOBAL, RTLD_LOCAL, RTLD_NOW};
 use nix::unistd::Pid;
 use std::ffi::{OsStr, c_void};
@@ -65,29 +65,31 @@ pub struct Seat {
     pub ready: extern "C" fn(),
 }
 
-/// Memory that the application shares with others from its import on.
+/// What an application is loaded with.
 #[derive(Clone, Copy, Debug)]
-pub struct Memory<'a> {
-    /// The metrics.
+pub struct Start<'a> {
+    /// The effective configuration, which names it.
+    pub settings: &'a Settings,
+    /// Who asks for it.
+    pub master: Pid,
+    /// Which of the master's templates this is.
+    pub generation: u32,
+    /// The folder of the caches, if there are any.
+    pub cache_dir: Option<&'a Path>,
+    /// The metrics' memory, which it shares with others from its import on.
     pub metrics: &'a OwnedFd,
-    /// The queue and the shared areas.
+    /// The memory of the queue and the shared areas, likewise.
     pub areas: &'a OwnedFd,
 }
 
-/// Loads the application that `settings` name, and becomes its interpreter if it needs one. Answers the engine and its line
-/// for humans. Once per process, while it has one thread.
-pub fn start(
-    settings: &Settings,
-    master: Pid,
-    generation: u32,
-    cache_dir: Option<&Path>,
-    memory: Memory<'_>,
-) -> Result<(Engine, String), Error> {
-    set_environment(&settings.app.env);
-    if settings.app.native().is_some() {
-        start_native(settings, cache_dir)
+/// Loads the application, and becomes its interpreter if it needs one. Answers the engine and its line for humans. Once per
+/// process, while it has one thread.
+pub fn start(start: Start<'_>) -> Result<(Engine, String), Error> {
+    set_environment(&start.settings.app.env);
+    if start.settings.app.native().is_some() {
+        start_native(start.settings, start.cache_dir)
     } else {
-        start_python(settings, master, generation, cache_dir, memory)
+        start_python(start)
     }
 }
 
@@ -107,21 +109,15 @@ fn enter_folder(settings: &Settings) -> Result<(), Error> {
     std::env::set_current_dir(folder).map_err(Error::system(format!("app.chdir {}", folder.display())))
 }
 
-fn start_python(
-    settings: &Settings,
-    master: Pid,
-    generation: u32,
-    cache_dir: Option<&Path>,
-    memory: Memory<'_>,
-) -> Result<(Engine, String), Error> {
-    let app = &settings.app;
+fn start_python(start: Start<'_>) -> Result<(Engine, String), Error> {
+    let app = &start.settings.app;
     let python = interpreter::find(app)?;
     let plugin = find_library(
         std::env::var_os("APPLIANCE_ENGINE").as_deref(),
         std::env::current_exe().ok().as_deref(),
     )?;
     enter(&python, app.venv.as_deref());
-    enter_folder(settings)?;
+    enter_folder(start.settings)?;
     open(&python.library, RTLD_NOW | RTLD_GLOBAL)?;
     let library = open(&plugin, RTLD_NOW | RTLD_LOCAL)?;
     require_version(library, &plugin)?;
@@ -130,7 +126,7 @@ fn start_python(
         fork: symbol(library, &plugin, abi::FORK_SYMBOL)?,
         run: symbol(library, &plugin, abi::RUN_SYMBOL)?,
     };
-    let line = load_application(load, settings, master, generation, cache_dir, memory)?;
+    let line = load_application(load, start)?;
     Ok((engine, line))
 }
 
@@ -180,7 +176,7 @@ fn open(path: &Path, flags: i32) -> Result<&'static Library, Error> {
     // SAFETY: runs the library's initialisers. It is the user's interpreter, or our own library.
     let library = unsafe { Library::open(Some(path), flags) };
     let library =
-        library.map_err(|error| Error::Unloadable { path: path.to_owned(), why: error.to_string() })?;
+        library.map_err(|error| Error::Unloadable { path: path.to_owned(), why: why_unloadable(&error) })?;
     Ok(Box::leak(Box::new(library)))
 }
 
@@ -200,14 +196,7 @@ fn require_version(library: &Library, path: &Path) -> Result<(), Error> {
     }
 }
 
-fn load_application(
-    load: LoadFn,
-    settings: &Settings,
-    master: Pid,
-    generation: u32,
-    cache_dir: Option<&Path>,
-    memory: Memory<'_>,
-) -> Result<String, Error> {
+fn load_application(load: LoadFn, start: Start<'_>) -> Result<String, Error> {
     extern "C" fn report(context: *mut c_void, text: *const u8, len: usize) {
         // SAFETY: `context` is the `String` below, which outlives the call of `load`; the library promises `len`
         // bytes.
@@ -216,15 +205,16 @@ fn load_application(
         said.push_str(&String::from_utf8_lossy(bytes));
     }
     let mut said = String::new();
-    let json = serde_json::to_string(settings).map_err(|error| Error::Usage(format!("settings: {error}")))?;
-    let cache_dir = cache_dir.map_or(&b""[..], |path| path.as_os_str().as_bytes());
+    let json = serde_json::to_string(start.settings);
+    let json = json.map_err(|error| Error::Usage(format!("settings: {error}")))?;
+    let cache_dir = start.cache_dir.map_or(&b""[..], |path| path.as_os_str().as_bytes());
     let copied = |fd: &OwnedFd| fd.try_clone().map_err(Error::system("hand over the shared memory"));
-    let (metrics, areas) = (copied(memory.metrics)?, copied(memory.areas)?);
+    let (metrics, areas) = (copied(start.metrics)?, copied(start.areas)?);
     let args = LoadArgs {
         settings: json.as_ptr(),
         settings_len: json.len(),
-        master_pid: master.as_raw(),
-        generation,
+        master_pid: start.master.as_raw(),
+        generation: start.generation,
         cache_dir: cache_dir.as_ptr(),
         cache_dir_len: cache_dir.len(),
         metrics: metrics.into_raw_fd(),

@@ -3,6 +3,7 @@
 //! the master.
 use appliance_worker::abi;
 use std::io;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 /// A reason not to start, or not to do what was asked.
@@ -29,6 +30,17 @@ pub enum Error {
         address: String,
         /// The flag that changes it.
         choose: &'static str,
+    },
+    /// `bind` found the address taken by one of our own listeners.
+    #[error(
+        "{address}: this appliance itself listens on {ours}; leave out one of the two, or, to change from the one to the \
+         other, stop it and start it again"
+    )]
+    OwnAddress {
+        /// The address as configured.
+        address: String,
+        /// The address in force.
+        ours: SocketAddr,
     },
     /// `bind` or `listen` failed otherwise.
     #[error("{address}: cannot listen there: {why}; choose another with {choose}")]

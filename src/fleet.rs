@@ -226,7 +226,6 @@ impl Fleet {
         if child.generation > self.generation {
             self.on_next_loaded(now);
         }
-        self.backoff(Role::Template).reset();
         let first = self.phase == Phase::Starting;
         self.say(if first { Notice::Loaded { line } } else { Notice::LoadedAgain { line } });
     }
@@ -301,16 +300,18 @@ impl Fleet {
         if child.generation < self.generation && role != Role::Proxy {
             return self.say(Notice::Lost { role, pid: child.pid, ended, again_in: Duration::ZERO });
         }
-        let good = child.serves() && now - child.since >= Backoff::GOOD_LIFE;
+        let is_good = child.lives_well(now);
         let backoff = self.backoff(role);
-        let again_in = if good {
+        let again_in = if is_good {
             backoff.reset();
             Duration::ZERO
+        } else if child.serves() && child.age(now) >= Backoff::SHORT_LIFE {
+            backoff.falter(now)
         } else {
             backoff.fail(now)
         };
         let failures = backoff.failures();
-        if !good {
+        if !is_good {
             self.note_crash(role, &Notice::not_started(role, ended));
         }
         match self.phase {

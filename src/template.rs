@@ -2,7 +2,7 @@
 //! master who of them has gone. Forked by the master; may die and be replaced while its workers go on. It decides
 //! nothing, serves nothing, and runs application code only while it loads.
 use crate::channel::{Inbox, Layette, Order, Reporter};
-use crate::engine::{self, Engine, Seat};
+use crate::engine::{self, Engine, Seat, Start};
 use crate::error::Error;
 use crate::message::Message;
 use crate::privileges::Identity;
@@ -55,10 +55,8 @@ impl Job<'_> {
         let started = self.leave_master(tie).and_then(|tie| {
             self.make_metrics()?;
             let Job { settings, master, generation, cache_dir, ref metrics, ref areas, .. } = self;
-            let (engine, line) = {
-                let memory = engine::Memory { metrics, areas };
-                engine::start(settings, master, generation, cache_dir, memory)?
-            };
+            let start = Start { settings, master, generation, cache_dir, metrics, areas };
+            let (engine, line) = engine::start(start)?;
             Ok((tie, engine, line))
         });
         let (tie, engine, line) = match started {

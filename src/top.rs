@@ -35,7 +35,8 @@ pub fn run(whereabouts: Whereabouts) -> Result<(), Error> {
     let first = ask(&whereabouts)?;
     let has_color = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
     let view = View::new(first, has_color, Instant::now());
-    let told = watch(whereabouts);
+    // What there is to say of the way to the master has been said.
+    let told = watch(Whereabouts { doubts: None, ..whereabouts });
     let mut screen = Screen::take()?;
     watch_keys(&mut screen.0, view, &told, &signals)
 }

@@ -39,7 +39,7 @@ allow_only() {
 }
 
 allow_only appliance-config figment serde thiserror toml_edit
-allow_only appliance-link bytes thiserror
+allow_only appliance-link bytes itoa memchr serde_json thiserror
 allow_only appliance-app httparse nix
 allow_only appliance-package
 forbid directly appliance-proxy nix mio libc

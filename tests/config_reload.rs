@@ -201,11 +201,13 @@ fn no_broken_line_gets_past_the_reading() {
         assert_eq!(code, Some(1), "{line}");
         assert!(err.contains("appliance.toml:2"), "{line}: {err}");
     }
-    // What is no TOML does not even say which appliance is meant, but a signal reaches it.
-    appliance.dir().write("appliance.toml", "[workers\n");
-    assert_eq!(reload(&appliance, &[]).0, Some(64));
-    appliance.signal(Signal::SIGHUP);
-    appliance.log.wait_for("reload failed, everything stays as it was: appliance.toml:1");
+    appliance.dir().write("appliance.toml", "# a comment\n[workers\n");
+    for arguments in [&[][..], &["--plan"]] {
+        let (code, _, err) = reload(&appliance, arguments);
+        assert_eq!((code, err.matches("is not TOML").count()), (Some(1), 1), "{err}");
+        assert!(err.contains("appliance.toml:2:9: `[workers`"), "{err}");
+    }
+    appliance.log.wait_for("reload failed, everything stays as it was: appliance.toml:2:9");
     assert_eq!(pids(&appliance), before);
     assert_eq!(appliance.get("/").status, 200);
 }

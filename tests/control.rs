@@ -2,6 +2,7 @@
 //! that cannot answer; and whatever else may come in through the socket.
 use crate::harness::{Appliance, Setup, command, under_load, until, within};
 use nix::sys::signal::Signal;
+use nix::unistd::Uid;
 use serde_json::Value;
 use std::fs;
 use std::io::{Read, Write};
@@ -437,6 +438,10 @@ fn without_a_run_directory_the_folder_says_which_appliance_is_meant() {
     assert_eq!((code, err.as_str()), (Some(0), ""));
     let told: Value = serde_json::from_str(&out).unwrap();
     assert_eq!(told["master"]["pid"], appliance.pid());
+    let folder = fs::read_dir(&runtime).unwrap().map(|entry| entry.unwrap().path());
+    let folder = folder.into_iter().find(|path| path.ends_with(format!("appliance-{}", Uid::effective())));
+    fs::remove_dir_all(folder.unwrap()).unwrap();
+    until("the socket is made again", || command(&dir, &["status"], &environment).0 == Some(0));
     let elsewhere = Setup::bare();
     let (code, _, err) = command(elsewhere.dir().path(), &["stop"], &environment);
     assert_eq!(code, Some(1));
@@ -444,6 +449,24 @@ fn without_a_run_directory_the_folder_says_which_appliance_is_meant() {
     let (code, out, _) = command(&dir, &["stop"], &environment);
     assert_eq!((code, out.as_str()), (Some(0), "stopped\n"));
     assert_eq!(appliance.wait(), Some(0));
+}
+
+#[test]
+fn a_broken_file_keeps_nobody_from_finding_the_appliance_that_runs() {
+    let setup = Setup::code(&code("first")).by_file();
+    setup.dir().write("appliance.toml", "[admin]\nrun_dir = \"run\"\n");
+    let mut appliance = setup.start();
+    let dir = appliance.dir().path().to_owned();
+    appliance.dir().write("appliance.toml", "[admin]\nrun_dir = \"run\"\n[workers\ncount = 2\n");
+    for verb in [&["status"][..], &["pause"], &["resume"], &["stop"]] {
+        let (code, out, err) = command(&dir, verb, &[]);
+        assert!(code == Some(0) && !out.is_empty(), "{verb:?}: {err}");
+        assert!(err.starts_with("appliance: appliance.toml:3:9: `[workers` is not TOML"), "{verb:?}: {err}");
+    }
+    assert_eq!(appliance.wait(), Some(0));
+    let (code, _, err) = command(&dir, &["stop"], &[]);
+    assert_eq!(code, Some(64));
+    assert!(err.contains("appliance.toml:3:9") && err.contains("no appliance runs for"), "{err}");
 }
 
 #[test]

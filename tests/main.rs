@@ -5,6 +5,7 @@
 
 mod harness;
 
+mod access_log;
 mod areas;
 mod asgi;
 mod bodies;
@@ -34,6 +35,7 @@ mod metrics;
 mod native;
 mod native_apps;
 mod native_crowd;
+mod native_mistakes;
 mod native_shared;
 mod native_websockets;
 mod processes;

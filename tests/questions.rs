@@ -77,11 +77,12 @@ fn stack_of(appliance: &Appliance, target: &str) -> Value {
 fn stacks_are_shown_of_greenlets_tasks_and_threads_on_every_python() {
     for venv in venvs() {
         let appliance = Setup::app("late:application").set("timeouts.hang", 0).venv(Some(venv)).start();
-        let _held = [send(&appliance, "/wait?30"), send(&appliance, "/awaiting")];
+        let _waiting = send(&appliance, "/wait?30");
         let waits = stack_of(&appliance, "GET /wait?30 (core 0, request ");
         assert_eq!(waits["what"], "greenlet");
         assert!(waits["state"].as_str().unwrap().starts_with("waits in application"), "{waits}");
         assert!(waits["stack"].as_str().unwrap().contains("appliance.sleep(float("), "{waits}");
+        let _awaiting = send(&appliance, "/awaiting");
         stack_of(&appliance, "GET /awaiting (core 1, request ");
         let of = |what: &str| {
             let is_it = |one: &Value| one["what"].as_str().unwrap().starts_with(what);

@@ -16,7 +16,7 @@ pub enum Error {
     /// The file is not TOML; what follows the error in the file was not looked at.
     #[error("{place}: `{line}` is not TOML: {reason}")]
     Syntax {
-        /// File and number of the line.
+        /// File, number of the line, and of the character in it.
         place: String,
         /// The beginning of the line.
         line: String,

@@ -298,7 +298,7 @@ keys! {
     /// For humans, as JSON, or whichever suits a terminal or its absence.
     "log.format": Some(r#""auto""#), Form::Word { what: "a log format", words: &["auto", "human", "json"] }, RESTART, "uWSGI `log-format`, nginx `log_format`";
     /// One line for each request.
-    "log.access": Some("true"), Form::Flag, PROXY, "nginx `access_log`, uWSGI `disable-logging`";
+    "log.access": Some("true"), Form::Flag, BOTH, "nginx `access_log`, uWSGI `disable-logging`";
 
     /// Read-only HTTP endpoint for probes and status; otherwise off.
     "admin.listen": None, text("a TCP address", r#"an address and a port, such as "127.0.0.1:9090""#), LISTENER, "uWSGI `stats`, nginx `stub_status`";

@@ -62,33 +62,44 @@ pub struct Whereabouts {
     pub run_dir: Option<PathBuf>,
     /// As [`Loaded::origin`].
     pub origin: PathBuf,
+    /// Why the file could not be read, or not all of it: what it says of `admin.run_dir` may be missing.
+    pub doubts: Option<Errors>,
 }
 
 /// Loads a configuration, or tells everything that is wrong with it.
 pub fn load(request: &Request) -> Result<Loaded, Errors> {
     let mut problems = Vec::new();
-    let (file, mut written) = gather(request, &mut problems);
+    // What surrounds a broken line would be blamed for what it means without it.
+    let (file, mut written) = gather(request, |_| Table::new(), &mut problems);
     discover(&mut written, &request.env, &mut problems);
     let settings = check(&written, request.cpus, &mut problems);
     if problems.is_empty() { Ok(Loaded { settings, file, written }) } else { Err(Errors(problems)) }
 }
 
 /// Reads only what it takes to find the appliance that runs with a configuration. It may be told to stop with a file
-/// that it could not be started with any more.
+/// that it could not be started with any more. An error is about `admin.run_dir` itself.
 pub fn locate(request: &Request) -> Result<Whereabouts, Errors> {
+    let mut doubts = Vec::new();
+    let (file, written) = gather(request, toml_file::salvage, &mut doubts);
+    doubts.retain(|problem| matches!(problem, Error::Read { .. } | Error::Syntax { .. }));
     let mut problems = Vec::new();
-    let (file, written) = gather(request, &mut problems);
-    problems.retain(|problem| matches!(problem, Error::Read { .. } | Error::Syntax { .. }));
     let run_dir = check::run_dir(&written, &mut problems);
+    if !problems.is_empty() {
+        return Err(Errors(problems));
+    }
     let origin = file.unwrap_or_else(|| request.dir.clone());
-    if problems.is_empty() { Ok(Whereabouts { run_dir, origin }) } else { Err(Errors(problems)) }
+    Ok(Whereabouts { run_dir, origin, doubts: (!doubts.is_empty()).then_some(Errors(doubts)) })
 }
 
-/// The file, and what it, the environment and the flags say.
-fn gather(request: &Request, problems: &mut Vec<Error>) -> (Option<PathBuf>, Written) {
+/// The file, and what it, the environment and the flags say. `salvage` is what a file says that is not TOML.
+fn gather(
+    request: &Request,
+    salvage: fn(&str) -> Table,
+    problems: &mut Vec<Error>,
+) -> (Option<PathBuf>, Written) {
     let file = file_of(request);
     let (name, table, lines) = match &file {
-        Some(path) => read(request, path, problems),
+        Some(path) => read(request, path, salvage, problems),
         None => Default::default(),
     };
     let mut layers = vec![defaults(), Layer { source: Source::File(name), table }];
@@ -116,20 +127,30 @@ fn file_of(request: &Request) -> Option<PathBuf> {
 }
 
 /// The name by which the user knows the file, its values and its lines; without values if it cannot be read.
-fn read(request: &Request, path: &Path, problems: &mut Vec<Error>) -> (String, Table, Lines) {
+fn read(
+    request: &Request,
+    path: &Path,
+    salvage: fn(&str) -> Table,
+    problems: &mut Vec<Error>,
+) -> (String, Table, Lines) {
     let name = request.file.as_deref().unwrap_or(Path::new(FILE)).display().to_string();
     let text = fs::read(path).map_err(|error| error.to_string());
     let text = text.and_then(|bytes| String::from_utf8(bytes).map_err(|_| "it is not UTF-8".to_owned()));
-    let problem = match text.as_deref().map(toml_file::read) {
-        Ok(Ok((table, lines))) => return (name, table, lines),
-        Ok(Err(broken)) => {
-            let place = format!("{name}:{}", broken.number);
-            Error::Syntax { place, line: broken.line, reason: broken.reason }
+    let text = match text {
+        Ok(text) => text,
+        Err(reason) => {
+            problems.push(Error::Read { file: name.clone(), reason });
+            return (name, Table::new(), Lines::default());
         }
-        Err(reason) => Error::Read { file: name.clone(), reason: reason.to_owned() },
     };
-    problems.push(problem);
-    (name, Table::new(), Lines::default())
+    match toml_file::read(&text) {
+        Ok((table, lines)) => (name, table, lines),
+        Err(broken) => {
+            let place = format!("{name}:{}:{}", broken.number, broken.column);
+            problems.push(Error::Syntax { place, line: broken.line, reason: broken.reason });
+            (name, salvage(&text), Lines::default())
+        }
+    }
 }
 
 /// The values of one key in every table below `table`, and the tables themselves: an empty one counts as well.

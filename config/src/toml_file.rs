@@ -27,6 +27,8 @@ impl Lines {
 pub struct Broken {
     /// Number of the line.
     pub number: usize,
+    /// The character in it, counted from 1.
+    pub column: usize,
     /// The beginning of the line.
     pub line: String,
     /// The parser's words, on one line.
@@ -34,27 +36,49 @@ pub struct Broken {
 }
 
 impl Broken {
-    fn new(error: &toml_edit::TomlError, text: &str, number: usize) -> Self {
+    fn new(error: &toml_edit::TomlError, text: &str) -> Self {
         // Enough to recognise the line by, and short enough for a terminal.
         const SHOWN: usize = 60;
+        let at = error.span().map_or(0, |span| span.start.min(text.len()));
+        let number = line_at(text, at);
+        let before = String::from_utf8_lossy(&text.as_bytes()[..at]);
+        let column = 1 + before.chars().rev().take_while(|&c| c != '\n').count();
         let line = text.lines().nth(number - 1).unwrap_or_default().trim();
         let line = line.chars().filter(|c| !c.is_control()).take(SHOWN).collect();
         let reason = if error.message().is_empty() { "something is missing" } else { error.message().trim() };
-        Broken { number, line, reason: reason.replace('\n', ", ") }
+        Broken { number, column, line, reason: reason.replace('\n', ", ") }
     }
+}
+
+/// Number of the line that a byte lies in.
+fn line_at(text: &str, offset: usize) -> usize {
+    1 + text.bytes().take(offset).filter(|b| *b == b'\n').count()
 }
 
 /// Reads a document.
 pub fn read(text: &str) -> Result<(Table, Lines), Broken> {
-    let line = |offset: usize| 1 + text.bytes().take(offset).filter(|b| *b == b'\n').count();
-    match ImDocument::parse(text) {
-        Ok(document) => {
-            let mut reader = Reader { line: &line, lines: Lines::default() };
-            let table = reader.table("", document.as_table());
-            Ok((table, reader.lines))
+    let document = ImDocument::parse(text).map_err(|error| Broken::new(&error, text))?;
+    let mut reader = Reader { line: &|offset| line_at(text, offset), lines: Lines::default() };
+    let table = reader.table("", document.as_table());
+    Ok((table, reader.lines))
+}
+
+/// What a document that is broken still says, without the lines at which it breaks; nothing if it breaks too often.
+pub fn salvage(text: &str) -> Table {
+    // Whoever edits a file breaks few lines at once.
+    const BREAKS: usize = 16;
+    let mut lines: Vec<&str> = text.lines().collect();
+    for _ in 0..BREAKS {
+        match read(&lines.join("\n")) {
+            Ok((table, _)) => return table,
+            Err(broken) => match lines.get_mut(broken.number - 1) {
+                Some(line) if !line.is_empty() => *line = "",
+                // Something has begun further above, and has no end.
+                _ => return Table::new(),
+            },
         }
-        Err(error) => Err(Broken::new(&error, text, line(error.span().map_or(0, |span| span.start)))),
     }
+    Table::new()
 }
 
 /// Reads a single value, such as a default.
@@ -164,9 +188,18 @@ mod tests {
     fn a_text_that_ends_too_early_says_so() {
         let broken = read("a = 1\nb =").unwrap_err();
         assert_eq!(
-            (broken.number, broken.line.as_str(), broken.reason.as_str()),
-            (2, "b =", "something is missing")
+            (broken.number, broken.column, broken.line.as_str(), broken.reason.as_str()),
+            (2, 4, "b =", "something is missing")
         );
+    }
+
+    #[test]
+    fn a_broken_text_says_what_its_other_lines_say() {
+        let said = |text: &str| salvage(text).get("b").cloned();
+        assert_eq!(said("a = \nb = 1\nc c\nb = 2\n[d\n"), Some(Value::Whole(1)));
+        assert_eq!(said("é = \"ä\" x\nb = 1"), Some(Value::Whole(1)));
+        assert_eq!(said("b = 1\nc = \"\"\"\nno end"), None);
+        assert_eq!(said(&"x\n".repeat(1000)), None);
     }
 
     #[test]

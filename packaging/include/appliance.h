@@ -147,7 +147,7 @@ typedef struct {
     // Sends what has been kept.
     int32_t (*flush)(void);
     // Adds so many bytes of a regular file to the body, from `offset` on, without reading them where the kernel can do that.
-    // The descriptor stays the caller's.
+    // The descriptor stays the caller's. `-ENODATA`: the file ends before that.
     int32_t (*send_file)(int32_t fd, uint64_t offset, uint64_t count);
     // Says why the request failed, or why the application cannot be loaded; it then returns something other than 0.
     int32_t (*fail)(ApplianceText why);
@@ -158,9 +158,10 @@ typedef struct {
     // waits again.
     int32_t (*ready)(int32_t fd, uint32_t what, int64_t micros);
     // Runs a function in a coroutine of the same request, at once, until it first waits: its number, at least 0. Those that
-    // still run when the application returns are ended.
+    // still run when the application returns are ended. `-EAGAIN`: the request has 4096 already.
     int64_t (*spawn)(ApplianceRun run, void *data);
-    // Waits until that coroutine has returned.
+    // Waits until that coroutine has returned. `-EDEADLK`: it would never, because it waits for the one that calls this, or is
+    // that one.
     int32_t (*join)(int64_t number);
     // Runs a function on a thread of a pool, where it may block, and waits until it has returned. After `-ECANCELED` it may
     // still run, after any other failure it will not.
@@ -171,8 +172,8 @@ typedef struct {
     int32_t (*log)(uint32_t level, ApplianceText line);
     // What the worker publishes of itself, as JSON: into `into`, if there is room, and how long it is.
     ptrdiff_t (*status)(char *into, size_t size);
-    // Why the last function of a cache or a metric that failed on this thread did so, as a sentence: into `into`, if there is
-    // room, and how long it is. This function and those below are not there in an older worker, as `size` says.
+    // Why the last function of a cache or a metric, `set_status` or `add_header` that failed on this thread did so, as a sentence:
+    // into `into`, if there is room, and how long it is. This function and those below are not there in an older worker, as `size` says.
     ptrdiff_t (*reason)(char *into, size_t size);
     // The value of a key: into `into`, if there is room, and how long it is; `-ENODATA` if there is none. Of this and of all
     // functions of caches: an empty name of a cache means the first one, and `-ENOENT` says that it is not configured.
@@ -197,7 +198,7 @@ typedef struct {
     // long as the appliance runs.
     int64_t (*metric)(const ApplianceMetric *metric);
     // The number of a metric's series with these labels, made if there is none; without labels, of its only one. What is counted
-    // in a series that found no room is lost.
+    // in a series that found no room is lost. `-EINVAL`: one of the labels cannot have that name.
     int64_t (*metric_series)(int64_t metric, const ApplianceLabel *labels, size_t count);
     // Changes a series, in one atomic operation: `APPLIANCE_ADD` and those after it say how.
     int32_t (*metric_change)(int64_t series, uint32_t how, double value);

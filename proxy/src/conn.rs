@@ -1,15 +1,16 @@
 //! The life of one client connection: idle, a head, pingora, idle again. `accept.rs` starts one task per connection. A head is
 //! read and judged here, against one deadline in total, before pingora sees it; refusals are answered here. It must never
 //! hold a buffer while the client is idle.
-use crate::access_log::{AccessLog, Entry};
+use crate::access_log::AccessLog;
 use crate::client::Client;
 use crate::drain::DrainWatch;
 use crate::error::Failure;
 use crate::gateway::{Gateway, Shared};
 use crate::stats::Counted;
 use crate::stream::ClientStream;
-use crate::strict::{self, HeadCheck};
+use crate::strict::HeadCheck;
 use crate::target::{Target, shield};
+use appliance_link::access::{self, Entry};
 use bytes::BytesMut;
 use http::StatusCode;
 use pingora::apps::HttpServerApp;
@@ -155,7 +156,7 @@ async fn read_head(stream: &mut ClientStream, front: &Front, begun: Instant) -> 
 
 /// Answers a request that pingora does not get to see, and closes.
 async fn refuse(stream: &mut ClientStream, front: &Front, failure: Failure, begun: Instant) {
-    let id = log_refusal(front, stream.client(), failure, begun, strict::named(stream.inbound()));
+    let id = log_refusal(front, stream.client(), failure, begun, access::named(stream.inbound()));
     let status = StatusCode::from_u16(failure.status()).unwrap_or(StatusCode::BAD_REQUEST);
     let page = failure.page(&id);
     let answer = format!(
@@ -181,7 +182,7 @@ fn log_refusal(
 ) -> http::HeaderValue {
     front.shared.stats.requests.fetch_add(1, Relaxed);
     let id = front.shared.ids.make();
-    front.log.add(&Entry {
+    let entry = Entry {
         client: client.ip.as_bytes(),
         method,
         path,
@@ -189,13 +190,15 @@ fn log_refusal(
         status: failure.status(),
         bytes: failure.page(&id).len() as u64,
         took: begun.elapsed(),
-        queued: None,
+        queued: Duration::ZERO,
         app: None,
         worker: None,
+        core: None,
         tries: 0,
         id: id.as_bytes(),
-        reason: Some(failure),
+        reason: Some(failure.reason()),
         variables: &[],
-    });
+    };
+    front.log.add(&entry, Some(failure));
     id
 }

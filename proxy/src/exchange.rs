@@ -1,6 +1,6 @@
 //! What is known of one request while it is served, from its head to its line in the access log. `gateway.rs` fills it phase
 //! by phase. It must never talk to a socket.
-use crate::access_log::{AccessLog, AppTime, Entry};
+use crate::access_log::{AccessLog, AppTime};
 use crate::client::Client;
 use crate::error::Failure;
 use crate::forwarded::Origin;
@@ -11,6 +11,7 @@ use crate::target::Target;
 use crate::told::Told;
 use crate::tunnel::Opened;
 use crate::workers::Seat;
+use appliance_link::access::Entry;
 use http::{HeaderValue, Version};
 use pingora::http::RequestHeader;
 use pingora::proxy::Session;
@@ -19,9 +20,6 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
-
-/// A shorter time than this is no wait for a worker: it is what asking for one takes.
-const LEAST_QUEUED: Duration = Duration::from_millis(1);
 
 /// One request and its answer.
 pub(crate) struct Exchange {
@@ -163,7 +161,7 @@ impl Exchange {
         if failure.is_some_and(|failure| failure.status() >= 500) {
             stats.errors.fetch_add(1, Relaxed);
         }
-        log.add(&Entry {
+        let entry = Entry {
             client: self.origin.as_ref().map_or(&self.client.ip, |origin| &origin.ip).as_bytes(),
             method: logged.method.as_bytes(),
             path: logged.target,
@@ -171,14 +169,16 @@ impl Exchange {
             status: logged.status.or(self.failure.map(Failure::status)).unwrap_or(500),
             bytes: logged.bytes,
             took: self.took.unwrap_or_else(|| self.started.elapsed()),
-            queued: Some(self.queued).filter(|queued| *queued >= LEAST_QUEUED),
-            app: self.app,
+            queued: self.queued,
+            app: self.app.map(|app| Duration::from_micros(app.micros)),
             worker: (self.worker > 0).then_some(self.worker),
+            core: self.app.map(|app| app.core),
             tries: self.tries,
             id: self.id.as_bytes(),
-            reason: failure,
+            reason: failure.map(Failure::reason),
             variables: &self.told.variables,
-        });
+        };
+        log.add(&entry, failure);
     }
 }
 

@@ -3,7 +3,7 @@
 //! fork. Everything that can fail at start fails before the first thread exists.
 use crate::Upstreams;
 use crate::accept::{self, Listener};
-use crate::access_log::{AccessLog, Style};
+use crate::access_log::AccessLog;
 use crate::admin;
 use crate::conn::Front;
 use crate::drain::{Drain, DrainWatch};
@@ -16,6 +16,7 @@ use crate::stats::Stats;
 use crate::workers::Workers;
 use appliance_config::Settings;
 use appliance_config::settings::{Endpoint, Listen, Log, LogFormat};
+use appliance_link::access::Style;
 use pingora::proxy::http_proxy;
 use pingora::server::configuration::ServerConf;
 use std::io::{self, IsTerminal};

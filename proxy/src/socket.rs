@@ -3,10 +3,20 @@
 use pingora::protocols::UniqueID;
 use std::io;
 use std::os::fd::{AsRawFd, RawFd};
-use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll, Waker};
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
+
+/// How far a peer has left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum End {
+    Open,
+    /// It sends no more; a TCP peer that has closed both sides looks like this until something is sent to it.
+    Silent,
+    /// Nothing reaches it any more.
+    Gone,
+}
 
 #[derive(Debug)]
 pub(crate) enum Socket {
@@ -33,6 +43,22 @@ impl Socket {
         };
         if ready.is_ok_and(|ready| !ready.is_read_closed()) {
             std::future::pending::<()>().await;
+        }
+    }
+
+    /// What the kernel knows of the peer's end by now, which costs no system call.
+    pub(crate) fn end(&self) -> End {
+        let interest = Interest::READABLE | Interest::WRITABLE;
+        let mut cx = Context::from_waker(Waker::noop());
+        let known = match self {
+            Self::Tcp(tcp) => pin!(tcp.ready(interest)).poll(&mut cx),
+            Self::Unix(unix) => pin!(unix.ready(interest)).poll(&mut cx),
+        };
+        match known {
+            Poll::Ready(Err(_)) => End::Gone,
+            Poll::Ready(Ok(ready)) if ready.is_write_closed() => End::Gone,
+            Poll::Ready(Ok(ready)) if ready.is_read_closed() => End::Silent,
+            _ => End::Open,
         }
     }
 

@@ -4,7 +4,7 @@
 use crate::client::Client;
 use crate::framing::Body;
 use crate::patience::Patience;
-use crate::socket::{Socket, is_for_pingora};
+use crate::socket::{End, Socket, is_for_pingora};
 use appliance_config::settings::Pace;
 use bytes::{Buf, BytesMut};
 use pingora::protocols::UniqueID;
@@ -131,6 +131,11 @@ impl ClientStream {
     pub(crate) async fn gone(&self) {
         self.socket.closed().await;
         tokio::time::sleep(LAST_WAIT).await;
+    }
+
+    /// How far the client has left, as far as the kernel knows by now.
+    pub(crate) fn end(&self) -> End {
+        self.socket.end()
     }
 
     /// Whether the client may still be sending something that nobody will read.

@@ -194,14 +194,6 @@ pub(crate) fn absolute(target: &[u8]) -> Option<(&[u8], &[u8])> {
     Some(rest.split_at(rest.iter().position(|b| matches!(b, b'/' | b'?' | b'#')).unwrap_or(rest.len())))
 }
 
-/// Method and target as far as they can be told, for the access log line of a refused request.
-pub(crate) fn named(received: &[u8]) -> (&[u8], &[u8]) {
-    let start = received.trim_ascii_start();
-    let line = &start[..memchr::memchr2(b'\r', b'\n', start).unwrap_or(start.len())];
-    let mut words = line.split(|b| *b == b' ');
-    (words.next().unwrap_or_default(), words.next().unwrap_or_default())
-}
-
 /// RFC 9110 section 5.6.2.
 fn is_token(name: &[u8]) -> bool {
     !name.is_empty() && name.iter().all(|b| is_token_byte(*b))
@@ -349,11 +341,5 @@ mod tests {
         assert_eq!(refused(&format!("GET / HTTP/1.1\r\nx: {}", "a".repeat(600))), Failure::HeadTooLarge);
         assert_eq!(refused(&format!("GET / HTTP/1.1\r\n{}", "a: b\r\n".repeat(6))), Failure::TooManyHeaders);
         assert_eq!(refused(&"\r\n".repeat(300)), Failure::BadRequestLine);
-    }
-
-    #[test]
-    fn a_refused_request_can_still_be_named() {
-        assert_eq!(named(b"\r\nGET /x\nrest"), (&b"GET"[..], &b"/x"[..]));
-        assert_eq!(named(b""), (&b""[..], &b""[..]));
     }
 }

@@ -3,6 +3,7 @@
 //! characters percent-encoded; the worker gets, and the access log names, what the client has sent. Pure; it must never touch
 //! a target that pingora keeps as it is.
 use crate::strict;
+use appliance_link::access;
 use bytes::{Bytes, BytesMut};
 use http::HeaderValue;
 
@@ -24,7 +25,7 @@ impl Target {
 
 /// Changes the target of a request whose head has passed, and which stands at the front of `head`, into one that pingora keeps.
 pub(crate) fn shield(head: &mut BytesMut) -> Target {
-    let (method, target) = strict::named(head);
+    let (method, target) = access::named(head);
     let absolute = strict::absolute(target);
     if absolute.is_none() && is_kept(target) {
         return Target::default();
@@ -79,7 +80,7 @@ mod tests {
                 assert_eq!(is_kept(&target), kept, "{}", String::from_utf8_lossy(&target));
                 let mut head = BytesMut::from(&[b"GET ", &target[..], b" HTTP/1.1\r\n\r\n"].concat()[..]);
                 shield(&mut head);
-                let target = strict::named(&head).1;
+                let target = access::named(&head).1;
                 assert!(http::uri::PathAndQuery::try_from(target).is_ok());
             }
         }

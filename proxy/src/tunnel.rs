@@ -4,7 +4,7 @@
 use crate::conn::Front;
 use crate::error::Failure;
 use crate::exchange::{Exchange, Logged};
-use crate::socket::Socket;
+use crate::socket::{End, Socket};
 use crate::stream::ClientStream;
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use http::StatusCode;
@@ -14,10 +14,19 @@ use std::io;
 use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::time::{Sleep, sleep};
 
 /// Bytes that are read at once, and so the most that waits in each direction.
 const PIECE: usize = 16 * 1024;
+
+/// While nothing is read from the client it is looked at this often: nothing else would tell that it has left.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// How long a client that sends no more is kept although its worker sends nothing: a WebSocket whose client has left without the
+/// closing handshake, in nearly every case, but what a half-closed peer is still owed may take a moment. Longer than a worker's
+/// patience with a closing handshake. (nginx waits not at all.)
+const LAST_WAIT: Duration = Duration::from_secs(5);
 
 /// What an answer with status 101 has made of a worker's connection.
 pub(crate) struct Opened {
@@ -67,7 +76,12 @@ impl Tunnel {
             is_shut: false,
             outward: Way::beginning_with(std::mem::take(first)),
         };
-        let ended = poll_fn(|cx| flow.poll(client, worker.as_mut(), cx)).await;
+        let mut vigil = Vigil::new(front.shared.settings.timeouts.write);
+        let ended = poll_fn(|cx| match flow.poll(client, worker.as_mut(), cx) {
+            Poll::Pending => vigil.poll(&flow, || client.end(), cx).map(|()| Err(Failure::ClientGone)),
+            ended => ended,
+        })
+        .await;
         let bytes = flow.outward.moved.saturating_sub(*head_length as u64);
         self.exchange.failure = ended.err();
         self.log(bytes, front);
@@ -126,6 +140,52 @@ impl Flow {
             Broken::Target(error) if error.kind() == io::ErrorKind::TimedOut => Failure::ClientStalled,
             Broken::Target(_) => Failure::ClientGone,
         }))
+    }
+}
+
+/// Looks after a client from which nothing is read: because it has said that no more comes, or because the worker does not take
+/// what has come. An open connection on which everything is taken costs no timer.
+struct Vigil {
+    /// How long a worker may leave untaken what a client has sent that has left since.
+    patience: Duration,
+    timer: Option<Pin<Box<Sleep>>>,
+    /// The bytes that had been moved at the last look, and how long it has been the same number since the client's end.
+    moved: u64,
+    still: Duration,
+}
+
+impl Vigil {
+    fn new(patience: Duration) -> Self {
+        Self { patience, timer: None, moved: 0, still: Duration::ZERO }
+    }
+
+    /// To be asked when nothing can be moved. `Ready`: the client has left.
+    fn poll(&mut self, flow: &Flow, end: impl Fn() -> End, cx: &mut Context<'_>) -> Poll<()> {
+        if !flow.is_shut && flow.inward.unsent.is_empty() {
+            self.timer = None;
+            return Poll::Pending;
+        }
+        loop {
+            let timer = self.timer.get_or_insert_with(|| Box::pin(sleep(LOOK_EVERY)));
+            ready!(timer.as_mut().poll(cx));
+            self.timer = None;
+            if self.is_over(flow, end()) {
+                return Poll::Ready(());
+            }
+        }
+    }
+
+    /// One look.
+    fn is_over(&mut self, flow: &Flow, end: End) -> bool {
+        let before = std::mem::replace(&mut self.moved, flow.inward.moved + flow.outward.moved);
+        let is_still = before == self.moved && end != End::Open;
+        self.still = if is_still { self.still + LOOK_EVERY } else { Duration::ZERO };
+        self.still
+            >= match end {
+                End::Gone => LOOK_EVERY,
+                _ if flow.is_shut => LAST_WAIT,
+                _ => self.patience.max(LAST_WAIT),
+            }
     }
 }
 
@@ -197,4 +257,30 @@ fn send(
         return Poll::Ready(Err(Broken::Target(io::ErrorKind::WriteZero.into())));
     }
     Poll::Ready(Ok(taken))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// How many looks in a row find a client at its end, before it is given up.
+    fn looks(is_shut: bool, end: End) -> usize {
+        let mut flow =
+            Flow { inward: Way::beginning_with(Bytes::from("x")), is_shut, outward: Way::default() };
+        let mut vigil = Vigil::new(Duration::from_secs(60));
+        assert!((0..100).all(|_| !vigil.is_over(&flow, End::Open)), "it is there");
+        for moved in 1..100 {
+            flow.inward.moved = moved;
+            assert!(!vigil.is_over(&flow, end), "something moves");
+        }
+        1 + (0..1000).take_while(|_| !vigil.is_over(&flow, end)).count()
+    }
+
+    #[test]
+    fn what_has_been_sent_is_kept_longer_than_what_might_still_be_answered() {
+        assert_eq!(looks(true, End::Silent), 5);
+        assert_eq!(looks(false, End::Silent), 60);
+        assert_eq!(looks(true, End::Gone), 1);
+        assert_eq!(looks(false, End::Gone), 1);
+    }
 }

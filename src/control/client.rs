@@ -42,13 +42,13 @@ pub fn status(whereabouts: &Whereabouts, json: bool) -> Result<(), Error> {
 
 /// `appliance reload`.
 pub fn reload(whereabouts: &Whereabouts) -> Result<(), Error> {
-    done(&Master::find(whereabouts)?.ask(Verb::Reload)?);
+    done(&Master::reach(whereabouts)?.ask(Verb::Reload)?);
     Ok(())
 }
 
 /// `appliance reload --plan`.
 pub fn plan(whereabouts: &Whereabouts) -> Result<(), Error> {
-    let mut master = Master::find(whereabouts)?;
+    let mut master = Master::reach(whereabouts)?;
     let Answer::Plan(changes) = master.ask(Verb::Plan)? else {
         return Err(master.odd("it did not tell its plan"));
     };
@@ -142,8 +142,25 @@ pub struct Master {
 }
 
 impl Master {
-    /// Connects to the first socket that somebody listens on.
+    /// Connects to the master, and tells why it may have been looked for in the wrong place.
     pub fn find(whereabouts: &Whereabouts) -> Result<Master, Error> {
+        let master = Master::reach(whereabouts)?;
+        if let Some(doubts) = &whereabouts.doubts {
+            notice::say_error(doubts);
+        }
+        Ok(master)
+    }
+
+    /// Likewise for those whom the master itself will tell what is wrong with the file.
+    fn reach(whereabouts: &Whereabouts) -> Result<Master, Error> {
+        Master::connect(whereabouts).map_err(|error| match &whereabouts.doubts {
+            Some(doubts) => Error::Usage(format!("{doubts}\n{error}")),
+            None => error,
+        })
+    }
+
+    /// Connects to the first socket that somebody listens on.
+    fn connect(whereabouts: &Whereabouts) -> Result<Master, Error> {
         let origin = &whereabouts.origin;
         let sockets = match &whereabouts.run_dir {
             Some(run_dir) => vec![place::in_run_dir(run_dir)],
@@ -221,7 +238,7 @@ mod tests {
     #[test]
     fn a_configuration_that_nobody_runs_is_said() {
         let run_dir = Some("/no/such/run".into());
-        let whereabouts = Whereabouts { run_dir, origin: "/srv".into() };
+        let whereabouts = Whereabouts { run_dir, origin: "/srv".into(), doubts: None };
         let error = status(&whereabouts, false).unwrap_err();
         assert_eq!(
             error.to_string(),

@@ -62,6 +62,7 @@ pub struct Seat {
     folder: PathBuf,
     /// Where to put the socket.
     pub socket: PathBuf,
+    uid: Uid,
     lock: Option<Lock>,
 }
 
@@ -70,30 +71,41 @@ impl Seat {
     pub fn take(viewer: &Viewer, origin: &Path) -> Result<Seat, String> {
         let base = viewer.bases().next().expect("/tmp is always among them");
         let folder = viewer.folder(&base);
-        let name = name_of(origin);
-        let failed = |error: io::Error| format!("{}: {error}", folder.display());
-        for _ in 0..ATTEMPTS {
-            match DirBuilder::new().mode(0o700).create(&folder) {
-                Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(failed(error)),
-                _ => {}
-            }
-            match require_own(&folder, viewer.uid).and_then(|()| {
-                let lock = Lock::take(&folder.join(format!("{name}.pid")));
-                lock.map_err(|locked| match locked {
-                    Locked::By(pid) => io::Error::other(format!("the appliance with pid {pid} has it")),
-                    Locked::Failed(error) => error,
-                })
-            }) {
-                Ok(lock) => {
-                    let socket = folder.join(name + ".sock");
-                    return Ok(Seat { folder, socket, lock: Some(lock) });
-                }
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(error) => return Err(failed(error)),
-            }
-        }
-        Err(format!("{}: it is removed again and again", folder.display()))
+        let socket = folder.join(name_of(origin) + ".sock");
+        let lock = occupy(&folder, &socket, viewer.uid)?;
+        Ok(Seat { folder, socket, uid: viewer.uid, lock: Some(lock) })
     }
+
+    /// Makes the folder and what says whose the name is again if somebody has removed them, unless the name is another
+    /// master's by now.
+    pub fn restore(&mut self) -> Result<(), String> {
+        if !self.lock.as_ref().is_some_and(Lock::has_name) {
+            self.lock = Some(occupy(&self.folder, &self.socket, self.uid)?);
+        }
+        Ok(())
+    }
+}
+
+/// Makes the folder, and takes the lock beside `socket` in it.
+fn occupy(folder: &Path, socket: &Path, uid: Uid) -> Result<Lock, String> {
+    let failed = |error: io::Error| format!("{}: {error}", folder.display());
+    for _ in 0..ATTEMPTS {
+        match DirBuilder::new().mode(0o700).create(folder) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(failed(error)),
+            _ => {}
+        }
+        match require_own(folder, uid).and_then(|()| {
+            Lock::take(&socket.with_extension("pid")).map_err(|locked| match locked {
+                Locked::By(pid) => io::Error::other(format!("the appliance with pid {pid} has it")),
+                Locked::Failed(error) => error,
+            })
+        }) {
+            Ok(lock) => return Ok(lock),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(failed(error)),
+        }
+    }
+    Err(format!("{}: it is removed again and again", folder.display()))
 }
 
 impl Drop for Seat {
@@ -168,6 +180,21 @@ mod tests {
         let other = Seat::take(&home.0, Path::new("/srv/b")).unwrap();
         drop(first);
         assert!(other.socket.parent().unwrap().exists(), "the other still needs it");
+    }
+
+    #[test]
+    fn a_name_that_was_removed_is_taken_again_unless_somebody_else_has_it_now() {
+        let home = Home::new();
+        let origin = Path::new("/srv/a");
+        let mut seat = Seat::take(&home.0, origin).unwrap();
+        fs::remove_dir_all(home.0.folder(home.runtime())).unwrap();
+        seat.restore().unwrap();
+        assert!(Seat::take(&home.0, origin).is_err(), "it is taken");
+        fs::remove_dir_all(home.0.folder(home.runtime())).unwrap();
+        let other = Seat::take(&home.0, origin).unwrap();
+        assert!(seat.restore().unwrap_err().contains("has it"));
+        drop(seat);
+        assert!(other.socket.with_extension("pid").exists(), "that is the other's");
     }
 
     #[test]

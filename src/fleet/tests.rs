@@ -311,7 +311,7 @@ fn a_worker_that_keeps_dying_young_is_replaced_ever_later() {
     }
     session.forked(1, 0);
     session.ready(1, 0);
-    session.pass(SECOND);
+    session.pass(Backoff::GOOD_LIFE);
     let actions = session.exited(Role::Worker(1), 0, KILLED);
     assert!(
         matches!(notices(&actions)[..], [Notice::Lost { again_in: Duration::ZERO, .. }]),
@@ -517,6 +517,67 @@ fn a_worker_that_comes_during_the_stop_is_killed_and_waited_for() {
     session.exited(Role::Template, 0, DONE);
     let actions = deeds(session.exited(Role::Worker(1), 0, KILLED));
     assert_eq!(actions.last(), Some(&Action::Exit(0)));
+}
+
+// ---- lives that are neither short nor good ----
+
+#[test]
+fn who_ends_two_seconds_after_every_start_is_replaced_ever_more_rarely_until_one_lives_well() {
+    let mut session = Session::serving(2);
+    let role = Role::Worker(1);
+    let mut waits = Vec::new();
+    for _ in 0..5 {
+        let actions = session.exited(role, 0, KILLED);
+        let again_in = notices(&actions).into_iter().find_map(|notice| match notice {
+            Notice::Lost { again_in, .. } => Some(*again_in),
+            _ => None,
+        });
+        let wait = again_in.unwrap();
+        waits.push(wait.as_millis());
+        session.pass(wait);
+        session.forked(1, 0);
+        session.ready(1, 0);
+        session.pass(2 * SECOND);
+    }
+    assert_eq!(waits, [0, 0, 100, 200, 400], "one in its second hour, and then one that may be an accident");
+    assert_eq!(session.fleet.condition(), Condition::Serving);
+    session.pass(Backoff::GOOD_LIFE);
+    let template = session.pid(Role::Template, 0);
+    let actions = deeds(session.exited(role, 0, KILLED));
+    assert!(
+        matches!(actions[..], [_, Action::Fork { template: by, worker: 1, .. }] if by == template),
+        "{actions:?}"
+    );
+}
+
+#[test]
+fn a_template_that_ends_two_seconds_after_every_start_waits_too() {
+    let mut session = Session::serving(1);
+    for wait in [0, 0, 100, 200] {
+        let orders = deeds(session.exited(Role::Template, 0, KILLED));
+        assert_eq!(orders.contains(&start(Role::Template, 0)), wait == 0, "{wait}: {orders:?}");
+        session.pass(Duration::from_millis(wait));
+        session.loaded(0);
+        session.pass(2 * SECOND);
+    }
+}
+
+#[test]
+fn a_single_worker_that_ends_two_seconds_after_every_start_is_a_crash_loop() {
+    let mut session = Session::serving(1);
+    for _ in 0..6 {
+        assert_eq!(session.fleet.condition(), Condition::Serving);
+        session.exited(Role::Worker(1), 0, KILLED);
+        let wait = session.fleet.backoffs.get(&Role::Worker(1)).and_then(|it| it.ends(session.now));
+        session.pass(wait.map_or(Duration::ZERO, |at| at - session.now));
+        if session.fleet.condition() == Condition::CrashLoop {
+            return;
+        }
+        session.forked(1, 0);
+        session.ready(1, 0);
+        session.pass(2 * SECOND);
+    }
+    panic!("it is none");
 }
 
 // ---- reload ----

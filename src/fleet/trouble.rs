@@ -2,15 +2,15 @@
 //! reason was, until a worker is ready. It goes on trying, ever more rarely, unless `workers.on_crash_loop` says that whoever
 //! started it would rather do that.
 use super::{Fleet, Phase, Reload, START_ATTEMPTS};
-use crate::child::{Backoff, Role};
+use crate::child::{Child, Role, Stage};
 use crate::notice::Notice;
 use appliance_worker::abi;
 use std::time::{Duration, Instant};
 
-/// Short lives in a row, of whatever workers and templates, that make a crash loop.
+/// Lives in a row that were not good, of whatever workers and templates, that make a crash loop.
 const CRASHES: u32 = 5;
 
-/// The record of short lives.
+/// The record of lives that were not good.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Trouble {
     crashes: u32,
@@ -31,10 +31,10 @@ impl Fleet {
 
     /// Looks whether a crash loop begins or ends.
     pub(super) fn settle_trouble(&mut self, now: Instant) {
+        self.forget_mended(now);
         let workers = || self.children.iter().filter(|child| matches!(child.role, Role::Worker(_)));
         let serves = workers().any(|child| child.serves());
-        let lives_well = |since| now.saturating_duration_since(since) >= Backoff::GOOD_LIFE;
-        if workers().any(|child| child.serves() && lives_well(child.since)) {
+        if workers().any(|child| child.lives_well(now)) {
             self.trouble.crashes = 0;
         }
         if self.trouble.is_loop && serves {
@@ -51,6 +51,19 @@ impl Fleet {
             }
             self.trouble.is_loop = true;
             self.say(Notice::CrashLoop { reason });
+        }
+    }
+
+    /// Whoever lives well now needs no wait when it ends.
+    fn forget_mended(&mut self, now: Instant) {
+        let (generation, proxy) = (self.generation, self.proxy);
+        let is_in_force =
+            |child: &Child| child.generation == if child.role == Role::Proxy { proxy } else { generation };
+        // Another one of the same role, which is about to go, says nothing of those that fail to follow it.
+        let well =
+            |child: &&Child| child.stage == Stage::Ready && is_in_force(child) && child.lives_well(now);
+        for child in self.children.iter().filter(well) {
+            self.backoffs.remove(&child.role);
         }
     }
 

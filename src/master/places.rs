@@ -1,7 +1,7 @@
-//! The names of the master's sockets in the run directory. Somebody may remove them while it runs, a cleaner of old files for
-//! one; sockets without a name still serve whoever is connected, but nobody can connect anew. So the master looks after them,
-//! makes the directory and the names again, and tells the fleet whose socket is another one now. What cannot be made yet is
-//! tried again, ever more rarely.
+//! The names of the master's sockets in the run directory, and of the control socket, wherever it lies. Somebody may remove them
+//! while it runs, a cleaner of old files for one; sockets without a name still serve whoever is connected, but nobody can connect
+//! anew. So the master looks after them, makes the directory and the names again, and tells the fleet whose socket is another one
+//! now. What cannot be made yet is tried again, ever more rarely.
 use super::Master;
 use crate::control::Control;
 use crate::error::Error;
@@ -44,8 +44,8 @@ impl Master {
             Err(error) => {
                 let again_in = self.place_backoff.fail(now);
                 tracing::error!(
-                    "the run directory has been removed and cannot be made again; whoever is connected is served, and it \
-                     is tried again in {again_in:?}: {error}"
+                    "what has been removed of the run directory, or the control socket, cannot be made again; whoever is \
+                     connected is served, and it is tried again in {again_in:?}: {error}"
                 );
             }
         }
@@ -62,6 +62,9 @@ impl Master {
             tracing::warn!("the socket of worker {worker} has been removed; it is made again");
             events.push(Event::SocketRenewed { worker });
         }
-        self.control.as_mut().map_or(Ok(()), Control::restore)
+        if self.control.as_mut().map_or(Ok(false), Control::restore)? {
+            tracing::warn!("the control socket has been removed; it is made again");
+        }
+        Ok(())
     }
 }

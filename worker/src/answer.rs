@@ -5,11 +5,14 @@ use crate::engine::Engine;
 use crate::http::declared::{self, Declared, Invalid};
 use crate::http::encode;
 use crate::http::plan::{Answer as Facts, Body, Length, Plan};
+use crate::told::{Headline, Told};
 use crate::websocket::handshake;
 use crate::{CoreId, Request};
 use appliance_link::head::{self as link, MOST_RESPONSE, ResponseFacts};
 use appliance_link::private;
 pub use appliance_link::private::Cause;
+use bytes::Bytes;
+use std::sync::Arc;
 
 /// Bodies up to this size leave with their head in one piece.
 pub const TOGETHER: usize = 16 * 1024;
@@ -79,6 +82,10 @@ pub struct Opening {
     out: Vec<u8>,
     status: u16,
     declared: Declared,
+    /// The access log of this worker, with what it is told at the end.
+    told: Option<Arc<Told>>,
+    cause: Option<Cause>,
+    variables: Vec<Bytes>,
 }
 
 impl Opening {
@@ -95,7 +102,9 @@ impl Opening {
         let head = &request.received.head;
         let is_for_proxy = wire == Wire::Link || (request.peer.trusted && head.header(PEER_HEADER).is_some());
         let out = Vec::with_capacity(512);
-        Opening { wire, is_for_proxy, out, status: 0, declared: Declared::default() }
+        let (declared, told) = (Declared::default(), request.told.clone());
+        let (cause, variables) = (None, Vec::new());
+        Opening { wire, is_for_proxy, out, status: 0, declared, told, cause, variables }
     }
 
     /// Says the status of an answer that was begun without; once.
@@ -150,18 +159,25 @@ impl Opening {
         Ok(())
     }
 
-    /// Tells the proxy why this answer is not the application's own.
+    /// Tells the access log why this answer is not the application's own.
     pub fn cause(&mut self, cause: Cause) {
+        self.cause = Some(cause);
         if self.is_for_proxy {
             self.wire.put(&mut self.out, private::CAUSE.as_bytes(), cause.word().as_bytes());
         }
     }
 
-    /// Tells the proxy what the access log is to say of this request; only the first [`private::MOST_VARIABLES`] count.
+    /// Tells the access log what else it is to say of this request; only the first [`private::MOST_VARIABLES`] count.
     pub fn variables<'a>(&mut self, variables: impl IntoIterator<Item = (&'a [u8], &'a [u8])>) {
-        if self.is_for_proxy {
-            for (key, value) in variables.into_iter().take(private::MOST_VARIABLES) {
-                self.wire.put(&mut self.out, private::VARIABLE.as_bytes(), &private::variable(key, value));
+        if !self.is_for_proxy && self.told.is_none() {
+            return;
+        }
+        for (key, value) in variables.into_iter().take(private::MOST_VARIABLES) {
+            let variable = private::variable(key, value);
+            if self.is_for_proxy {
+                self.wire.put(&mut self.out, private::VARIABLE.as_bytes(), &variable);
+            } else {
+                self.variables.push(variable.into());
             }
         }
     }
@@ -204,7 +220,16 @@ impl Opening {
             }
             Wire::Link => link::amend_response(&mut self.out, micros(), plan.length()),
         }
-        (Answer::new(self.wire, self.status, plan), self.out)
+        if let Some(told) = &self.told {
+            told.begin(Headline {
+                status: self.status,
+                length: self.out.len() as u64,
+                after: request.arrived.elapsed(),
+                cause: self.cause,
+                variables: self.variables,
+            });
+        }
+        (Answer { told: self.told, ..Answer::new(self.wire, self.status, plan) }, self.out)
     }
 }
 
@@ -216,6 +241,7 @@ pub struct Answer {
     plan: Plan,
     length: Option<Length>,
     dropped: u64,
+    told: Option<Arc<Told>>,
 }
 
 /// A piece of body, as it goes on the wire: `before`, then the content, then `after`. Of a file the content is a number of
@@ -238,7 +264,7 @@ impl Answer {
             Body::Length(n) => Some(Length::new(n)),
             _ => None,
         };
-        Answer { wire, status, plan, length, dropped: 0 }
+        Answer { wire, status, plan, length, dropped: 0, told: None }
     }
 
     /// The status code.
@@ -266,6 +292,9 @@ impl Answer {
         };
         if self.length.is_some() {
             self.dropped += (count - allowed) as u64;
+        }
+        if let Some(told) = &self.told {
+            told.count(allowed as u64);
         }
         let last = self.length.is_some_and(|length| length.missing() == 0);
         Piece { before, content: allowed, after, last }
@@ -301,6 +330,25 @@ impl Answer {
     /// Bytes beyond the announced `Content-Length`, which were not sent.
     pub fn dropped(&self) -> u64 {
         self.dropped
+    }
+
+    /// Reports a body that ended normally, but not where its application had announced.
+    pub fn check_length(&self, request: &Request) {
+        let (missing, dropped) = (self.missing(), self.dropped());
+        if missing == 0 && dropped == 0 {
+            return;
+        }
+        let target = String::from_utf8_lossy(request.received.head.target()).into_owned();
+        if missing > 0 {
+            let why = "the body is shorter than its Content-Length; the client sees that it is cut";
+            tracing::warn!(target, missing, "{why}");
+        } else {
+            tracing::warn!(
+                target,
+                dropped,
+                "the body is longer than its Content-Length; the rest was not sent"
+            );
+        }
     }
 
     /// Whether the connection may be used again after a complete answer.

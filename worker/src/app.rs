@@ -5,6 +5,7 @@ use crate::cores::CoreId;
 use crate::engine::Place;
 use crate::errand::Errand;
 use crate::http::head::Head;
+use crate::told::Told;
 use std::os::fd::RawFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -61,6 +62,8 @@ pub struct Request {
     /// After this nobody waits for the answer any more, so it is not begun; `None`: no limit.
     pub deadline: Option<Instant>,
     pub(crate) place: Place,
+    /// What the access log of this worker wants to know of the answer, if the request has a line there.
+    pub(crate) told: Option<Arc<Told>>,
     /// The proxy must know that an application sees the request before one does.
     pub(crate) announce: bool,
     /// It is no HTTP request, but this.
@@ -92,6 +95,7 @@ impl Request {
             number: 0,
             deadline: None,
             place,
+            told: None,
             announce: false,
             errand: None,
         }

@@ -8,7 +8,7 @@ use crate::listen::Listener;
 use crate::locks::{Holder, Locks};
 use crate::signals::Ledger;
 use crate::watch::{Post, Watch, Watched};
-use crate::{Boot, Engine, Error, reactor, wear, wire};
+use crate::{Boot, Engine, Error, logging, reactor, wear, wire};
 use appliance_config::Settings;
 use std::io;
 use std::net::SocketAddr;
@@ -62,6 +62,7 @@ pub fn begin(given: Given<'_>, has_threads: bool) -> Result<Begun, Error> {
         limit: some(settings.timeouts.request),
         has_threads,
         wear: wear::limit(settings.workers.max_requests, args.worker_id, args.life),
+        access: logging::access_style(&settings.log),
         rules: settings.into(),
         wire: settings.into(),
         board: Arc::new(board.map_err(Error::io("map the board"))?),

@@ -14,15 +14,19 @@ use crate::app::Received;
 use crate::http::body::Decoder;
 use crate::http::{Framing, Refusal, Scan, encode};
 use crate::websocket::{Deflate, code};
+use appliance_link::reason;
 use std::io::ErrorKind;
 use std::time::{Duration, Instant};
 
+mod account;
 mod arrival;
 mod buffers;
 mod exchange;
 mod receiving;
 mod terms;
 mod upgraded;
+use account::{Account, ENDED_EARLY, SLOW_BODY, SLOW_HEAD};
+pub use account::{CLIENT_LEFT, Refused};
 use arrival::Arrival;
 pub use terms::{BodyRead, Context, FileSent, Outcome, Rules, Sent, Step, Stream};
 use upgraded::Upgraded;
@@ -86,6 +90,7 @@ pub struct Conn<S> {
     bytes_out: u64,
     /// How messages may be compressed, should the request become a WebSocket.
     offered: Option<Deflate>,
+    account: Account,
 }
 
 impl<S: Stream> Conn<S> {
@@ -115,6 +120,7 @@ impl<S: Stream> Conn<S> {
             body_by: None,
             bytes_out: 0,
             offered: None,
+            account: Account::new(now),
         }
     }
 
@@ -201,7 +207,11 @@ impl<S: Stream> Conn<S> {
         match self.phase {
             Phase::Busy => self.busy_step(),
             Phase::Socket(_) => self.socket_step(cx),
-            _ => Step::Drop,
+            Phase::Head | Phase::Body(_) => {
+                self.note_refused(ENDED_EARLY);
+                Step::Drop
+            }
+            Phase::Closing { .. } => Step::Drop,
         }
     }
 
@@ -210,14 +220,14 @@ impl<S: Stream> Conn<S> {
         let has_passed = |by: &mut Instant| *by <= cx.now;
         let is_late = self.deadline.take_if(has_passed).is_some();
         let is_body_late = self.body_by.take_if(has_passed).is_some();
+        if is_late || is_body_late {
+            let word = if is_body_late { reason::SLOW_BODY } else { reason::CLIENT_STALLED };
+            self.account.trouble.get_or_insert(word);
+        }
         match &self.phase {
             Phase::Head if self.unused() == 0 => Step::Drop,
-            Phase::Head => {
-                self.refuse(Refusal { status: 408, reason: "the request head did not arrive in time" }, cx)
-            }
-            Phase::Body(_) => {
-                self.refuse(Refusal { status: 408, reason: "the request body did not arrive in time" }, cx)
-            }
+            Phase::Head => self.refuse(SLOW_HEAD, cx),
+            Phase::Body(_) => self.refuse(SLOW_BODY, cx),
             Phase::Busy => {
                 self.too_slow |= is_body_late;
                 self.gone |= is_late;
@@ -272,7 +282,7 @@ impl<S: Stream> Conn<S> {
                     Phase::Head if self.unused() == 0 && self.unsent() == 0 => Step::Drop,
                     // The peer has said all, but not yet heard all.
                     Phase::Head if self.unused() == 0 => self.close(cx),
-                    _ => self.refuse(Refusal { status: 400, reason: "the request ended early" }, cx),
+                    _ => self.refuse(ENDED_EARLY, cx),
                 };
             }
             return Step::Wait;
@@ -283,6 +293,7 @@ impl<S: Stream> Conn<S> {
     pub fn finish(&mut self, keep: bool, cx: &mut Context<'_>) -> Step {
         (self.wants_body, self.wants_room, self.too_slow, self.is_left) = (false, false, false, false);
         self.body_by = None;
+        self.account.trouble = None;
         if self.gone {
             return Step::Drop;
         }
@@ -350,6 +361,7 @@ impl<S: Stream> Conn<S> {
 
     fn refuse(&mut self, refusal: Refusal, cx: &mut Context<'_>) -> Step {
         let head_only = matches!(&self.phase, Phase::Body(received) if received.head.method() == "HEAD");
+        self.note_refused(refusal);
         self.reject(refusal.status, refusal.reason, head_only, cx)
     }
 

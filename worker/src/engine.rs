@@ -1,15 +1,14 @@
 //! The loop engine: one turn is *poll → events → timers → waiting requests → the host's own turn → runnable cores*. It
 //! owns the reactor, the connections, the cores and the timers; each is borrowed for one step only, never while the host
 //! or an application runs. Everything public is called on the loop's thread, by the host or from inside an application.
-use crate::app::{Host, Next, Peer, Request};
+use crate::app::{Host, Next, Request};
 use crate::board::{self, Board, Slot, State};
-use crate::conn::{Conn, Rules};
+use crate::conn::Rules;
 use crate::cores::{CoreId, Cores};
 use crate::deadlines::Deadlines;
 use crate::error::Error;
 use crate::inbox::Inbox;
-use crate::links::Link;
-use crate::listen::{Listener, Socket};
+use crate::listen::Listener;
 use crate::reactor::{Event, Reactor, Source};
 use crate::roll::Roll;
 use crate::timers::{TimerId, Timers};
@@ -27,9 +26,11 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
+mod access;
 mod boot;
 pub use boot::Boot;
 mod connections;
+use connections::{Entry, Http, Way, entry};
 mod dispatch;
 mod drain;
 mod errands;
@@ -39,6 +40,7 @@ mod overdue;
 mod serving;
 mod websockets;
 mod wires;
+use access::AccessLog;
 use dispatch::Claims;
 pub use overdue::SENTENCE as OVERDUE;
 use wires::Wires;
@@ -76,31 +78,6 @@ impl Place {
     pub(crate) const NOWHERE: Place = Place { conn: ConnId { slot: u32::MAX, generation: 0 }, stream: WHOLE };
 }
 
-#[derive(Debug)]
-struct Entry {
-    way: Way,
-    peer: Arc<Peer>,
-    generation: u32,
-}
-
-/// How requests come on a connection.
-#[derive(Debug)]
-enum Way {
-    /// One after the other.
-    Http(Http),
-    /// Many at once.
-    Link(Link<Socket>),
-}
-
-#[derive(Debug)]
-struct Http {
-    conn: Conn<Socket>,
-    /// Serves the current request.
-    core: Option<CoreId>,
-    /// Want to send on this WebSocket too, and wait until they can.
-    others: Vec<CoreId>,
-}
-
 /// What a core is doing, as the engine sees it.
 #[derive(Clone, Copy, Debug)]
 struct Serving {
@@ -118,6 +95,7 @@ enum Due {
     Door(u32),
     Ear(u32),
     CloseIdle,
+    AccessLog,
 }
 
 /// Header fields that our proxy adds to a request, and the bytes they may take: what it lets through must pass here too.
@@ -166,6 +144,7 @@ pub struct Engine {
     /// Listeners, one bit each, that try to accept again when their timer fires.
     resting: Cell<u32>,
     accept_warned: Cell<Option<Instant>>,
+    access: RefCell<AccessLog>,
 }
 
 impl std::fmt::Debug for Engine {
@@ -217,6 +196,7 @@ impl Engine {
             inbox: Inbox::new(waker),
             resting: Cell::new(0),
             accept_warned: Cell::new(None),
+            access: RefCell::new(AccessLog::new(boot.access)),
             proxied,
             boot,
         };
@@ -256,6 +236,7 @@ impl Engine {
         while !self.is_done(host) {
             self.turn(host, &mut events)?;
         }
+        self.flush_access_log();
         self.inbox.close();
         self.slot().set_state(State::Dead);
         Ok(())
@@ -278,6 +259,7 @@ impl Engine {
         self.end_overdue(host);
         self.tell_who_left(host);
         self.flush_links();
+        self.tend_access_log();
         self.slot().lag_us.store(u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX), Relaxed);
         Ok(())
     }
@@ -358,6 +340,7 @@ impl Engine {
                 Some(Due::Door(index)) => self.answer_door(index),
                 Some(Due::Ear(index)) => self.listen(index),
                 Some(Due::CloseIdle) => self.close_idle(),
+                Some(Due::AccessLog) => self.flush_access_log(),
             }
         }
     }
@@ -391,8 +374,4 @@ impl Engine {
         *self.signals.borrow_mut() = Some(here);
         Ok(())
     }
-}
-
-fn entry(conns: &mut Slab<Entry>, id: ConnId) -> Option<&mut Entry> {
-    conns.get_mut(id.slot as usize).filter(|entry| entry.generation == id.generation)
 }

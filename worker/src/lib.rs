@@ -42,6 +42,7 @@ pub mod shared;
 pub mod signals;
 pub mod suspend;
 pub mod timers;
+pub mod told;
 pub mod waits;
 pub mod watch;
 pub mod wear;

@@ -1,6 +1,7 @@
 //! One tracing subscriber per process, to standard error. The binary calls this in the master, the proxy and the template,
 //! the engine library again for its own copy of `tracing`. Never called twice in one process for the same copy.
 use appliance_config::settings::{Log, LogFormat};
+use appliance_link::access::Style;
 use std::io::IsTerminal;
 use std::sync::OnceLock;
 use tracing_subscriber::EnvFilter;
@@ -13,6 +14,11 @@ pub fn human(log: &Log) -> bool {
         LogFormat::Human => true,
         LogFormat::Json => false,
     }
+}
+
+/// How lines of the access log look; `None`: it is off.
+pub fn access_style(log: &Log) -> Option<Style> {
+    log.access.then(|| if human(log) { Style::Human } else { Style::Json })
 }
 
 /// Changes the filter of the subscriber, whose type it hides.

@@ -9,7 +9,7 @@
 //! has seen does not go away between two of its visits.
 use crate::shared::Shared;
 use appliance_config::settings::{Metric, MetricKind};
-use appliance_config::units::{LABEL_NAME_BYTES, METRIC_NAME_BYTES, label, metric, metric_identity};
+use appliance_config::units::{LABEL_NAME_BYTES, METRIC_NAME_BYTES, metric, metric_identity};
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::OnceLock;
@@ -200,9 +200,8 @@ impl Metrics {
         if !ascend || is_odd || wanted.bounds.len() > MOST_BOUNDS {
             return Err(Error::Bounds(wanted.name.to_owned()));
         }
-        let is_new = |n: usize| !wanted.labels[..n].contains(&wanted.labels[n]);
-        if let Some(n) = (0..wanted.labels.len()).find(|&n| label(wanted.labels[n]).is_none() || !is_new(n)) {
-            return Err(Error::Label(wanted.name.to_owned(), wanted.labels[n].to_owned()));
+        if let Some(odd) = exposition::odd_label(wanted.labels.iter().copied()) {
+            return Err(Error::Label(wanted.name.to_owned(), odd.to_owned()));
         }
         let names = wanted.labels.join(",");
         if names.len() > NAMES_BYTES {

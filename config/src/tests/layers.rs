@@ -31,16 +31,26 @@ fn a_file_that_could_not_be_started_with_still_says_where_its_appliance_is() {
     let file =
         folder.write("appliance.toml", "[admin]\nrun_dir = \"run\"\n[workers]\ncont = 2\ncores = \"many\"");
     let found = locate(&folder.request()).unwrap();
-    assert_eq!(found, Whereabouts { run_dir: Some(folder.0.join("run")), origin: file });
-    folder.write("appliance.toml", "[admin");
-    assert!(locate(&folder.request()).unwrap_err().to_string().contains("is not TOML"));
+    let run_dir = Some(folder.0.join("run"));
+    assert_eq!(found, Whereabouts { run_dir: run_dir.clone(), origin: file.clone(), doubts: None });
+    folder.write("appliance.toml", "[admin]\nrun_dir = \"run\"\n[workers\ncount =\n");
+    let found = locate(&folder.request()).unwrap();
+    assert_eq!((found.run_dir, found.origin), (run_dir, file.clone()));
+    assert!(found.doubts.unwrap().to_string().starts_with("appliance.toml:3:9: `[workers` is not TOML"));
+    folder.write("appliance.toml", "[admin]\nrun_dir = 5\n");
+    assert!(
+        locate(&folder.request()).unwrap_err().to_string().starts_with("appliance.toml:2: admin.run_dir")
+    );
+    std::fs::remove_file(&file).unwrap();
+    let found = locate(&Request { file: Some(file.clone()), ..folder.request() }).unwrap();
+    assert!(found.origin == file && found.doubts.unwrap().to_string().contains("cannot be read"));
 }
 
 #[test]
 fn without_a_file_the_folder_says_which_appliance_is_meant() {
     let folder = Folder::new();
     let found = locate(&folder.request()).unwrap();
-    assert_eq!(found, Whereabouts { run_dir: None, origin: folder.0.clone() });
+    assert_eq!(found, Whereabouts { run_dir: None, origin: folder.0.clone(), doubts: None });
     assert_eq!(folder.load().origin(), folder.0);
 }
 

@@ -4,6 +4,7 @@ use super::{LAST_GET, dies};
 use crate::Occurrence;
 use crate::error::Failure;
 use std::io::{ErrorKind, Read, Write};
+use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, mpsc};
@@ -246,16 +247,7 @@ fn a_worker_that_does_not_read_holds_the_client_back() {
     let mut client = proxy.client();
     client.send(OPEN);
     client.until("\r\n\r\n");
-    client.stream.set_write_timeout(Some(Duration::from_millis(200))).unwrap();
-    let mut sent = 0;
-    let full = loop {
-        match client.stream.write(&[0; 4096]) {
-            Ok(count) => sent += count,
-            Err(error) => break error.kind(),
-        }
-        assert!(sent < FLOOD, "somebody keeps it all");
-    };
-    assert!(matches!(full, ErrorKind::WouldBlock | ErrorKind::TimedOut), "{full:?}");
+    let sent = fill(&mut client.stream);
     go.send(()).unwrap();
     client.close_writing();
     assert_eq!(client.rest(), format!("{sent} bytes"));
@@ -282,6 +274,73 @@ fn a_client_that_vanishes_is_missed_by_its_worker() {
     drop(client);
     eventually("it is counted", || ended(&proxy).len() == 1);
     assert_eq!(ended(&proxy)[0].0, 101);
+}
+
+/// Greets, and then neither reads nor writes before it is told to; then says whether its peer is still there.
+fn holds() -> (Handler, mpsc::Sender<()>, mpsc::Receiver<bool>) {
+    let ((go, wait), (tell, told)) = (mpsc::channel::<()>(), mpsc::channel());
+    let wait = Mutex::new(wait);
+    let handler = opens(move |stream| {
+        stream.write_all(b"hello").unwrap();
+        let _ = wait.lock().unwrap().recv();
+        let _ = tell.send(stream.write_all(b"late").is_ok());
+    });
+    (handler, go, told)
+}
+
+/// Sends until nobody takes any more; the number of bytes.
+fn fill(stream: &mut TcpStream) -> usize {
+    stream.set_write_timeout(Some(Duration::from_millis(200))).unwrap();
+    let mut sent = 0;
+    let full = loop {
+        match stream.write(&[0; 4096]) {
+            Ok(count) => sent += count,
+            Err(error) => break error.kind(),
+        }
+        assert!(sent < FLOOD, "somebody keeps it all");
+    };
+    assert!(matches!(full, ErrorKind::WouldBlock | ErrorKind::TimedOut), "{full:?}");
+    sent
+}
+
+#[test]
+fn a_client_that_leaves_a_busy_worker_is_noticed_and_the_worker_is_told() {
+    // Who closes with something unread breaks the connection off.
+    for (how, reads, sends) in
+        [("closes", true, false), ("breaks off", false, false), ("breaks off with much unsent", false, true)]
+    {
+        let (handler, go, told) = holds();
+        let proxy = Proxy::start(vec![handler]);
+        let mut client = proxy.client();
+        client.send(OPEN);
+        let mut space = [0; 1024];
+        eventually("the greeting", || {
+            let count = client.stream.peek(&mut space).unwrap();
+            space[..count].ends_with(b"hello")
+        });
+        if reads {
+            client.until("hello");
+        }
+        if sends {
+            fill(&mut client.stream);
+        }
+        drop(client);
+        eventually(how, || !ended(&proxy).is_empty());
+        assert_eq!(ended(&proxy), [(101, 5, Some(Failure::ClientGone as usize))], "{how}");
+        go.send(()).unwrap();
+        assert!(!told.recv().unwrap(), "{how}: the worker finds nobody");
+    }
+}
+
+#[test]
+fn a_unix_client_that_leaves_a_busy_worker_is_noticed() {
+    let (handler, _go, _told) = holds();
+    let proxy = Proxy::start(vec![handler]);
+    let mut client = proxy.unix_client();
+    client.send(OPEN);
+    client.until("\r\n\r\n");
+    drop(client);
+    eventually("it is counted", || !ended(&proxy).is_empty());
 }
 
 #[test]

@@ -77,6 +77,14 @@ fn a_proxy_that_stands_still_is_killed_but_has_time_to_start() {
 }
 
 #[test]
+fn a_proxy_that_never_has_a_turn_is_killed_when_it_had_time_to_start() {
+    let mut session = Session::serving_by(Plan { workers: 1, hang: HANG, ..Plan::default() });
+    let pid = session.pid(Role::Proxy, 0);
+    let actions = deeds(session.watch(62, |_, _| vec![Vitals::of(pid)]));
+    assert_eq!(actions, [Action::Kill(pid)]);
+}
+
+#[test]
 fn with_no_limit_nobody_stands_still_too_long() {
     let mut session = Session::serving(1);
     assert_eq!(session.watch(100, |session, _| vec![session.vitals(1, 7)]), []);

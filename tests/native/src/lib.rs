@@ -9,6 +9,7 @@ use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
 mod crowd;
+mod mistakes;
 mod shared;
 mod sockets;
 
@@ -132,6 +133,7 @@ fn handle(request: &mut Request, response: &mut Response) -> Result<()> {
             }
             writeln!(response, "{count}")?;
         }
+        "mistake" => mistakes::handle(path.split('/').nth(2).unwrap_or_default(), number, response)?,
         "cache" => shared::cache(request, response)?,
         "edge" => writeln!(response, "{}", shared::edge(1)?)?,
         "metric" => shared::metric(request, response)?,

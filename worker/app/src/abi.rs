@@ -131,7 +131,7 @@ pub struct ApplianceHost {
     /// Sends what has been kept.
     pub flush: unsafe extern "C" fn() -> i32,
     /// Adds so many bytes of a regular file to the body, from `offset` on, without reading them where the kernel can do that.
-    /// The descriptor stays the caller's.
+    /// The descriptor stays the caller's. `-ENODATA`: the file ends before that.
     pub send_file: unsafe extern "C" fn(fd: i32, offset: u64, count: u64) -> i32,
     /// Says why the request failed, or why the application cannot be loaded; it then returns something other than 0.
     pub fail: unsafe extern "C" fn(why: ApplianceText) -> i32,
@@ -142,9 +142,10 @@ pub struct ApplianceHost {
     /// waits again.
     pub ready: unsafe extern "C" fn(fd: i32, what: u32, micros: i64) -> i32,
     /// Runs a function in a coroutine of the same request, at once, until it first waits: its number, at least 0. Those that
-    /// still run when the application returns are ended.
+    /// still run when the application returns are ended. `-EAGAIN`: the request has 4096 already.
     pub spawn: unsafe extern "C" fn(run: ApplianceRun, data: *mut c_void) -> i64,
-    /// Waits until that coroutine has returned.
+    /// Waits until that coroutine has returned. `-EDEADLK`: it would never, because it waits for the one that calls this, or is
+    /// that one.
     pub join: unsafe extern "C" fn(number: i64) -> i32,
     /// Runs a function on a thread of a pool, where it may block, and waits until it has returned. After `-ECANCELED` it may
     /// still run, after any other failure it will not.
@@ -156,8 +157,8 @@ pub struct ApplianceHost {
     /// What the worker publishes of itself, as JSON: into `into`, if there is room, and how long it is.
     pub status: unsafe extern "C" fn(into: *mut c_char, size: usize) -> isize,
 
-    /// Why the last function of a cache or a metric that failed on this thread did so, as a sentence: into `into`, if there is
-    /// room, and how long it is. This function and those below are not there in an older worker, as `size` says.
+    /// Why the last function of a cache or a metric, `set_status` or `add_header` that failed on this thread did so, as a sentence:
+    /// into `into`, if there is room, and how long it is. This function and those below are not there in an older worker, as `size` says.
     pub reason: Option<unsafe extern "C" fn(into: *mut c_char, size: usize) -> isize>,
     /// The value of a key: into `into`, if there is room, and how long it is; `-ENODATA` if there is none. Of this and of all
     /// functions of caches: an empty name of a cache means the first one, and `-ENOENT` says that it is not configured.
@@ -208,7 +209,7 @@ pub struct ApplianceHost {
     /// long as the appliance runs.
     pub metric: Option<unsafe extern "C" fn(metric: *const ApplianceMetric) -> i64>,
     /// The number of a metric's series with these labels, made if there is none; without labels, of its only one. What is counted
-    /// in a series that found no room is lost.
+    /// in a series that found no room is lost. `-EINVAL`: one of the labels cannot have that name.
     pub metric_series:
         Option<unsafe extern "C" fn(metric: i64, labels: *const ApplianceLabel, count: usize) -> i64>,
     /// Changes a series, in one atomic operation: [`APPLIANCE_ADD`] and those after it say how.

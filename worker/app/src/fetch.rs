@@ -17,6 +17,8 @@ const MOST_BODY: usize = 16 * 1024 * 1024;
 const MOST_IDLE: usize = 8;
 /// They are not used again after this: servers close theirs after 5 s (Node.js) to 75 s (nginx).
 const IDLE: Duration = Duration::from_secs(4);
+/// Header fields that say where a request goes and where it ends: a second one would contradict the first.
+const OURS: [&str; 3] = ["host", "content-length", "transfer-encoding"];
 
 thread_local! {
     /// Idle connections by `host:port`, the latest last. Never borrowed across a wait.
@@ -64,7 +66,7 @@ impl<'a> Fetch<'a> {
         Fetch { method, url, headers: Vec::new(), body: b"", timeout: TIMEOUT, most: MOST_BODY }
     }
 
-    /// Adds a header field. `Host` and `Content-Length` are written anyway.
+    /// Adds a header field. `Host` and `Content-Length` are written anyway, and may not be added.
     pub fn header(mut self, name: &'a str, value: &'a (impl AsRef<[u8]> + ?Sized)) -> Fetch<'a> {
         self.headers.push((name, value.as_ref()));
         self
@@ -90,7 +92,14 @@ impl<'a> Fetch<'a> {
 
     /// Sends it and waits for the whole answer.
     pub fn send(&self) -> io::Result<Fetched> {
-        let target = Target::parse(self.url).map_err(|why| self.wrong(why))?;
+        let about = |error: io::Error| {
+            io::Error::new(error.kind(), format!("{} {:?}: {error}", self.method, self.url))
+        };
+        self.try_send().map_err(about)
+    }
+
+    fn try_send(&self) -> io::Result<Fetched> {
+        let target = Target::parse(self.url).map_err(wrong)?;
         let message = self.message(&target)?;
         while let Some(stream) = take_kept(&target.authority) {
             // A server may close an idle connection at the moment at which it is used again; nothing was answered then.
@@ -99,10 +108,8 @@ impl<'a> Fetch<'a> {
                 other => return other,
             }
         }
-        let mut stream = TcpStream::connect(&target.authority, Some(self.timeout))?;
+        let stream = TcpStream::connect(&target.authority, Some(self.timeout))?;
         stream.set_nodelay(true)?;
-        stream.set_read_timeout(Some(self.timeout));
-        stream.set_write_timeout(Some(self.timeout));
         self.exchange(stream, &message, &target)
     }
 
@@ -111,6 +118,9 @@ impl<'a> Fetch<'a> {
     }
 
     fn exchange(&self, mut stream: TcpStream, message: &[u8], target: &Target) -> io::Result<Fetched> {
+        // One that was kept has those of another request.
+        stream.set_read_timeout(Some(self.timeout));
+        stream.set_write_timeout(Some(self.timeout));
         stream.write_all(message).map_err(|error| match error.kind() {
             ErrorKind::BrokenPipe => ErrorKind::ConnectionReset.into(),
             _ => error,
@@ -131,7 +141,13 @@ impl<'a> Fetch<'a> {
         let is_value = |value: &[u8]| value.iter().all(|byte| !matches!(byte, b'\r' | b'\n' | 0));
         let is_sound = |(name, value): &(&str, &[u8])| is_token(name) && is_value(value);
         if !is_token(self.method) || !self.headers.iter().all(is_sound) {
-            return Err(self.wrong("its method or one of its header fields is not valid"));
+            return Err(wrong("its method or one of its header fields is not valid"));
+        }
+        let is_ours = |name: &str| OURS.iter().any(|ours| ours.eq_ignore_ascii_case(name));
+        if self.headers.iter().any(|(name, _)| is_ours(name)) {
+            return Err(wrong(
+                "Host, Content-Length and Transfer-Encoding are written by fetch; leave them out",
+            ));
         }
         let mut out =
             format!("{} {} HTTP/1.1\r\nHost: {}\r\n", self.method, target.path, target.host).into_bytes();
@@ -147,10 +163,10 @@ impl<'a> Fetch<'a> {
         out.extend_from_slice(self.body);
         Ok(out)
     }
+}
 
-    fn wrong(&self, why: &str) -> io::Error {
-        io::Error::new(ErrorKind::InvalidInput, format!("{} {:?}: {why}", self.method, self.url))
-    }
+fn wrong(why: &str) -> io::Error {
+    io::Error::new(ErrorKind::InvalidInput, why)
 }
 
 /// Where a request goes.
@@ -221,6 +237,16 @@ mod tests {
         }
     }
 
+    /// Reads the head of a request.
+    fn head(stream: &mut std::net::TcpStream) {
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            let mut byte = [0];
+            stream.read_exact(&mut byte).unwrap();
+            head.push(byte[0]);
+        }
+    }
+
     #[test]
     fn a_connection_is_used_again() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -228,23 +254,37 @@ mod tests {
         let server = std::thread::spawn(move || {
             let (mut stream, _) = listener.accept().unwrap();
             for body in ["one", "three"] {
-                let mut head = Vec::new();
-                while !head.ends_with(b"\r\n\r\n") {
-                    let mut byte = [0];
-                    stream.read_exact(&mut byte).unwrap();
-                    head.push(byte[0]);
-                }
+                head(&mut stream);
                 write!(stream, "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len()).unwrap();
             }
+            // The third request has no answer.
+            head(&mut stream);
+            stream
         });
         assert_eq!(fetch(&url).unwrap().body, b"one");
         assert_eq!(fetch(&url).unwrap().body, b"three");
+        let began = Instant::now();
+        let late = Fetch::new("GET", &url).timeout(Duration::from_millis(20)).send();
+        assert_eq!(late.unwrap_err().kind(), ErrorKind::TimedOut);
+        assert!(began.elapsed() < TIMEOUT, "its own time-out counts, not that of who made the connection");
         server.join().unwrap();
     }
 
     #[test]
     fn what_would_break_the_request_is_refused() {
-        let wrong = Fetch::new("GET", "http://127.0.0.1:1/").header("A", "b\r\nC: d").send();
-        assert_eq!(wrong.unwrap_err().kind(), ErrorKind::InvalidInput);
+        for (name, value) in [("A", "b\r\nC: d"), ("host", "a"), ("Transfer-Encoding", "chunked")] {
+            let wrong = Fetch::new("GET", "http://127.0.0.1:1/").header(name, value).send();
+            assert_eq!(wrong.unwrap_err().kind(), ErrorKind::InvalidInput, "{name}");
+        }
+    }
+
+    #[test]
+    fn an_error_names_what_was_fetched() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}/x", listener.local_addr().unwrap());
+        drop(listener);
+        let error = fetch(&url).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
+        assert!(error.to_string().starts_with(&format!("GET {url:?}: ")), "{error}");
     }
 }

@@ -126,12 +126,12 @@ pub(crate) fn read(into: &mut [u8]) -> io::Result<usize> {
 
 pub(crate) fn set_status(status: u16) -> io::Result<()> {
     // SAFETY: a function of the worker.
-    answer(unsafe { (host()?.set_status)(status) }).map(drop)
+    anywhere::answer(unsafe { (host()?.set_status)(status) }).map(drop)
 }
 
 pub(crate) fn add_header(name: &[u8], value: &[u8]) -> io::Result<()> {
     // SAFETY: the texts are valid during the call.
-    answer(unsafe { (host()?.add_header)(text(name), text(value)) }).map(drop)
+    anywhere::answer(unsafe { (host()?.add_header)(text(name), text(value)) }).map(drop)
 }
 
 pub(crate) fn write(data: &[u8]) -> io::Result<()> {

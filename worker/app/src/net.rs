@@ -27,13 +27,18 @@ impl<S: From<OwnedFd> + AsFd> Waiting<S> {
     }
 }
 
+/// When a time-out is over; `None`: later than there is time.
+fn after(timeout: Duration) -> Option<Instant> {
+    Instant::now().checked_add(timeout)
+}
+
 /// Does something as often as it would block, and waits in between.
 fn until_done<T>(
     mut act: impl FnMut() -> io::Result<T>,
     wait: impl Fn(Option<Duration>) -> io::Result<bool>,
     timeout: Option<Duration>,
 ) -> io::Result<T> {
-    let deadline = timeout.map(|timeout| Instant::now() + timeout);
+    let deadline = timeout.and_then(after);
     loop {
         match act() {
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
@@ -106,7 +111,7 @@ impl UnixStream {
     /// Connects to the socket at a path.
     pub fn connect(path: impl AsRef<Path>, timeout: Option<Duration>) -> io::Result<UnixStream> {
         let address = UnixAddr::new(path.as_ref())?;
-        let deadline = timeout.map(|timeout| Instant::now() + timeout);
+        let deadline = timeout.and_then(after);
         loop {
             let fd = open(AddressFamily::Unix)?;
             match socket::connect(fd.as_raw_fd(), &address) {
@@ -197,3 +202,19 @@ macro_rules! stream {
 
 stream!(TcpStream);
 stream!(UnixStream);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::TcpListener;
+
+    #[test]
+    fn a_time_out_may_be_longer_than_there_is_time() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let mut stream = TcpStream::connect(&address, Some(Duration::MAX)).unwrap();
+        stream.set_read_timeout(Some(Duration::MAX));
+        listener.accept().unwrap().0.write_all(b"a").unwrap();
+        assert_eq!(stream.read(&mut [0]).unwrap(), 1);
+    }
+}

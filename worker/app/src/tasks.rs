@@ -30,18 +30,41 @@ impl<T> std::fmt::Debug for Beside<T> {
 }
 
 /// Runs a function in a coroutine of this request, at once, until it first waits; then the caller goes on. Those that still run
-/// when the handler returns are ended.
+/// when the handler returns are ended. An error if the request has 4096 of them already, or there is no memory for a stack.
 pub fn spawn<T: 'static>(run: impl FnOnce() -> T + 'static) -> io::Result<Task<T>> {
     let work = Rc::new(Beside { run: Cell::new(Some(Box::new(run))), result: Cell::new(None) });
-    let data = Rc::into_raw(Rc::clone(&work)).cast_mut().cast::<c_void>();
-    // SAFETY: `run_beside` takes the reference that was given away, once.
-    match unsafe { host::spawn(Some(run_beside::<T>), data) } {
-        Ok(number) => Ok(Task { number, work }),
-        Err(error) => {
-            // SAFETY: it was not called, so the reference is still ours.
-            drop(unsafe { Rc::from_raw(data.cast::<Beside<T>>()) });
-            Err(error)
+    let given = Given(Rc::into_raw(Rc::clone(&work)));
+    // SAFETY: `run_beside` takes the reference that is given away, once.
+    let number = unsafe { host::spawn(Some(run_beside::<T>), given.0.cast_mut().cast()) };
+    match number {
+        Ok(number) => {
+            std::mem::forget(given);
+            Ok(Task { number, work })
         }
+        Err(error) => Err(explained(error)),
+    }
+}
+
+/// What its number alone does not say.
+fn explained(error: io::Error) -> io::Error {
+    let why = match error.raw_os_error().map(Errno::from_raw) {
+        Some(Errno::EAGAIN) => {
+            "the request has as many coroutines as it may have: let some of them end before it spawns more"
+        }
+        Some(Errno::EPERM) => "only a coroutine of a request can spawn another one, and no other thread",
+        Some(Errno::EDEADLK) => "coroutines that wait for one another would wait for ever",
+        _ => return error,
+    };
+    io::Error::new(error.kind(), why)
+}
+
+/// A reference that is about to be given away. It is still ours if the call fails, or unwinds because the request has been ended.
+struct Given<T>(*const Beside<T>);
+
+impl<T> Drop for Given<T> {
+    fn drop(&mut self) {
+        // SAFETY: it was made by `into_raw`, and nobody has taken it.
+        drop(unsafe { Rc::from_raw(self.0) });
     }
 }
 
@@ -64,9 +87,10 @@ fn contained(run: impl FnOnce()) {
 }
 
 impl<T> Task<T> {
-    /// Waits for its end and gives what it returned. A panic in it goes on here.
+    /// Waits for its end and gives what it returned. A panic in it goes on here. An error at once (`Deadlock`) if it would never
+    /// end, because it waits itself for the coroutine that calls this, or is that one.
     pub fn join(self) -> io::Result<T> {
-        host::join(self.number)?;
+        host::join(self.number).map_err(explained)?;
         match self.work.result.take() {
             Some(Ok(result)) => Ok(result),
             Some(Err(panic)) => resume_unwind(panic),

@@ -16,14 +16,17 @@
 //! - [`outbox`]: frames on their way out, gathered for one `writev`; small ones overtake bulk.
 //! - [`private`]: fields of an answer's head that only the two sides see.
 //! - [`hello`]: the first bytes of each side.
+//! - [`access`], [`reason`]: beside the link, what both sides write into the access log.
 //! - [`violation`]: what the other side did wrong. A violation ends the link, and only that link.
 #![forbid(unsafe_code)]
 
+pub mod access;
 pub mod frame;
 pub mod head;
 pub mod hello;
 pub mod outbox;
 pub mod private;
+pub mod reason;
 pub mod stream;
 pub mod violation;
 

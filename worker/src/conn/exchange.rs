@@ -20,7 +20,10 @@ impl<S: Stream> Conn<S> {
                     self.consume(progress.consumed);
                     self.arrival.receive(progress.consumed);
                 }
-                Err(refusal) => return BodyRead::Cut(refusal.reason),
+                Err(refusal) => {
+                    self.account.trouble = Some(refusal.word);
+                    return BodyRead::Cut(refusal.reason);
+                }
             }
             if into.len() > before {
                 return BodyRead::Data;

@@ -14,9 +14,11 @@ impl<S: Stream> Conn<S> {
         }
         if !std::mem::replace(&mut self.in_head, true) {
             self.deadline = Some(cx.now + cx.rules.header);
+            self.account.begun = cx.now;
         }
         let Some(head) = head::parse(input, &cx.rules.head, &mut self.scan)? else { return Ok(false) };
         self.in_head = false;
+        self.account.begun = cx.now;
         self.consume(head.len());
         self.decoder = Decoder::new(head.framing(), cx.rules.head.body);
         if head.expect_continue() && !self.decoder.is_done() && self.unused() == 0 {

@@ -4,6 +4,7 @@ use crate::conn::Rules;
 use crate::line::Line;
 use crate::locks::Locks;
 use crate::wire::Terms;
+use appliance_link::access::Style;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -26,6 +27,8 @@ pub struct Boot {
     pub has_threads: bool,
     /// Requests after which the master is to hear that this worker is worn; `None`: never.
     pub wear: Option<u64>,
+    /// How the lines of the access log look; `None`: there are none.
+    pub access: Option<Style>,
     /// What holds for every connection.
     pub rules: Rules,
     /// What holds for the uwsgi protocol.

@@ -1,17 +1,52 @@
 //! The engine's connections: accepting them, telling those of HTTP/1.1 what has happened, and doing what they answer.
-use super::{
-    ACCEPT_PAUSE, ACCEPT_WARNING, ACCEPTS_PER_TURN, ConnId, Due, Engine, Entry, Http, Place, WHOLE, Way,
-    entry,
-};
+use super::access::{End, Line};
+use super::{ACCEPT_PAUSE, ACCEPT_WARNING, ACCEPTS_PER_TURN, ConnId, Due, Engine, Place, WHOLE};
 use crate::app::{Host, Peer, Received};
 use crate::board;
 use crate::conn::{Conn, Context, Step};
+use crate::cores::CoreId;
+use crate::links::Link;
 use crate::listen::{Listener, Socket};
 use crate::reactor::{Event, Source};
+use slab::Slab;
 use std::io::{self, ErrorKind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
+
+/// A connection.
+#[derive(Debug)]
+pub(super) struct Entry {
+    pub(super) way: Way,
+    pub(super) peer: Arc<Peer>,
+    pub(super) generation: u32,
+}
+
+/// How requests come on a connection.
+#[derive(Debug)]
+pub(super) enum Way {
+    /// One after the other.
+    Http(Http),
+    /// Many at once.
+    Link(Link<Socket>),
+}
+
+/// A connection of HTTP/1.1.
+#[derive(Debug)]
+pub(super) struct Http {
+    pub(super) conn: Conn<Socket>,
+    /// Serves the current request.
+    pub(super) core: Option<CoreId>,
+    /// Want to send on this WebSocket too, and wait until they can.
+    pub(super) others: Vec<CoreId>,
+    /// Of the access log, if its requests have lines here.
+    pub(super) line: Option<Box<Line>>,
+}
+
+/// The connection of that name, unless it has ended.
+pub(super) fn entry(conns: &mut Slab<Entry>, id: ConnId) -> Option<&mut Entry> {
+    conns.get_mut(id.slot as usize).filter(|entry| entry.generation == id.generation)
+}
 
 impl Engine {
     pub(super) fn accept(&self, host: &dyn Host, index: u32) {
@@ -64,6 +99,7 @@ impl Engine {
         let generation = Source::generation(self.generation.get().wrapping_add(1));
         self.generation.set(generation);
         let mut conn = Conn::new(socket, &self.boot.rules, self.now.get());
+        let line = self.line_for(&peer);
         let id = {
             let mut conns = self.conns.borrow_mut();
             let vacant = conns.vacant_entry();
@@ -74,7 +110,7 @@ impl Engine {
                 return;
             }
             vacant.insert(Entry {
-                way: Way::Http(Http { conn, core: None, others: Vec::new() }),
+                way: Way::Http(Http { conn, core: None, others: Vec::new(), line }),
                 peer,
                 generation,
             });
@@ -121,7 +157,11 @@ impl Engine {
         id: ConnId,
         tell: impl FnOnce(&mut Conn<Socket>, &mut Context<'_>) -> Step,
     ) {
-        let step = self.tell(id, |http, cx| tell(&mut http.conn, cx));
+        let step = self.tell(id, |http, cx| {
+            let step = tell(&mut http.conn, cx);
+            self.log_refused(http);
+            step
+        });
         if let Some(received) = step.and_then(|step| self.follow(id, step)) {
             self.dispatch(Place { conn: id, stream: WHOLE }, received, false);
             self.enter_claimed(host);
@@ -160,7 +200,10 @@ impl Engine {
                     self.pending.borrow_mut().push(id);
                 }
             }
-            Step::Left => match self.tell(id, |http, _| (http.core, http.conn.is_gone())) {
+            Step::Left => match self.tell(id, |http, cx| {
+                http.line.iter_mut().for_each(|line| line.leave(cx.now));
+                (http.core, http.conn.is_gone())
+            }) {
                 Some((Some(core), _)) => self.note_left(core),
                 Some((None, is_gone)) if is_gone || self.boot.cancel_on_disconnect => {
                     self.forget_if_waiting(id);
@@ -187,6 +230,7 @@ impl Engine {
     /// A client that has left does not wait for a core.
     fn forget_if_waiting(&self, id: ConnId) {
         if self.forget_waiting(Place { conn: id, stream: WHOLE }) {
+            self.tell(id, |http, cx| self.end_line(http, End::Left, cx.now));
             self.remove_conn(id);
         }
     }

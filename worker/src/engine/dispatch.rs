@@ -1,6 +1,7 @@
 //! From a request that is ready to a core that runs it: it claims a core or waits for one, and whatever has claimed a core
 //! is entered together. So the requests of one read run without a system call in between, and what the proxy must know
 //! before an application sees a request is sent once for all of them.
+use super::access::End;
 use super::{Engine, Place, Serving, WHOLE, Way, entry};
 use crate::answer::Cause;
 use crate::app::{Host, Received, Request};
@@ -49,14 +50,15 @@ impl Claims {
 impl Engine {
     /// A request is complete enough to run: it claims a core, waits for one, or is told that there are too many.
     pub(super) fn dispatch(&self, place: Place, received: Box<Received>, announce: bool) {
-        let peer = match entry(&mut self.conns.borrow_mut(), place.conn) {
-            Some(entry) => Arc::clone(&entry.peer),
+        let arrived = self.now.get();
+        let (peer, told) = match entry(&mut self.conns.borrow_mut(), place.conn) {
+            Some(entry) => (Arc::clone(&entry.peer), entry.begin_line(&received, arrived)),
             None => return,
         };
-        let arrived = self.now.get();
         let limit = received.head.facts().map(|facts| facts.deadline_ms).filter(|millis| *millis > 0);
         let deadline = limit.map(|millis| arrived + Duration::from_millis(millis.into()));
-        let request = Request { received, peer, arrived, number: 0, deadline, place, announce, errand: None };
+        let request =
+            Request { received, peer, arrived, number: 0, deadline, place, told, announce, errand: None };
         let mut cores = self.cores.borrow_mut();
         if cores.waiting() == 0
             && let Some(core) = cores.claim()
@@ -83,7 +85,10 @@ impl Engine {
             });
             return;
         }
-        let step = self.tell(place.conn, |http, cx| http.conn.reject(503, sentence, head_only, cx));
+        let step = self.tell(place.conn, |http, cx| {
+            self.end_line(http, End::refused(503, Cause::Busy, sentence, head_only), cx.now);
+            http.conn.reject(503, sentence, head_only, cx)
+        });
         if let Some(step) = step {
             self.follow(place.conn, step);
         }
@@ -209,6 +214,7 @@ impl Engine {
         let is_there = match entry(&mut self.conns.borrow_mut(), place.conn).map(|entry| &mut entry.way) {
             Some(Way::Http(http)) => {
                 http.core = Some(core);
+                http.line.iter_mut().for_each(|line| line.enter(core, self.latest.get()));
                 !http.conn.has_left()
             }
             Some(Way::Link(link)) => link.enter(place.stream, core),

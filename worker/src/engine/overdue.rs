@@ -1,9 +1,11 @@
 //! Requests that take longer than they may. Their deadlines are looked after with one timer, for the nearest of them: a
 //! request that ends in time costs no timer. The host ends an overdue request; the engine only says which, and answers in its
 //! place where the host cannot.
+use super::access::End;
 use super::{Due, Engine, Place, WHOLE};
 use crate::answer::Cause;
 use crate::app::Host;
+use crate::conn::Outcome;
 use crate::cores::CoreId;
 use crate::roll::Roll;
 use std::sync::Arc;
@@ -96,14 +98,18 @@ impl Engine {
         self.wake_others(conn);
         let serving = self.serving.borrow_mut()[core.index as usize].take();
         let head_only = serving.is_some_and(|serving| serving.head_only);
+        let now = Instant::now();
         let step = match (stream, has_begun) {
             (WHOLE, true) => self.tell(conn, |http, cx| {
                 http.core = None;
+                http.line.iter_mut().for_each(|line| line.abort(Cause::TimedOut));
+                self.end_line(http, End::Answered(Outcome::Cut), now);
                 http.conn.abort(cx);
                 http.conn.finish(false, cx)
             }),
             (WHOLE, false) => self.tell(conn, |http, cx| {
                 http.core = None;
+                self.end_line(http, End::refused(504, Cause::TimedOut, SENTENCE, head_only), now);
                 http.conn.reject(504, SENTENCE, head_only, cx)
             }),
             (_, true) => self.on_link(conn, |link| link.abort(stream, core, Cause::TimedOut)).and(None),

@@ -1,4 +1,5 @@
 //! What an application on a core may ask of the engine, and what a host may: all of it short, none of it calls back.
+use super::access::End;
 use super::{Due, Engine, Place, WHOLE};
 use crate::answer::Cause;
 use crate::board;
@@ -109,7 +110,7 @@ impl Engine {
     /// HTTP/1.1 connection is closed unless `outcome` keeps it, and nothing that the application sends later can reach anybody.
     pub fn disconnect(&self, core: CoreId, outcome: Outcome) {
         if let Some(place) = self.place_of(core) {
-            self.end_response(core, place, outcome);
+            self.end_response(core, place, outcome, Instant::now());
             let serving = self.serving.borrow_mut()[core.index as usize].take();
             if let Some(serving) = serving.filter(|_| place != Place::NOWHERE) {
                 self.slot().count_latency(serving.arrived.elapsed());
@@ -120,7 +121,10 @@ impl Engine {
     /// Ends the response without flushing it: the client must see that it is not complete, and the proxy why.
     pub fn abort(&self, core: CoreId, cause: Cause) {
         match self.place_of(core) {
-            Some(Place { conn, stream: WHOLE }) => self.tell(conn, |http, cx| http.conn.abort(cx)),
+            Some(Place { conn, stream: WHOLE }) => self.tell(conn, |http, cx| {
+                http.line.iter_mut().for_each(|line| line.abort(cause));
+                http.conn.abort(cx);
+            }),
             Some(Place { conn, stream }) => self.on_link(conn, |link| link.abort(stream, core, cause)),
             None => None,
         };
@@ -147,7 +151,7 @@ impl Engine {
         if let Some(serving) = serving.filter(|_| !is_errand) {
             slot.count_latency(now.saturating_duration_since(serving.arrived));
             // Also while draining: the client was told so, and idle connections are closed a little later.
-            self.end_response(core, serving.place, outcome);
+            self.end_response(core, serving.place, outcome, now);
         }
         self.publish_cores();
         if !is_errand && self.boot.wear == Some(slot.requests.load(Relaxed)) {
@@ -169,13 +173,14 @@ impl Engine {
         }
     }
 
-    fn end_response(&self, core: CoreId, Place { conn, stream }: Place, outcome: Outcome) {
+    fn end_response(&self, core: CoreId, Place { conn, stream }: Place, outcome: Outcome, now: Instant) {
         if stream != WHOLE {
             self.on_link(conn, |link| link.finish(stream, core, outcome));
             return;
         }
         let ended = self.tell(conn, |http, cx| {
             http.core = None;
+            self.end_line(http, End::Answered(outcome), now);
             board::add(&self.slot().bytes_out, http.conn.take_bytes_out());
             (std::mem::take(&mut http.others), http.conn.finish(outcome == Outcome::Keep, cx))
         });

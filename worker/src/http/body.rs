@@ -7,6 +7,7 @@
 use super::fields::{Framing, TOO_LARGE};
 use super::grammar::{is_token_byte, is_value_byte};
 use super::refusal::Refusal;
+use appliance_link::reason;
 
 /// Digits of a chunk size: as many as 64 bits have.
 const SIZE_DIGITS: u8 = 16;
@@ -145,26 +146,30 @@ impl Decoder {
         match (self.state, b) {
             (Size { value, digits }, b'0'..=b'9' | b'a'..=b'f' | b'A'..=b'F') => digit(value, digits, b),
             (Size { digits: 0, .. }, _) => {
-                Err(Refusal::bad("a chunk does not begin with its size in hexadecimal"))
+                Err(Refusal::bad(reason::BAD_CHUNK, "a chunk does not begin with its size in hexadecimal"))
             }
             (Size { value, .. }, b'\r') => self.chunk(value).map(|size| SizeEnd { size }),
             (Size { value, .. }, b';') => self.chunk(value).map(|size| Extension { size }),
-            (Size { .. }, _) => {
-                Err(Refusal::bad("a chunk size is followed by neither CRLF nor an extension"))
-            }
+            (Size { .. }, _) => Err(Refusal::bad(
+                reason::BAD_CHUNK,
+                "a chunk size is followed by neither CRLF nor an extension",
+            )),
             (Extension { size }, b'\r') => Ok(SizeEnd { size }),
             (Extension { .. }, b) if !is_value_byte(b) => {
-                Err(Refusal::bad("a chunk extension contains a control character"))
+                Err(Refusal::bad(reason::BAD_CHUNK, "a chunk extension contains a control character"))
             }
             (Extension { size }, _) => self.extension().map(|()| Extension { size }),
             (SizeEnd { size: 0 }, b'\n') => Ok(TrailerStart),
             (SizeEnd { size }, b'\n') => Ok(Data(size)),
-            (SizeEnd { .. }, _) => Err(Refusal::bad("a chunk size is not followed by CRLF")),
+            (SizeEnd { .. }, _) => {
+                Err(Refusal::bad(reason::BAD_CHUNK, "a chunk size is not followed by CRLF"))
+            }
             (DataEnd, b'\r') => Ok(DataEndLf),
             (DataEndLf, b'\n') => Ok(Size { value: 0, digits: 0 }),
-            (DataEnd | DataEndLf, _) => {
-                Err(Refusal::bad("a chunk is longer than its size says, or lacks its CRLF"))
-            }
+            (DataEnd | DataEndLf, _) => Err(Refusal::bad(
+                reason::BAD_CHUNK,
+                "a chunk is longer than its size says, or lacks its CRLF",
+            )),
             (TrailerStart, b'\r') => Ok(LastLf),
             (LastLf, b'\n') => Ok(Done),
             (TrailerStart | TrailerName, b) if is_token_byte(b) => self.trailer().map(|()| TrailerName),
@@ -173,7 +178,7 @@ impl Decoder {
             (TrailerValue, b) if is_value_byte(b) => self.trailer().map(|()| TrailerValue),
             (TrailerEnd, b'\n') => self.trailer().map(|()| TrailerStart),
             (LastLf | TrailerStart | TrailerName | TrailerValue | TrailerEnd, _) => {
-                Err(Refusal::bad("the trailers of a chunked body are malformed"))
+                Err(Refusal::bad(reason::BAD_CHUNK, "the trailers of a chunked body are malformed"))
             }
             // Content and its end are not read byte by byte.
             (state @ (Length(_) | Data(_) | Done | Broken(_)), _) => Ok(state),
@@ -187,13 +192,14 @@ impl Decoder {
     }
 
     fn extension(&mut self) -> Result<(), Refusal> {
-        const TOO_LONG: Refusal = Refusal::bad("the chunk extensions are too long");
+        const TOO_LONG: Refusal = Refusal::bad(reason::BAD_CHUNK, "the chunk extensions are too long");
         self.extensions = self.extensions.checked_sub(1).ok_or(TOO_LONG)?;
         Ok(())
     }
 
     fn trailer(&mut self) -> Result<(), Refusal> {
-        const TOO_LONG: Refusal = Refusal::new(431, "the trailers of a chunked body are too long");
+        const TOO_LONG: Refusal =
+            Refusal::new(431, reason::TRAILERS_TOO_LARGE, "the trailers of a chunked body are too long");
         self.trailers = self.trailers.checked_sub(1).ok_or(TOO_LONG)?;
         Ok(())
     }
@@ -201,7 +207,7 @@ impl Decoder {
 
 fn digit(value: u64, digits: u8, b: u8) -> Result<State, Refusal> {
     if digits == SIZE_DIGITS {
-        return Err(Refusal::bad("a chunk size has too many digits"));
+        return Err(Refusal::bad(reason::BAD_CHUNK, "a chunk size has too many digits"));
     }
     let digit = match b {
         b'0'..=b'9' => b - b'0',

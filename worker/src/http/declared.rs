@@ -97,13 +97,15 @@ impl Declared {
     }
 
     fn take_connection(&mut self, name: &[u8], value: &[u8]) -> Result<(), Invalid> {
+        let mut close = self.close;
         for option in list(value) {
             match option {
-                _ if option.eq_ignore_ascii_case(b"close") => self.close = true,
+                _ if option.eq_ignore_ascii_case(b"close") => close = true,
                 _ if option.eq_ignore_ascii_case(b"keep-alive") => {}
                 _ => return Err(Invalid::HopByHop(printable(name))),
             }
         }
+        self.close = close;
         Ok(())
     }
 }
@@ -228,6 +230,16 @@ mod tests {
         assert_eq!(declared, Declared { length: Some(42), close: true, date: true });
         assert_eq!(declared.take(b"Content-Length", b"42"), Err(Invalid::Twice("Content-Length".into())));
         assert_eq!(take("Content-Length", "-1"), Err(Invalid::Length("Content-Length".into())));
+    }
+
+    #[test]
+    fn of_a_header_that_is_refused_nothing_is_taken() {
+        let mut declared = Declared::default();
+        let upgrade = declared.take(b"Connection", b"close, upgrade");
+        assert_eq!(upgrade, Err(Invalid::HopByHop("Connection".into())));
+        assert_eq!(declared.take(b"Content-Length", b"5x"), Err(Invalid::Length("Content-Length".into())));
+        assert!(declared.take(b"Date", b"a\r\nb").is_err());
+        assert_eq!(declared, Declared::default());
     }
 
     #[test]

@@ -6,6 +6,7 @@ use super::grammar::{decimal, is_token, list};
 use super::head::Version;
 use super::refusal::Refusal;
 use super::target::is_host;
+use appliance_link::reason;
 
 /// How the end of a request body is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,10 +75,13 @@ impl<'a> Fields<'a> {
 
     fn take_host(&mut self, value: &'a [u8]) -> Result<(), Refusal> {
         if self.host.is_some() {
-            return Err(Refusal::bad("two Host headers"));
+            return Err(Refusal::bad(reason::BAD_HOST, "two Host headers"));
         }
         if !is_host(value) {
-            return Err(Refusal::bad("the Host header is not a host name with an optional port"));
+            return Err(Refusal::bad(
+                reason::BAD_HOST,
+                "the Host header is not a host name with an optional port",
+            ));
         }
         self.host = Some(value);
         Ok(())
@@ -99,20 +103,26 @@ impl<'a> Fields<'a> {
     /// RFC 9112 section 6.3 would allow equal repetitions; we refuse every repetition.
     fn take_length(&mut self, value: &[u8]) -> Result<(), Refusal> {
         if self.length.is_some() {
-            return Err(Refusal::bad("two Content-Length headers"));
+            return Err(Refusal::bad(reason::BAD_LENGTH, "two Content-Length headers"));
         }
-        self.length = Some(decimal(value).ok_or(Refusal::bad("the Content-Length is not a decimal number"))?);
+        self.length = Some(
+            decimal(value)
+                .ok_or(Refusal::bad(reason::BAD_LENGTH, "the Content-Length is not a decimal number"))?,
+        );
         Ok(())
     }
 
     fn take_coding(&mut self, value: &[u8]) -> Result<(), Refusal> {
         for name in list(value) {
             if !is_token(name) {
-                return Err(Refusal::bad("the Transfer-Encoding is malformed"));
+                return Err(Refusal::bad(reason::BAD_CODING, "the Transfer-Encoding is malformed"));
             }
             self.coding = match (self.coding, name.eq_ignore_ascii_case(b"chunked")) {
                 (Coding::Chunked, _) => {
-                    return Err(Refusal::bad("chunked must be the last transfer coding, and stand once"));
+                    return Err(Refusal::bad(
+                        reason::BAD_CODING,
+                        "chunked must be the last transfer coding, and stand once",
+                    ));
                 }
                 (Coding::Absent, true) => Coding::Chunked,
                 (Coding::Unknown, _) | (Coding::Absent, false) => Coding::Unknown,
@@ -127,11 +137,17 @@ impl<'a> Fields<'a> {
             (Coding::Absent, None) => Ok(Framing::None),
             (Coding::Absent, Some(n)) if n > limit => Err(TOO_LARGE),
             (Coding::Absent, Some(n)) => Ok(Framing::Length(n)),
-            (_, Some(_)) => Err(Refusal::bad("Content-Length and Transfer-Encoding together")),
-            _ if version == Version::Http10 => Err(Refusal::bad("Transfer-Encoding in an HTTP/1.0 request")),
-            (Coding::Unknown, None) => {
-                Err(Refusal::new(501, "a transfer coding other than chunked is not supported"))
+            (_, Some(_)) => {
+                Err(Refusal::bad(reason::LENGTH_AND_CHUNKED, "Content-Length and Transfer-Encoding together"))
             }
+            _ if version == Version::Http10 => {
+                Err(Refusal::bad(reason::CHUNKED_IN_OLD_VERSION, "Transfer-Encoding in an HTTP/1.0 request"))
+            }
+            (Coding::Unknown, None) => Err(Refusal::new(
+                501,
+                reason::UNKNOWN_CODING,
+                "a transfer coding other than chunked is not supported",
+            )),
             (Coding::Chunked, None) => Ok(Framing::Chunked),
         }
     }
@@ -146,9 +162,11 @@ impl<'a> Fields<'a> {
         match (version, self.expectation) {
             (Version::Http10, _) | (_, Expectation::Nothing) => Ok(false),
             (_, Expectation::Continue) => Ok(true),
-            (_, Expectation::Other) => {
-                Err(Refusal::new(417, "an expectation other than 100-continue is not supported"))
-            }
+            (_, Expectation::Other) => Err(Refusal::new(
+                417,
+                reason::UNKNOWN_EXPECTATION,
+                "an expectation other than 100-continue is not supported",
+            )),
         }
     }
 
@@ -159,4 +177,5 @@ impl<'a> Fields<'a> {
 }
 
 /// A body that is announced, or turns out, to be larger than `limits.body`.
-pub(super) const TOO_LARGE: Refusal = Refusal::new(413, "the request body is too large");
+pub(super) const TOO_LARGE: Refusal =
+    Refusal::new(413, reason::BODY_TOO_LARGE, "the request body is too large");

@@ -10,6 +10,7 @@ use super::fields::{Fields, Framing};
 use super::refusal::{Refusal, explain};
 use super::scan::{Limits, Scan};
 use super::target;
+use appliance_link::reason;
 use httparse::Status;
 use std::mem::MaybeUninit;
 
@@ -27,6 +28,16 @@ pub enum Version {
     Http10,
     /// `HTTP/1.1`
     Http11,
+}
+
+impl Version {
+    /// As it is written.
+    pub fn name(self) -> &'static str {
+        match self {
+            Version::Http10 => "HTTP/1.0",
+            Version::Http11 => "HTTP/1.1",
+        }
+    }
 }
 
 /// The head of one request, valid in itself.
@@ -90,7 +101,9 @@ pub fn parse(buf: &[u8], limits: &Limits, scan: &mut Scan) -> Result<Option<Head
     let mut request = httparse::Request::new(&mut []);
     match request.parse_with_uninit_headers(bytes, room) {
         Ok(Status::Complete(length)) if length == bytes.len() => {}
-        Ok(_) => return Err(Refusal::bad("the request head does not end where its lines do")),
+        Ok(_) => {
+            return Err(Refusal::bad(reason::BAD_HEADER, "the request head does not end where its lines do"));
+        }
         Err(error) => return Err(explain(bytes, error)),
     }
     judge(bytes, &request, extent.end, limits).map(Some)
@@ -120,12 +133,15 @@ fn judge(
         });
     }
     if said.host.is_none() && version == Version::Http11 {
-        return Err(Refusal::bad("an HTTP/1.1 request without a Host header"));
+        return Err(Refusal::bad(reason::NO_HOST, "an HTTP/1.1 request without a Host header"));
     }
     if let (Some(authority), Some(host)) = (parts.authority, said.host)
         && !authority.eq_ignore_ascii_case(host)
     {
-        return Err(Refusal::bad("the host in the request line is not the one in the Host header"));
+        return Err(Refusal::bad(
+            reason::BAD_HOST,
+            "the host in the request line is not the one in the Host header",
+        ));
     }
     Ok(Head {
         consumed,

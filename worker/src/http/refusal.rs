@@ -2,31 +2,36 @@
 //! answer by `encode::simple`; a connection is closed after one, because the next message boundary is not known.
 
 use super::grammar::is_token;
+use appliance_link::reason;
 
 /// A request that is not served.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Refusal {
     /// Status of the answer.
     pub status: u16,
-    /// What is wrong with the request, for the body of the answer and for the log.
+    /// One word of [`appliance_link::reason`], for the access log.
+    pub word: &'static str,
+    /// What is wrong with the request, for the body of the answer.
     pub reason: &'static str,
 }
 
 impl Refusal {
     /// A malformed message: 400.
-    pub(super) const fn bad(reason: &'static str) -> Refusal {
-        Refusal { status: 400, reason }
+    pub(super) const fn bad(word: &'static str, reason: &'static str) -> Refusal {
+        Refusal { status: 400, word, reason }
     }
 
     /// Any other status.
-    pub(super) const fn new(status: u16, reason: &'static str) -> Refusal {
-        Refusal { status, reason }
+    pub(super) const fn new(status: u16, word: &'static str, reason: &'static str) -> Refusal {
+        Refusal { status, word, reason }
     }
 }
 
 /// The first byte cannot begin a method. The usual cause deserves its hint.
-pub(super) const NOT_HTTP: Refusal =
-    Refusal::bad("the request does not begin with a method; is this TLS on a plain HTTP port?");
+pub(super) const NOT_HTTP: Refusal = Refusal::bad(
+    reason::BAD_REQUEST_LINE,
+    "the request does not begin with a method; is this TLS on a plain HTTP port?",
+);
 
 /// Says what is wrong with a whole `head` that httparse refused with `error`. Only refused requests come here, so it
 /// may look at the bytes once more to find the sentence that helps.
@@ -35,19 +40,20 @@ pub(super) fn explain(head: &[u8], error: httparse::Error) -> Refusal {
     match error {
         Token | Version | NewLine => explain_request_line(head),
         HeaderName => explain_header_name(head),
-        HeaderValue => Refusal::bad("a header value contains a control character"),
-        Status | TooManyHeaders => Refusal::bad("the request head is malformed"),
+        HeaderValue => Refusal::bad(reason::BAD_HEADER, "a header value contains a control character"),
+        Status | TooManyHeaders => Refusal::bad(reason::BAD_HEADER, "the request head is malformed"),
     }
 }
 
 fn explain_request_line(head: &[u8]) -> Refusal {
     if memchr::memchr_iter(b'\r', head).any(|at| head.get(at + 1) != Some(&b'\n')) {
-        return Refusal::bad("a carriage return stands without a line feed");
+        return Refusal::bad(reason::BAD_REQUEST_LINE, "a carriage return stands without a line feed");
     }
     let line = head.split(|&b| b == b'\r').next().unwrap_or(head);
     let words: Vec<&[u8]> = line.split(|&b| b == b' ').collect();
     let &[method, target @ [_, ..], version @ [_, ..]] = words.as_slice() else {
         return Refusal::bad(
+            reason::BAD_REQUEST_LINE,
             "the request line is not a method, a target and a version with one space between them",
         );
     };
@@ -57,13 +63,16 @@ fn explain_request_line(head: &[u8]) -> Refusal {
                 && minor.is_ascii_digit()
                 && !matches!(version, b"HTTP/1.0" | b"HTTP/1.1") =>
         {
-            Refusal::new(505, "this server speaks HTTP/1.1 and HTTP/1.0 only")
+            Refusal::new(505, reason::UNKNOWN_VERSION, "this server speaks HTTP/1.1 and HTTP/1.0 only")
         }
-        _ if !is_token(method) => Refusal::bad("the method contains a character that is not allowed"),
-        _ if !target.iter().all(u8::is_ascii_graphic) => {
-            Refusal::bad("the request target contains a character that is not allowed")
+        _ if !is_token(method) => {
+            Refusal::bad(reason::BAD_REQUEST_LINE, "the method contains a character that is not allowed")
         }
-        _ => Refusal::bad("the version in the request line is malformed"),
+        _ if !target.iter().all(u8::is_ascii_graphic) => Refusal::bad(
+            reason::BAD_REQUEST_LINE,
+            "the request target contains a character that is not allowed",
+        ),
+        _ => Refusal::bad(reason::BAD_REQUEST_LINE, "the version in the request line is malformed"),
     }
 }
 
@@ -74,16 +83,21 @@ fn explain_header_name(head: &[u8]) -> Refusal {
             None => (line, false),
         };
         match name {
-            [b' ' | b'\t', ..] => return Refusal::bad("a header line is folded, which is obsolete"),
+            [b' ' | b'\t', ..] => {
+                return Refusal::bad(reason::FOLDED_HEADER, "a header line is folded, which is obsolete");
+            }
             [b'\r'] => break,
-            _ if !colon => return Refusal::bad("a header line has no colon"),
-            [] => return Refusal::bad("a header has no name"),
+            _ if !colon => return Refusal::bad(reason::BAD_HEADER, "a header line has no colon"),
+            [] => return Refusal::bad(reason::BAD_HEADER, "a header has no name"),
             [.., b' ' | b'\t'] => {
-                return Refusal::bad("a header has white space between its name and the colon");
+                return Refusal::bad(
+                    reason::BAD_HEADER,
+                    "a header has white space between its name and the colon",
+                );
             }
             _ if !is_token(name) => break,
             _ => {}
         }
     }
-    Refusal::bad("a header name contains a character that is not allowed")
+    Refusal::bad(reason::BAD_HEADER, "a header name contains a character that is not allowed")
 }

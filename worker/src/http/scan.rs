@@ -7,6 +7,7 @@
 use super::grammar::is_token_byte;
 use super::refusal::{NOT_HTTP, Refusal};
 use appliance_config::settings;
+use appliance_link::reason;
 use memchr::memchr;
 
 /// How large a request may be.
@@ -73,7 +74,10 @@ impl Scan {
                 return Ok(None);
             }
             if end == self.line || buf[end - 1] != b'\r' {
-                return Err(Refusal::bad("a line of the request head ends without a carriage return"));
+                return Err(Refusal::bad(
+                    reason::BARE_LINE_FEED,
+                    "a line of the request head ends without a carriage return",
+                ));
             }
             if end == self.line + 1 {
                 return Ok(Some(Extent { start: self.start, end: end + 1, headers: self.lines - 1 }));
@@ -82,7 +86,11 @@ impl Scan {
             self.line = end + 1;
             self.seen = end + 1;
             if self.lines > limits.headers.saturating_add(1) {
-                return Err(Refusal::new(431, "the request has too many header lines"));
+                return Err(Refusal::new(
+                    431,
+                    reason::TOO_MANY_HEADERS,
+                    "the request has too many header lines",
+                ));
             }
         }
     }
@@ -105,10 +113,10 @@ impl Scan {
         if self.lines == 0 {
             // One more than the limit, for the carriage return.
             if before > limits.request_line.saturating_add(1).min(limits.header_bytes) {
-                return Err(Refusal::new(414, "the request line is too long"));
+                return Err(Refusal::new(414, reason::REQUEST_LINE_TOO_LONG, "the request line is too long"));
             }
         } else if before >= limits.header_bytes {
-            return Err(Refusal::new(431, "the request head is too large"));
+            return Err(Refusal::new(431, reason::HEAD_TOO_LARGE, "the request head is too large"));
         }
         Ok(())
     }

@@ -4,6 +4,7 @@
 
 use super::grammar::decimal;
 use super::refusal::Refusal;
+use appliance_link::reason;
 use memchr::memchr;
 use std::net::Ipv6Addr;
 
@@ -21,25 +22,35 @@ pub(super) struct Target<'a> {
 /// Reads the target of a request for `method`. `CONNECT` is refused with 501: an origin server has no tunnels.
 pub(super) fn read<'a>(method: &str, target: &'a [u8]) -> Result<Target<'a>, Refusal> {
     if method == "CONNECT" {
-        return Err(Refusal::new(501, "CONNECT is not supported: this server is not a proxy"));
+        return Err(Refusal::new(
+            501,
+            reason::TUNNEL,
+            "CONNECT is not supported: this server is not a proxy",
+        ));
     }
     if !target.is_ascii() {
-        return Err(Refusal::bad("the request target contains a character that is not allowed"));
+        return Err(Refusal::bad(
+            reason::BAD_REQUEST_LINE,
+            "the request target contains a character that is not allowed",
+        ));
     }
     if memchr(b'#', target).is_some() {
-        return Err(Refusal::bad("the request target contains a fragment"));
+        return Err(Refusal::bad(reason::BAD_REQUEST_LINE, "the request target contains a fragment"));
     }
     match target {
         [b'/', ..] => Ok(split(None, target)),
         b"*" if method == "OPTIONS" => Ok(split(None, target)),
-        b"*" => Err(Refusal::bad("the target * is for OPTIONS only")),
+        b"*" => Err(Refusal::bad(reason::BAD_REQUEST_LINE, "the target * is for OPTIONS only")),
         _ => absolute(target),
     }
 }
 
 /// `http://host:port/path?query`.
 fn absolute(target: &[u8]) -> Result<Target<'_>, Refusal> {
-    const MALFORMED: Refusal = Refusal::bad("the request target is neither a path nor an http or https URL");
+    const MALFORMED: Refusal = Refusal::bad(
+        reason::BAD_REQUEST_LINE,
+        "the request target is neither a path nor an http or https URL",
+    );
     let colon = memchr(b':', target).ok_or(MALFORMED)?;
     let (scheme, rest) = target.split_at(colon);
     if !scheme.eq_ignore_ascii_case(b"http") && !scheme.eq_ignore_ascii_case(b"https") {
@@ -49,7 +60,7 @@ fn absolute(target: &[u8]) -> Result<Target<'_>, Refusal> {
     let end = rest.iter().position(|&b| b == b'/' || b == b'?').unwrap_or(rest.len());
     let (authority, rest) = rest.split_at(end);
     if !is_host(authority) {
-        return Err(Refusal::bad("the URL in the request line has an invalid host"));
+        return Err(Refusal::bad(reason::BAD_HOST, "the URL in the request line has an invalid host"));
     }
     Ok(split(Some(authority), rest))
 }

@@ -156,7 +156,11 @@ fn expose_family(page: &mut Page, family: &FamilyRecord, series: &[&SeriesRecord
     let mut seen = HashSet::new();
     for record in series {
         let packed = record.labels.bytes();
-        let Some(labels) = unpacked(&packed).filter(|labels| are_labels(labels)) else { continue };
+        let Some(labels) =
+            unpacked(&packed).filter(|labels| odd_label(labels.iter().map(|(name, _)| &**name)).is_none())
+        else {
+            continue;
+        };
         if !seen.insert(packed) {
             continue;
         }
@@ -171,8 +175,9 @@ fn expose_family(page: &mut Page, family: &FamilyRecord, series: &[&SeriesRecord
     }
 }
 
-/// Whether their names are labels' names, each once.
-fn are_labels(labels: &[(String, String)]) -> bool {
-    let is_new = |n: usize| labels[..n].iter().all(|(name, _)| *name != labels[n].0);
-    (0..labels.len()).all(|n| is_new(n) && label(&labels[n].0).is_some())
+/// The first of these that cannot be the name of a label, or is there for the second time.
+pub(super) fn odd_label<'a>(names: impl Iterator<Item = &'a str> + Clone) -> Option<&'a str> {
+    let is_odd =
+        |(n, name): &(usize, &str)| label(name).is_none() || names.clone().take(*n).any(|it| it == *name);
+    names.clone().enumerate().find(is_odd).map(|(_, name)| name)
 }

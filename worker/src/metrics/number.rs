@@ -1,6 +1,7 @@
 //! Metrics and series as plain numbers, for callers that hold nothing else: native applications, over their C interface. A number
 //! of a series knows its metric, so that what may be done to it is checked each time. A wrong number is refused; it never leads
 //! out of the shared memory.
+use super::exposition::odd_label;
 use super::{Error, Family, Kind, Metrics, Series};
 
 /// What is done to a series.
@@ -46,9 +47,16 @@ impl Metrics {
         family.filter(|family| self.kind(*family).is_some()).ok_or(Error::Number(number))
     }
 
-    /// A series of a metric, as [`Metrics::series`] has it.
-    pub fn numbered_series(&self, family: Family, labels: &[(&str, &str)]) -> Numbered {
-        Numbered { family, series: self.series(family, labels) }
+    /// A series of a metric, as [`Metrics::series`] has it; an error if one of the labels cannot have that name.
+    pub fn numbered_series(&self, family: Family, labels: &[(&str, &str)]) -> Result<Numbered, Error> {
+        match odd_label(labels.iter().map(|(name, _)| *name)) {
+            Some(odd) => {
+                let record = self.shared.families.get(family.0 as usize);
+                let name = record.map(|record| record.name.text()).unwrap_or_default();
+                Err(Error::Label(name, odd.to_owned()))
+            }
+            None => Ok(Numbered { family, series: self.series(family, labels) }),
+        }
     }
 
     /// The series that has this number.
@@ -91,7 +99,19 @@ mod tests {
 
     fn series(metrics: &Metrics, name: &str, kind: Kind, bounds: &[f64]) -> Numbered {
         let wanted = Definition { name, kind, help: "", labels: &[], bounds, initial: 0.0 };
-        metrics.numbered_series(metrics.define(&wanted).unwrap(), &[])
+        metrics.numbered_series(metrics.define(&wanted).unwrap(), &[]).unwrap()
+    }
+
+    #[test]
+    fn labels_that_no_page_could_show_are_refused() {
+        let metrics = Metrics::create().unwrap();
+        let family = series(&metrics, "hits", Kind::Counter, &[]).family;
+        let odd = |labels: &[(&str, &str)]| metrics.numbered_series(family, labels).unwrap_err();
+        for name in ["", "1a", "a-b", "le", "__a"] {
+            assert_eq!(odd(&[("kind", "x"), (name, "y")]), Error::Label("hits".into(), name.into()));
+        }
+        assert_eq!(odd(&[("kind", "x"), ("kind", "y")]), Error::Label("hits".into(), "kind".into()));
+        assert!(metrics.numbered_series(family, &[("kind", "x"), ("size", "x")]).is_ok());
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Native applications as a [`Host`] of the engine: which request is on which core, running its coroutines, and ending it.
 //! The engine calls it on the loop's thread, never from inside a coroutine.
 use super::blocking::Blocking;
-use super::call::{Call, Ending};
+use super::call::{Call, Ending, FIRST, Number};
 use super::fiber::{End, Fiber, Stacks, Step};
 use super::library::{Apps, Loaded};
 use super::overflow;
@@ -11,6 +11,7 @@ use crate::beside::Guest;
 use crate::{CoreId, Engine, Errand, Host, Next, Outcome, Request};
 use appliance_config::Settings;
 use appliance_config::settings::Route;
+use nix::errno::Errno;
 use std::cell::{OnceCell, RefCell};
 use std::io;
 use std::os::fd::RawFd;
@@ -21,9 +22,6 @@ use std::time::Instant;
 thread_local! {
     static NATIVE: OnceCell<Rc<Native>> = const { OnceCell::new() };
 }
-
-/// The application's own coroutine, among those of a request.
-const FIRST: usize = 0;
 
 /// See the module.
 #[derive(Debug)]
@@ -76,26 +74,32 @@ impl Native {
         self.calls.borrow().get(core.index as usize)?.clone().filter(|call| call.core == core)
     }
 
-    /// Runs a function in a new coroutine of a request, until it first waits; its number.
-    pub(super) fn spawn(&self, call: &Rc<Call>, run: impl FnOnce() + 'static) -> io::Result<usize> {
-        let stack = self.stacks.borrow_mut().take()?;
-        let number = call.reserve();
-        self.resume_fiber(call, number, Fiber::new(stack, guarded(call, run)));
+    /// Runs a function in a new coroutine of a request, until it first waits; its number. `EAGAIN`: the request has too many,
+    /// `ENOMEM`: there is no stack for it.
+    pub(super) fn spawn(&self, call: &Rc<Call>, run: impl FnOnce() + 'static) -> Result<Number, Errno> {
+        let stack = self.stacks.borrow_mut().take().map_err(|_| Errno::ENOMEM)?;
+        let Some(number) = call.reserve() else {
+            self.stacks.borrow_mut().put(stack);
+            return Err(Errno::EAGAIN);
+        };
+        self.resume_fiber(call, number.place, Fiber::new(stack, guarded(call, run)));
         Ok(number)
     }
 
-    fn resume_fiber(&self, call: &Rc<Call>, number: usize, mut fiber: Fiber) {
+    fn resume_fiber(&self, call: &Rc<Call>, place: usize, mut fiber: Fiber) {
         let before = self.current.replace(Some(Rc::clone(call)));
+        let spawner = call.set_running(place);
         let step = fiber.resume();
+        call.set_running(spawner);
         self.current.replace(before);
         match step {
-            Step::Suspended => call.put_suspended(number, fiber),
+            Step::Suspended => call.put_suspended(place, fiber),
             Step::Ended(end) => {
-                call.set_over(number);
+                call.set_over(place);
                 if end == End::Returned {
                     self.stacks.borrow_mut().put(fiber.into_stack());
                 } else {
-                    self.on_overflow(call, number);
+                    self.on_overflow(call, place);
                 }
             }
         }
@@ -103,13 +107,13 @@ impl Native {
 
     /// A coroutine has used up its stack, and nothing on it was dropped. Its request fails; if the coroutine was the
     /// application's own, another one answers in its place.
-    fn on_overflow(&self, call: &Rc<Call>, number: usize) {
+    fn on_overflow(&self, call: &Rc<Call>, place: usize) {
         call.note_failure("stack overflow: raise workers.stack, or put less on the stack");
         call.end(Ending::Overflowed);
-        if number == FIRST {
+        if place == FIRST {
             let answer = self.stacks.borrow_mut().take();
             if let Ok(stack) = answer {
-                call.set_running(FIRST);
+                call.begin_anew();
                 self.resume_fiber(call, FIRST, Fiber::new(stack, guarded(call, || complete(1))));
             }
         }
@@ -117,16 +121,16 @@ impl Native {
 
     /// Resumes every coroutine of a request that waits; each looks again at what it waits for.
     fn resume_all(&self, call: &Rc<Call>) {
-        for number in 0..call.count() {
-            if let Some(fiber) = call.take_suspended(number) {
-                self.resume_fiber(call, number, fiber);
+        for place in 0..call.count() {
+            if let Some(fiber) = call.take_suspended(place) {
+                self.resume_fiber(call, place, fiber);
             }
         }
     }
 
     /// The loop comes back from a request: it is over, or waits.
     fn leave(&self, call: &Rc<Call>) {
-        if call.is_over(FIRST) != Some(true) {
+        if !call.is_first_over() {
             if call.take_news() {
                 self.engine.again(call.core);
             } else {

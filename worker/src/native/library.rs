@@ -7,6 +7,7 @@ use appliance_app::abi::{APPLIANCE_VERSION, ApplianceApp, ApplianceEntry};
 use appliance_config::Settings;
 use appliance_config::settings::NativeApp;
 use libloading::os::unix::{Library, RTLD_LOCAL, RTLD_NOW};
+use std::error::Error;
 use std::mem::MaybeUninit;
 use std::path::Path;
 use std::ptr;
@@ -85,7 +86,7 @@ fn load_library(path: &Path) -> Result<Loaded, String> {
     let place = path.display();
     // SAFETY: runs the library's initialisers; it is the application that the user wants to be served.
     let library = unsafe { Library::open(Some(path), RTLD_NOW | RTLD_LOCAL) };
-    let library = library.map_err(|error| format!("{place} cannot be loaded: {error}"))?;
+    let library = library.map_err(|error| format!("{place} cannot be loaded: {}", why_unloadable(&error)))?;
     // Nothing that it started could survive its unloading.
     let library = Box::leak(Box::new(library));
     // SAFETY: the type that the interface declares for this name.
@@ -104,6 +105,11 @@ fn load_library(path: &Path) -> Result<Loaded, String> {
     // SAFETY: what a library exports is as large as it says, and lives as long as the process.
     let app = unsafe { taken(app) };
     check(&app).and_then(|loaded| prepare(&app).map(|()| loaded)).map_err(|why| format!("{place} {why}"))
+}
+
+/// Why a library cannot be loaded, in the words of the dynamic linker if it has any.
+pub fn why_unloadable(error: &libloading::Error) -> String {
+    error.source().map_or_else(|| error.to_string(), ToString::to_string)
 }
 
 /// What a library has exported, as far as it goes: one that was built earlier has less, and the rest is none.
@@ -186,6 +192,7 @@ mod tests {
     fn what_is_no_application_is_said_so() {
         let missing = load_library(Path::new("/nowhere/app.so")).unwrap_err();
         assert!(missing.starts_with("/nowhere/app.so cannot be loaded"), "{missing}");
+        assert!(missing.contains("No such file or directory"), "{missing}");
         let libc = load_library(Path::new("libc.so.6")).unwrap_err();
         assert!(libc.contains("does not export appliance_app"), "{libc}");
     }

@@ -26,6 +26,6 @@ mod waiting;
 
 pub use appliance_app::App;
 pub use host::Native;
-pub use library::Apps;
+pub use library::{Apps, why_unloadable};
 pub use stacks::stack_reports;
 pub use waiting::Here;

@@ -74,7 +74,10 @@ extern "C" fn on_fault(_signal: i32, info: *mut libc::siginfo_t, context: *mut c
         unsafe { (&mut *context.cast::<libc::ucontext_t>(), (*info).si_addr() as usize) };
     let pointer = stack_pointer(context);
     // SAFETY: as above.
-    if unsafe { (*info).si_code } <= 0 && is_in_signal(context, pointer) {
+    if unsafe { (*info).si_code } <= 0 {
+        if !is_in_signal(context, pointer) {
+            die();
+        }
         return;
     }
     // An overflow touches the stack near its pointer; a wild pointer in a fiber is a fault like any other.
@@ -89,6 +92,24 @@ extern "C" fn on_fault(_signal: i32, info: *mut libc::siginfo_t, context: *mut c
         None => unsafe {
             libc::sigaction(libc::SIGSEGV, BEFORE.0.get().cast(), std::ptr::null_mut());
         },
+    }
+}
+
+/// Somebody has sent the signal (`kill -SEGV`), and nothing is wrong with us: whoever handled it before may say something, and then
+/// the process ends by it, as every other one does. What went on instead would have nobody to catch its overflows.
+fn die() {
+    // SAFETY: these may be called in a handler (POSIX, "async-signal-safe"); `install` has written `BEFORE`, and zeros are the
+    // default action.
+    unsafe {
+        let mut signals = MaybeUninit::<libc::sigset_t>::zeroed();
+        libc::sigemptyset(signals.as_mut_ptr());
+        libc::sigaddset(signals.as_mut_ptr(), libc::SIGSEGV);
+        libc::pthread_sigmask(libc::SIG_UNBLOCK, signals.as_ptr(), std::ptr::null_mut());
+        let default = MaybeUninit::<libc::sigaction>::zeroed();
+        for action in [BEFORE.0.get().cast::<libc::sigaction>(), default.as_ptr()] {
+            libc::sigaction(libc::SIGSEGV, action, std::ptr::null_mut());
+            libc::raise(libc::SIGSEGV);
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 //! is kept, so that a small answer leaves in one piece and with its length; what is larger is sent as it comes, and its writer
 //! waits while the client is slower. Runs in the request's coroutine; no borrow is held where it may wait.
 use super::call::{Call, Ending, Trouble};
+use super::table::anywhere::Refused;
 use super::waiting::Here;
 use crate::answer::{Answer, Cause, Opening, TOGETHER};
 use crate::engine::OVERDUE;
@@ -42,26 +43,23 @@ enum Excuse {
 
 impl Here {
     /// Sets the status.
-    pub(super) fn set_status(&self, status: u16) -> Result<(), Errno> {
+    pub(super) fn set_status(&self, status: u16) -> Result<(), Refused> {
         let mut reply = self.call.reply.borrow_mut();
-        if reply.answer.is_some() {
-            return Err(Errno::EALREADY);
-        }
+        reply.may_say_more()?;
         if !(200..=599).contains(&status) {
-            return Err(Errno::EINVAL);
+            let why = format!("{status} is the status of no answer; write one from 200 to 599");
+            return Err(Refused::new(Errno::EINVAL, why));
         }
         reply.status = status;
         Ok(())
     }
 
     /// Adds a header field.
-    pub(super) fn add_header(&self, name: &[u8], value: &[u8]) -> Result<(), Errno> {
+    pub(super) fn add_header(&self, name: &[u8], value: &[u8]) -> Result<(), Refused> {
         let mut reply = self.call.reply.borrow_mut();
-        if reply.answer.is_some() {
-            return Err(Errno::EALREADY);
-        }
+        reply.may_say_more()?;
         let opening = reply.opening.get_or_insert_with(|| Opening::without_status(&self.call.request));
-        opening.header(name, value).map_err(|error| self.invalid(&error))
+        opening.header(name, value).map_err(|error| Refused::new(Errno::EINVAL, error.to_string()))
     }
 
     /// Adds to the body.
@@ -257,13 +255,18 @@ impl Here {
             })
         });
         let outcome = match trouble {
-            None => (outcome(&self.call), false),
+            None => {
+                if let Some(answer) = &self.call.reply.borrow().answer {
+                    answer.check_length(&self.call.request);
+                }
+                (outcome(&self.call), false)
+            }
             Some(Trouble::Gone) => (Outcome::Cut, false),
             Some(Trouble::Failed(cause)) => match self.excuse() {
                 Some(Excuse::Gone) => (Outcome::Cut, false),
                 Some(Excuse::Refused(refusal)) => (self.answer_refusal(refusal), false),
                 None => {
-                    self.report(cause);
+                    self.report(cause, code);
                     (self.answer_failure(cause), true)
                 }
             },
@@ -297,13 +300,16 @@ impl Here {
         self.send_piece(head, &held)
     }
 
-    fn report(&self, cause: Cause) {
+    fn report(&self, cause: Cause, code: i32) {
         if cause == Cause::TimedOut {
             // It was said when it was told to end.
             return;
         }
         let why = self.call.failure.borrow_mut().take();
-        let why = why.unwrap_or_else(|| "it did not say why".to_owned());
+        let why = why.unwrap_or_else(|| match code {
+            ..0 => format!("it returned {code}: {}", Errno::from_raw(code.saturating_neg()).desc()),
+            _ => format!("it returned {code}, and did not say why"),
+        });
         tracing::error!("the native application failed: {}: {why}", self.call.describe());
     }
 
@@ -349,6 +355,12 @@ impl Here {
 }
 
 impl Reply {
+    /// An error once its head has left.
+    fn may_say_more(&self) -> Result<(), Refused> {
+        let why = "the answer has begun: its status and its header fields have left";
+        if self.answer.is_some() { Err(Refused::new(Errno::EALREADY, why)) } else { Ok(()) }
+    }
+
     /// Whether it has made the connection a WebSocket, on which it says no more.
     fn is_switched(&self) -> bool {
         self.answer.as_ref().is_some_and(|answer| answer.status() == 101)

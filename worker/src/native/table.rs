@@ -7,9 +7,11 @@ pub(super) mod anywhere;
 mod cache;
 mod metrics;
 
+use super::call::Number;
 use super::fiber;
 use super::waiting::Here;
 use crate::{Interest, reactor};
+use anywhere::Refused;
 use appliance_app::abi::{self, ApplianceHost, ApplianceRun, ApplianceText};
 use nix::errno::Errno;
 use std::ffi::{c_char, c_void};
@@ -94,6 +96,16 @@ fn require_room(here: &Here) -> Result<(), Errno> {
 fn short(act: impl FnOnce(Here) -> Result<(), Errno>) -> i32 {
     // An errno fits.
     answer(|here| act(here).map(|()| 0)) as i32
+}
+
+/// The same with a sentence for whoever asks, and for the log if the application fails without a word.
+fn told(act: impl FnOnce(&Here) -> Result<(), Refused>) -> i32 {
+    let act = || {
+        let here = Here::current()?;
+        act(&here).inspect_err(|refused| here.call.note_failure(&refused.why))?;
+        Ok(0)
+    };
+    anywhere::answer(act) as i32
 }
 
 /// # Safety
@@ -191,12 +203,12 @@ unsafe extern "C" fn read(into: *mut c_char, size: usize) -> isize {
 }
 
 unsafe extern "C" fn set_status(status: u16) -> i32 {
-    short(|here| here.set_status(status))
+    told(|here| here.set_status(status))
 }
 
 unsafe extern "C" fn add_header(name: ApplianceText, value: ApplianceText) -> i32 {
     // SAFETY: the caller promises bytes that are valid during the call.
-    short(|here| here.add_header(unsafe { bytes(name) }?, unsafe { bytes(value) }?))
+    told(|here| here.add_header(unsafe { bytes(name) }?, unsafe { bytes(value) }?))
 }
 
 unsafe extern "C" fn write(data: ApplianceText) -> i32 {
@@ -211,7 +223,11 @@ unsafe extern "C" fn flush() -> i32 {
 unsafe extern "C" fn send_file(fd: i32, offset: u64, count: u64) -> i32 {
     short(|here| {
         let raw = |error: std::io::Error| error.raw_os_error().map_or(Errno::EBADF, Errno::from_raw);
-        here.send_file(reactor::duplicate(fd).map_err(raw)?.into(), offset, count)
+        here.send_file(reactor::duplicate(fd).map_err(raw)?.into(), offset, count).inspect_err(|error| {
+            if *error == Errno::ENODATA {
+                here.call.note_failure("a file has ended before all that was to be sent of it");
+            }
+        })
     })
 }
 
@@ -223,7 +239,7 @@ unsafe extern "C" fn fail(why: ApplianceText) -> i32 {
         return 0;
     }
     short(|here| {
-        here.call.note_failure(&why?);
+        here.call.fail(&why?);
         Ok(())
     })
 }
@@ -274,13 +290,12 @@ unsafe extern "C" fn spawn(run: ApplianceRun, data: *mut c_void) -> i64 {
         if here.call.ending().is_some() {
             return Err(Errno::ECANCELED);
         }
-        let number = here.native.spawn(&here.call, move || work.call());
-        number.map(|number| number as i64).map_err(|_| Errno::ENOMEM)
+        here.native.spawn(&here.call, move || work.call()).map(Number::to_interface)
     })
 }
 
 unsafe extern "C" fn join(number: i64) -> i32 {
-    short(|here| here.join(usize::try_from(number).map_err(|_| Errno::ESRCH)?))
+    short(|here| here.join(Number::of_interface(number).ok_or(Errno::ESRCH)?))
 }
 
 unsafe extern "C" fn blocking(run: ApplianceRun, data: *mut c_void) -> i32 {

@@ -1,7 +1,7 @@
 //! How a request of a native application waits: its coroutine suspends, the engine wakes the request's core, and every
 //! coroutine of the request looks again at what it waits for. A request that is to end does not wait any more: whatever it
 //! waits in says so at once (`ECANCELED`).
-use super::call::Call;
+use super::call::{Call, Number};
 use super::fiber;
 use super::host::Native;
 use super::stacks::Wait;
@@ -100,7 +100,16 @@ impl Here {
     }
 
     /// Waits until a coroutine of this request has ended.
-    pub(super) fn join(&self, number: usize) -> Result<(), Errno> {
+    pub(super) fn join(&self, number: Number) -> Result<(), Errno> {
+        if !self.call.set_joining(Some(number)) {
+            return Err(Errno::EDEADLK);
+        }
+        let joined = self.end_of(number);
+        self.call.set_joining(None);
+        joined
+    }
+
+    fn end_of(&self, number: Number) -> Result<(), Errno> {
         while !self.call.is_over(number).ok_or(Errno::ESRCH)? {
             self.park(Wait::Coroutine)?;
         }

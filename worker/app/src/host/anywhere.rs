@@ -1,5 +1,5 @@
 //! What the functions of caches and metrics have in common: any thread may call them, an older worker does not have them, and
-//! what they refuse is a sentence.
+//! what they refuse is a sentence, as it is of a status and of header fields.
 #![expect(unsafe_code, reason = "calls the worker's functions")]
 
 use super::{HOST, filled};

@@ -128,7 +128,7 @@ def rpc_list() -> tuple[bytes, ...]:
     return tuple(name.encode() for name in _procedures)
 
 
-def rpc_call(node: str, name: str, args: list[bytes | str]) -> bytes:
+def rpc_call(node: str, name: str, args: tuple[bytes | str, ...]) -> bytes:
     """Calls a procedure; there are no other workers and servers here."""
     if node:
         raise RpcError(f"{node} can be called only in the server")

@@ -45,7 +45,7 @@ def procedure(function: F | str | None = None, /) -> F | Callable[[F], F]:
 def call(name: str, *args: bytes | str, node: str | None = None) -> bytes:
     """Calls a procedure and gives its result. What it raises is raised, if it is this worker's own; `RpcError` says why there
     is no result otherwise. Only whoever calls waits, and not longer than `timeouts.remote`."""
-    return rpc_call(node or "", name, list(args))
+    return rpc_call(node or "", name, args)
 
 
 acall = awaitable(call)

@@ -74,7 +74,7 @@ def add_file_monitor(number: int, path: str, /) -> None:
 def call(name: Data, /, *args: bytes | str) -> bytes | None:
     """Calls a procedure of this process; None if there is no such, or if it gives nothing."""
     try:
-        return rpc_call("", as_bytes(name).decode(), list(args)) or None
+        return rpc_call("", as_bytes(name).decode(), args) or None
     except RpcError:
         return None
 

@@ -16,7 +16,7 @@ pub fn settle(py: Python<'_>, asgi: &Asgi, call: &Call, result: PyResult<()>) {
     if let Some(answer) = call.outgoing.borrow().answer()
         && call.outgoing.borrow().is_complete()
     {
-        run::check_length(&call.request, answer);
+        answer.check_length(&call.request);
     }
     let is_complete = call.outgoing.borrow().is_complete();
     let is_open = call.socket.as_ref().is_some_and(Socket::has_begun);

@@ -3,6 +3,7 @@
 use crate::wait;
 use crate::wsgi::call::Call;
 use crate::wsgi::files::FileWrapper;
+use appliance_worker::Door;
 use appliance_worker::answer::PEER_HEADER;
 use appliance_worker::reactor;
 use pyo3::exceptions::{PyAttributeError, PyOSError, PyTypeError, PyValueError};
@@ -13,7 +14,7 @@ use std::os::fd::{AsRawFd, IntoRawFd, RawFd};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Instant;
 
-/// Whether the proxy writes a line for each request; the template sets it for its workers.
+/// Whether the access log has a line for each request; the template sets it for its workers.
 static ACCESS_LOG: AtomicBool = AtomicBool::new(false);
 
 /// Notes whether `log.access` is on.
@@ -242,11 +243,12 @@ pub fn log_this_request(py: Python<'_>) -> PyResult<()> {
     Ok(())
 }
 
-/// At the end of a request: the line that its application has asked for, unless the proxy writes one.
+/// At the end of a request: the line that its application has asked for, unless the access log has one.
 pub fn log_if_asked(call: &Call) {
     let (head, peer) = (&call.request.received.head, &call.request.peer);
     let is_proxied = head.facts().is_some() || (peer.trusted && head.header(PEER_HEADER).is_some());
-    if !call.wants_line.get() || (is_proxied && ACCESS_LOG.load(Relaxed)) {
+    let is_logged = (is_proxied || peer.door == Door::Native) && ACCESS_LOG.load(Relaxed);
+    if !call.wants_line.get() || is_logged {
         return;
     }
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();

@@ -19,6 +19,7 @@ const LONGEST_NAME: usize = 254;
 /// Most procedures of one worker: nobody has so many, and whoever registers one in each request hears of it.
 const MOST: usize = 4096;
 
+/// Each procedure twice, by its name as text and as bytes: whichever a call gives needs no conversion.
 static PROCEDURES: PyOnceLock<Py<PyDict>> = PyOnceLock::new();
 static ERROR: PyOnceLock<Py<PyType>> = PyOnceLock::new();
 /// The worker's own number, and the folder that all workers' sockets lie in.
@@ -62,35 +63,72 @@ fn procedures(py: Python<'_>) -> &Bound<'_, PyDict> {
     PROCEDURES.get_or_init(py, || PyDict::new(py).unbind()).bind(py)
 }
 
+/// Which procedure is called, and with what.
+struct Question<'py> {
+    /// Text or bytes.
+    name: Bound<'py, PyAny>,
+    /// Bytes each.
+    args: Bound<'py, PyTuple>,
+}
+
+impl<'py> Question<'py> {
+    /// From the arguments of a call; `skip` of them say something else.
+    fn of(args: &Bound<'py, PyTuple>, skip: usize) -> PyResult<Question<'py>> {
+        let Ok(name) = args.get_item(skip) else {
+            return Err(PyValueError::new_err("unable to call rpc function: it has no name"));
+        };
+        let is_plain = name.is_exact_instance_of::<PyBytes>() || name.is_exact_instance_of::<PyString>();
+        let name = if is_plain { name } else { PyString::new(args.py(), &text(&name)?).into_any() };
+        Ok(Question { name, args: all_bytes(args.get_slice(skip + 1, args.len()))? })
+    }
+
+    /// The name, as messages say it.
+    fn name(&self) -> String {
+        text(&self.name).unwrap_or_default()
+    }
+}
+
+/// The same, each made bytes.
+fn all_bytes<'py>(args: Bound<'py, PyTuple>) -> PyResult<Bound<'py, PyTuple>> {
+    if args.iter_borrowed().all(|arg| arg.is_exact_instance_of::<PyBytes>()) {
+        return Ok(args);
+    }
+    let made = args.iter().map(|arg| bytes(&arg)).collect::<PyResult<Vec<_>>>()?;
+    PyTuple::new(args.py(), made)
+}
+
 /// Calls a procedure of this worker.
-fn call_here<'py>(py: Python<'py>, name: &str, args: &[Bound<'py, PyBytes>]) -> Called<'py> {
-    let Some(function) = procedures(py).get_item(name)? else {
+fn call_here<'py>(py: Python<'py>, question: &Question<'py>) -> Called<'py> {
+    let Some(function) = procedures(py).get_item(&question.name)? else {
+        let name = question.name();
         return Err(Fault::Said(format!(
             "there is no procedure {name:?} in this worker; see appliance.rpc.names()"
         )));
     };
-    let result = function.call1(PyTuple::new(py, args)?)?;
+    let result = function.call1(&question.args)?;
     if let Ok(text) = result.cast::<PyString>() {
         return Ok(PyBytes::new(py, text.to_str()?.as_bytes()));
     }
     if let Ok(bytes) = result.cast_into::<PyBytes>() {
         return Ok(bytes);
     }
-    Err(Fault::Said(format!("the procedure {name:?} gave neither bytes nor text")))
+    Err(Fault::Said(format!("the procedure {:?} gave neither bytes nor text", question.name())))
 }
 
 /// Calls a procedure of somebody else's.
-fn call_there<'py>(py: Python<'py>, node: &str, name: &str, args: &[Bound<'py, PyBytes>]) -> Called<'py> {
+fn call_there<'py>(py: Python<'py>, node: &str, question: &Question<'py>) -> Called<'py> {
     let sibling = node.strip_prefix("worker:");
     let address = match sibling {
         Some(number) => match worker(number)? {
             Some(address) => address,
-            None => return call_here(py, name, args),
+            None => return call_here(py, question),
         },
         None => node
             .parse()
             .map_err(|error: <Address as std::str::FromStr>::Err| Fault::Said(error.to_string()))?,
     };
+    let name = &*question.name();
+    let args = question.args.iter().map(|arg| bytes(&arg)).collect::<PyResult<Vec<_>>>()?;
     let args: Vec<&[u8]> = args.iter().map(|arg| arg.as_bytes()).collect();
     let called = remote::ask(py, "a call of another server", |remote| match sibling {
         Some(_) => remote.call_worker(&address, name, &args),
@@ -116,8 +154,8 @@ fn worker(number: &str) -> Result<Option<Address>, Fault> {
     }
 }
 
-fn call_anywhere<'py>(py: Python<'py>, node: &str, name: &str, args: &[Bound<'py, PyBytes>]) -> Called<'py> {
-    if node.is_empty() { call_here(py, name, args) } else { call_there(py, node, name, args) }
+fn call_anywhere<'py>(py: Python<'py>, node: &str, question: &Question<'py>) -> Called<'py> {
+    if node.is_empty() { call_here(py, question) } else { call_there(py, node, question) }
 }
 
 /// Bytes, from bytes or text.
@@ -160,9 +198,10 @@ pub fn register_rpc(name: Bound<'_, PyAny>, function: Bound<'_, PyAny>, argc: u3
         return Err(PyTypeError::new_err(format!("the procedure {name:?} cannot be called")));
     }
     let procedures = procedures(py);
-    if procedures.len() >= MOST && !procedures.contains(&name)? {
+    if procedures.len() / 2 >= MOST && !procedures.contains(&name)? {
         return Err(PyValueError::new_err(format!("there are {MOST} procedures already, which is the most")));
     }
+    procedures.set_item(PyBytes::new(py, name.as_bytes()), &function)?;
     procedures.set_item(name, function)?;
     Ok(true)
 }
@@ -170,54 +209,46 @@ pub fn register_rpc(name: Bound<'_, PyAny>, function: Bound<'_, PyAny>, argc: u3
 /// The names of this worker's procedures.
 #[pyfunction]
 pub fn rpc_list(py: Python<'_>) -> PyResult<Bound<'_, PyTuple>> {
-    let names = procedures(py).keys().iter().map(|name| bytes(&name)).collect::<PyResult<Vec<_>>>()?;
-    PyTuple::new(py, names)
+    let names = procedures(py).keys().iter().filter(|name| name.is_instance_of::<PyBytes>());
+    PyTuple::new(py, names.collect::<Vec<_>>())
 }
 
 /// What uWSGI answers: bytes, or `None` and a line in the log.
-fn forgiving<'py>(py: Python<'py>, name: &str, called: Called<'py>) -> PyResult<Option<Bound<'py, PyBytes>>> {
+fn forgiving<'py>(question: &Question<'py>, called: Called<'py>) -> PyResult<Option<Bound<'py, PyBytes>>> {
+    let (py, name) = (question.name.py(), || question.name());
     match called {
         Ok(result) => Ok(Some(result).filter(|result| !result.as_bytes().is_empty())),
         // What ends a request ends it here too.
         Err(Fault::Raised(error)) if !error.is_instance_of::<PyException>(py) => Err(error),
         Err(Fault::Raised(error)) => {
-            log::exception(py, &error, &format!("exception in the procedure {name:?}"));
+            log::exception(py, &error, &format!("exception in the procedure {:?}", name()));
             Ok(None)
         }
         Err(Fault::Said(why)) => {
-            tracing::warn!("rpc {name:?}: {why}");
+            tracing::warn!("rpc {:?}: {why}", name());
             Ok(None)
         }
         Err(Fault::Refused(why)) => {
-            tracing::debug!("rpc {name:?}: {why}");
+            tracing::debug!("rpc {:?}: {why}", name());
             Ok(None)
         }
     }
 }
 
-/// The name and the arguments of a call, after the node.
-fn split<'py>(args: &Bound<'py, PyTuple>, skip: usize) -> PyResult<(String, Vec<Bound<'py, PyBytes>>)> {
-    let Ok(name) = args.get_item(skip) else {
-        return Err(PyValueError::new_err("unable to call rpc function: it has no name"));
-    };
-    let rest = args.iter().skip(skip + 1).map(|arg| bytes(&arg)).collect::<PyResult<_>>()?;
-    Ok((text(&name)?, rest))
-}
-
 #[pyfunction]
 #[pyo3(signature = (*args))]
 pub fn rpc<'py>(py: Python<'py>, args: Bound<'py, PyTuple>) -> PyResult<Option<Bound<'py, PyBytes>>> {
-    let (name, rest) = split(&args, 1)?;
+    let question = Question::of(&args, 1)?;
     let node = args.get_item(0)?;
     let node = if node.is_none() { String::new() } else { text(&node)? };
-    forgiving(py, &name, call_anywhere(py, &node, &name, &rest))
+    forgiving(&question, call_anywhere(py, &node, &question))
 }
 
 #[pyfunction]
 #[pyo3(signature = (*args))]
 pub fn call<'py>(py: Python<'py>, args: Bound<'py, PyTuple>) -> PyResult<Option<Bound<'py, PyBytes>>> {
-    let (name, rest) = split(&args, 0)?;
-    forgiving(py, &name, call_here(py, &name, &rest))
+    let question = Question::of(&args, 0)?;
+    forgiving(&question, call_here(py, &question))
 }
 
 /// The same for `appliance.rpc`: `RpcError` says why nothing came of it, and what the procedure here has raised is raised.
@@ -225,12 +256,12 @@ pub fn call<'py>(py: Python<'py>, args: Bound<'py, PyTuple>) -> PyResult<Option<
 pub fn rpc_call<'py>(
     py: Python<'py>,
     node: &str,
-    name: &str,
-    args: Vec<Bound<'py, PyAny>>,
+    name: Bound<'py, PyString>,
+    args: Bound<'py, PyTuple>,
 ) -> PyResult<Bound<'py, PyBytes>> {
-    let args = args.iter().map(bytes).collect::<PyResult<Vec<_>>>()?;
+    let question = Question { name: name.into_any(), args: all_bytes(args)? };
     let raise = |why: String| Ok::<_, PyErr>(PyErr::from_value(error_class(py)?.call1((why,))?));
-    match call_anywhere(py, node, name, &args) {
+    match call_anywhere(py, node, &question) {
         Ok(result) => Ok(result),
         Err(Fault::Raised(error)) => Err(error),
         Err(Fault::Said(why) | Fault::Refused(why)) => Err(raise(why)?),
@@ -240,8 +271,9 @@ pub fn rpc_call<'py>(
 /// Somebody outside of this worker calls: runs the procedure on this core, and sends what came of it. An exception is logged
 /// by whoever runs errands.
 pub fn serve(py: Python<'_>, name: &str, args: &[Vec<u8>], reply: Reply) -> PyResult<()> {
-    let args: Vec<_> = args.iter().map(|arg| PyBytes::new(py, arg)).collect();
-    let (replied, ended) = match call_here(py, name, &args) {
+    let args = PyTuple::new(py, args.iter().map(|arg| PyBytes::new(py, arg)))?;
+    let question = Question { name: PyString::new(py, name).into_any(), args };
+    let (replied, ended) = match call_here(py, &question) {
         Ok(result) => (Ok(result.as_bytes().to_vec()), Ok(())),
         Err(Fault::Said(why) | Fault::Refused(why)) => {
             tracing::warn!("rpc {name:?}, called from outside: {why}");

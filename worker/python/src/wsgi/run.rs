@@ -29,7 +29,7 @@ pub fn serve(py: Python<'_>, worker: &Worker, call: &Rc<Call>) {
     let (outcome, failed) = match served {
         Ok(Ok(())) => {
             if let Some(answer) = &*call.answer.borrow() {
-                check_length(&call.request, answer);
+                answer.check_length(&call.request);
             }
             (call.outcome(), false)
         }
@@ -188,25 +188,6 @@ fn not_iterable(found: &Bound<'_, PyAny>) -> PyErr {
 
 fn kind(object: &Bound<'_, PyAny>) -> String {
     object.get_type().name().map_or_else(|_| "object".to_owned(), |name| name.to_string())
-}
-
-/// Reports a body that ended normally, but not where its application had announced.
-pub fn check_length(request: &Request, answer: &Answer) {
-    let target = String::from_utf8_lossy(request.received.head.target()).into_owned();
-    if answer.missing() > 0 {
-        tracing::warn!(
-            target,
-            missing = answer.missing(),
-            "the body is shorter than its Content-Length; the client sees that it is cut"
-        );
-    }
-    if answer.dropped() > 0 {
-        tracing::warn!(
-            target,
-            dropped = answer.dropped(),
-            "the body is longer than its Content-Length; the rest was not sent"
-        );
-    }
 }
 
 /// Ends a request that was not answered as the application wanted: because it took too long, its client has left, or it

@@ -1,5 +1,5 @@
-//! How the functions answer that belong to no request: on any thread, with a number, and with a sentence where that says too
-//! little. A coroutine that calls them needs room on its stack, as for every other function.
+//! How the functions answer that belong to no request, and a few others: on any thread, with a number, and with a sentence where
+//! that says too little. A coroutine that calls them needs room on its stack, as for every other function.
 #![expect(unsafe_code, reason = "gives text over the C interface")]
 
 use super::{Here, give, require_room};
@@ -15,14 +15,14 @@ thread_local! {
 
 /// What a function refuses.
 #[derive(Debug)]
-pub(super) struct Refused {
+pub(in crate::native) struct Refused {
     errno: Errno,
     pub(super) why: String,
 }
 
 impl Refused {
     /// A number for programs, a sentence for people.
-    pub(super) fn new(errno: Errno, why: impl Into<String>) -> Refused {
+    pub(in crate::native) fn new(errno: Errno, why: impl Into<String>) -> Refused {
         Refused { errno, why: why.into() }
     }
 }

@@ -88,7 +88,7 @@ pub(super) unsafe extern "C" fn series(metric: i64, labels: *const ApplianceLabe
         // SAFETY: likewise.
         let labels = labels.iter().map(|label| unsafe { Ok((text(label.name)?, text(label.value)?)) });
         let labels = labels.collect::<Result<Vec<_>, Refused>>()?;
-        Ok(metrics.numbered_series(family, &labels).number())
+        Ok(metrics.numbered_series(family, &labels)?.number())
     })
 }
 

@@ -1,0 +1,136 @@
+//! Mistakes of native applications and of those who run them: what they are told, and that nobody else suffers.
+use crate::harness::{Setup, until};
+use crate::native_apps::{compile, drops, setup};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use std::fs::File;
+
+#[test]
+fn coroutines_that_wait_for_one_another_are_told_at_once() {
+    let appliance = setup().start();
+    let told = "Some(Deadlock)";
+    assert_eq!(appliance.get("/mistake/circle/1").text(), format!("[{told}]\n"), "for itself");
+    for length in [2, 5] {
+        let said = appliance.get(&format!("/mistake/circle/{length}")).text();
+        // It is told to one of them; the others have their end.
+        assert_eq!((said.matches(told).count(), said.matches("None").count()), (1, length - 1), "{said}");
+    }
+    assert_eq!(appliance.get("/mistake/stale").text(), "1 2\n");
+}
+
+#[test]
+fn a_request_has_only_so_many_coroutines_at_once_and_any_number_in_turn() {
+    let appliance = setup().start();
+    for _ in 0..2 {
+        let said = appliance.get("/mistake/crowd/5000").text();
+        assert!(said.starts_with("4095 the request has as many coroutines as it may have"), "{said}");
+    }
+    assert_eq!(appliance.get("/mistake/one-by-one/100000").text(), "100000\n");
+    assert_eq!(appliance.get("/tasks/1").status, 200);
+}
+
+#[test]
+fn what_an_ended_request_spawns_is_dropped() {
+    let appliance = setup().start();
+    let mut client = appliance.client();
+    client.send("GET /mistake/ended HTTP/1.1\r\nHost: a\r\n\r\n");
+    until("it waits", || appliance.tell(&["stacks"]).1.contains("waits for a time"));
+    drop(client);
+    until("the closure is dropped", || drops(&appliance) == "never begun\n");
+}
+
+#[test]
+fn a_body_that_is_not_as_long_as_was_announced_is_reported() {
+    let appliance = setup().start();
+    assert_eq!(appliance.get("/mistake/length/5").text(), "01234");
+    appliance.log.wait_for("the body is longer than its Content-Length");
+    let mut worker = appliance.worker_client(1);
+    worker.send("GET /mistake/length/20 HTTP/1.1\r\nHost: a\r\n\r\n");
+    assert!(worker.try_answer().is_err(), "it is cut");
+    appliance.log.wait_for("the body is shorter than its Content-Length");
+}
+
+#[test]
+fn of_a_header_field_that_is_refused_nothing_is_kept() {
+    let appliance = setup().start();
+    let mut worker = appliance.worker_client(1);
+    let said = worker.get("/mistake/refused").text();
+    assert!(said.starts_with("header \"Connection\" is about the connection"), "{said}");
+    assert_eq!(worker.get("/").status, 200, "the connection is used again");
+}
+
+#[test]
+fn what_cannot_be_said_is_explained_in_the_log() {
+    let appliance = setup().start();
+    for (path, why) in [
+        ("header", "the value contains a control character, such as a line break"),
+        ("status/999", "): 999 is the status of no answer"),
+        ("forgiven", "): something else; before that: 999 is the status of no answer"),
+    ] {
+        assert_eq!(appliance.get(&format!("/mistake/{path}")).status, 500);
+        appliance.log.wait_for(why);
+    }
+    let mut worker = appliance.worker_client(1);
+    worker.send("GET /mistake/late HTTP/1.1\r\nHost: a\r\n\r\n");
+    assert!(worker.try_answer().is_err(), "it is cut");
+    appliance.log.wait_for("the answer has begun: its status and its header fields have left");
+}
+
+#[test]
+fn a_panic_on_a_thread_is_one_of_its_request() {
+    let appliance = setup().start();
+    assert_eq!(appliance.get("/mistake/blocking").status, 500);
+    appliance.log.wait_for("it panicked: on a thread");
+    assert_eq!(appliance.get("/").status, 200);
+}
+
+#[test]
+fn a_fault_that_was_sent_is_the_end_of_the_worker_at_once() {
+    let appliance = setup().start();
+    assert_eq!(appliance.get("/overflow").status, 500);
+    let before = appliance.process("worker 1");
+    kill(Pid::from_raw(before.pid), Signal::SIGSEGV).unwrap();
+    appliance.successor(&before);
+    appliance.log.wait_for("SIGSEGV");
+    assert_eq!(appliance.get("/overflow").status, 500, "the next one catches overflows");
+}
+
+#[test]
+fn a_library_that_lacks_something_is_refused_with_its_name() {
+    let source = "#include <appliance.h>\nextern int lacking(void);\n\
+                  static int32_t handle(void) { return lacking(); }\nAPPLIANCE_APP(handle)\n";
+    let setup = Setup::bare().venv(None);
+    let library = setup.dir().path().join("app.so");
+    compile(source, &library);
+    let refused = setup.arg(library.display()).refused();
+    assert!(refused.text.contains("undefined symbol: lacking"), "{}", refused.text);
+}
+
+#[test]
+fn an_application_in_c_that_says_nothing_is_quoted() {
+    let source =
+        "#include <appliance.h>\nstatic int32_t handle(void) { return -22; }\nAPPLIANCE_APP(handle)\n";
+    let setup = Setup::bare().venv(None);
+    let library = setup.dir().path().join("app.so");
+    compile(source, &library);
+    let appliance = setup.arg(library.display()).start();
+    assert_eq!(appliance.get("/").status, 500);
+    appliance.log.wait_for("it returned -22: Invalid argument");
+}
+
+#[test]
+fn a_file_that_shrinks_while_it_is_sent_is_cut_and_the_log_says_so() {
+    let setup = Setup::bare().arg("native:static").venv(None);
+    let folder = setup.dir().path().join("www");
+    std::fs::create_dir(&folder).unwrap();
+    let file = File::create(folder.join("large")).unwrap();
+    // More than sockets hold between here and there.
+    file.set_len(256 << 20).unwrap();
+    let appliance = setup.set("native.folder", folder.display()).start();
+    let mut client = appliance.worker_client(1);
+    client.send("GET /large HTTP/1.1\r\nHost: a\r\n\r\n");
+    until("it is being sent", || appliance.tell(&["stacks"]).1.contains("to take what was sent"));
+    file.set_len(1).unwrap();
+    assert!(client.try_answer().is_err(), "the client sees that it is cut");
+    appliance.log.wait_for("a file has ended before all that was to be sent of it");
+}
