@@ -231,6 +231,16 @@ fn every_python_serves_it() {
     }
 }
 
+/// uvloop's policy, which applications install for uvicorn, has no watcher of children.
+#[test]
+fn children_are_started_under_any_policy() {
+    for venv in venvs() {
+        let doors = Doors::open(bare().venv(Some(venv.clone())).env("POLICY", "own"));
+        let answer = doors.client(DOORS[0]).get("/child");
+        assert_eq!((answer.status, answer.text().as_str()), (200, "from a child\n"), "{}", venv.display());
+    }
+}
+
 #[test]
 fn hints_come_before_the_answer() {
     let doors = Doors::open(bare());

@@ -18,12 +18,44 @@ async def lifespan(scope, receive, send):
                 await send({"type": "lifespan.startup.failed", "message": "the database is not there"})
                 return
             scope["state"].update(started=os.getpid(), shared=[])
+            if os.environ.get("LINGERS"):
+                others.append(asyncio.create_task(linger("task")))
             await send({"type": "lifespan.startup.complete"})
         else:
-            with open(os.environ.get("FAREWELL", os.devnull), "a") as file:
-                file.write(f"worker {os.getpid()} says goodbye\n")
+            say_goodbye("worker")
             await send({"type": "lifespan.shutdown.complete"})
             return
+
+
+def say_goodbye(who):
+    with open(os.environ.get("FAREWELL", os.devnull), "a") as file:
+        file.write(f"{who} of {os.getpid()} says goodbye\n")
+
+
+async def linger(who):
+    """Ends only when it is cancelled, and then not at once."""
+    try:
+        await asyncio.sleep(3600)
+    finally:
+        await asyncio.sleep(0.01)
+        say_goodbye(who)
+
+
+class Policy(asyncio.AbstractEventLoopPolicy):
+    """Makes loops of its own kind, which need nobody to watch over their children."""
+
+    def get_event_loop(self):
+        return asyncio.SelectorEventLoop()
+
+    def set_event_loop(self, loop):
+        pass
+
+    def new_event_loop(self):
+        return asyncio.SelectorEventLoop()
+
+
+if os.environ.get("POLICY"):
+    asyncio.set_event_loop_policy(Policy())
 
 
 async def app(scope, receive, send):
@@ -153,6 +185,16 @@ async def page_header(scope, receive, send):
 async def page_text(scope, receive, send):
     await send({"type": "http.response.start", "status": 200, "headers": []})
     await send({"type": "http.response.body", "body": "text"})
+
+
+async def page_lingers(scope, receive, send):
+    notes.append("began")
+    await linger("request")
+
+
+async def page_child(scope, receive, send):
+    child = await asyncio.create_subprocess_exec("echo", "from a child", stdout=asyncio.subprocess.PIPE)
+    await answer(send, (await child.communicate())[0])
 
 
 async def page_background(scope, receive, send):

@@ -157,6 +157,32 @@ async def leave(request):
     return PlainTextResponse("")
 
 
+async def eager(socket):
+    """A task of its own receives from before it accepts until after it has returned, as in Quart."""
+    await socket.receive()
+    leavers.append(asyncio.create_task(hear(socket)))
+    await asyncio.sleep(0.02)
+    await socket.accept()
+    while not notes:
+        await asyncio.sleep(0.02)
+
+
+async def hear(socket):
+    message = {}
+    while message.get("type") != "websocket.disconnect":
+        message = await socket.receive()
+        notes.append(message.get("text", message["type"]))
+
+
+async def deaf(socket):
+    """Neither sends nor receives, for ever."""
+    await socket.accept()
+    try:
+        await asyncio.sleep(3600)
+    finally:
+        notes.append("deaf")
+
+
 async def tardy(socket):
     """Accepts when /leave has been asked for, whoever is there then."""
     leavers.append(socket)
@@ -185,7 +211,7 @@ app = Starlette(
         Route("/", index), Route("/blocking", blocking), Route("/upload", upload, methods=["POST"]), Route("/stream", stream),
         Route("/events", events), Route("/background", background), Route("/file", file), Route("/notes", taken), Route("/seen", seen),
         Route("/fails", fails), Route("/facts", facts, methods=["GET", "POST", "PUT"]), Route("/moved", moved),
-        Route("/feed", feed), Route("/leave", leave), WebSocketRoute("/leaver", leaver), WebSocketRoute("/named", named), WebSocketRoute("/tardy", tardy),
+        Route("/feed", feed), Route("/leave", leave), WebSocketRoute("/leaver", leaver), WebSocketRoute("/deaf", deaf), WebSocketRoute("/eager", eager), WebSocketRoute("/named", named), WebSocketRoute("/tardy", tardy),
         WebSocketRoute("/echo", echo), WebSocketRoute("/closes", closes), WebSocketRoute("/refuses", refuses),
         WebSocketRoute("/denies", denies), WebSocketRoute("/breaks", breaks), WebSocketRoute("/floods", floods),
     ],

@@ -1,6 +1,6 @@
 //! What applications do before their first request and after their last.
-use super::bare;
-use crate::harness::{Setup, until};
+use super::{bare, get};
+use crate::harness::{ENGINES, Setup, until};
 use std::fs;
 
 #[test]
@@ -26,6 +26,38 @@ fn a_worker_that_ends_says_so_to_its_application() {
         let said = fs::read_to_string(farewell).unwrap();
         assert_eq!(said.lines().count(), 2, "{said}");
     }
+}
+
+/// As `asyncio.run()` does it for other servers.
+#[test]
+fn tasks_that_run_when_a_worker_ends_are_cancelled() {
+    for engine in ENGINES {
+        let setup = bare().set("app.suspend", engine).env("LINGERS", "yes");
+        let farewell = setup.dir().path().join("farewell");
+        let mut appliance = setup.env("FAREWELL", farewell.display()).start();
+        appliance.stop();
+        let said = fs::read_to_string(farewell).unwrap();
+        let who: Vec<&str> = said.lines().filter_map(|line| line.split(' ').next()).collect();
+        assert_eq!(who, ["worker", "task"], "{engine:?}");
+    }
+}
+
+/// They would be killed, and their worker with them before its lifespan has ended.
+#[test]
+fn requests_that_run_when_the_time_is_over_are_cancelled() {
+    let setup = bare().set("timeouts.graceful", "4s");
+    let farewell = setup.dir().path().join("farewell");
+    let appliance = setup.env("FAREWELL", farewell.display()).start();
+    let mut client = appliance.client();
+    get(&mut client, "/lingers");
+    until("it runs", || appliance.get("/sent").text().contains("began"));
+    assert_eq!(appliance.tell(&["reload"]).0, Some(0));
+    assert_eq!(client.answer().status, 500);
+    until("both have said goodbye", || {
+        let said = fs::read_to_string(&farewell).unwrap_or_default();
+        ["request", "worker"].into_iter().eq(said.lines().filter_map(|line| line.split(' ').next()))
+    });
+    appliance.log.wait_for("timeouts.graceful is nearly over");
 }
 
 #[test]

@@ -64,6 +64,31 @@ fn a_client_that_vanishes_is_told_of() {
 }
 
 #[test]
+fn a_task_of_its_own_receives_from_before_the_beginning_to_after_the_end() {
+    let doors = start();
+    for door in DOORS {
+        let mut client = doors.client(door);
+        assert_eq!(open(&mut client, "/eager", "").status, 101);
+        send(&mut client, TEXT, b"hi");
+        expect(&mut client, CLOSE, b"\x03\xe8");
+        until("it has heard both", || {
+            doors.appliance.get("/seen").json() == json!(["hi", "websocket.disconnect"])
+        });
+        doors.appliance.get("/notes");
+    }
+}
+
+#[test]
+fn who_never_finds_out_that_its_client_has_left_does_not_keep_its_core() {
+    let doors = start();
+    for door in DOORS {
+        assert_eq!(open(&mut doors.client(door), "/deaf", "").status, 101);
+    }
+    until("both have been cancelled", || doors.appliance.get("/seen").json() == json!(["deaf", "deaf"]));
+    assert!(!doors.appliance.log.text().contains("exception"), "{}", doors.appliance.log.text());
+}
+
+#[test]
 fn a_client_that_leaves_before_it_is_accepted_is_no_error() {
     let doors = start();
     let mut client = doors.appliance.client();

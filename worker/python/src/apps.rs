@@ -12,11 +12,14 @@ use appliance_worker::{CoreId, Error, Request};
 use pyo3::prelude::*;
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::time::Duration;
 
 /// See the module.
 pub struct Apps {
     asgi: Option<Rc<Asgi>>,
     tornado: Option<Server>,
+    /// What a worker that stops has before it is killed.
+    graceful: Duration,
 }
 
 impl Apps {
@@ -41,7 +44,7 @@ impl Apps {
             }
             _ => None,
         };
-        Ok(Apps { asgi, tornado })
+        Ok(Apps { asgi, tornado, graceful: loaded.settings.timeouts.graceful })
     }
 
     /// What they are to the worker's host, if there are any.
@@ -49,12 +52,16 @@ impl Apps {
         (self.asgi.is_some() || self.tornado.is_some()).then_some(self as &dyn Guest)
     }
 
-    /// Has them do what they do after their last request.
+    /// Has them do what they do after their last request, and ends what still runs on the loop, whose ever it is.
     pub fn shut_down(&self, py: Python<'_>, worker: &Worker) {
-        let Some(asgi) = &self.asgi else { return };
-        match worker.aio.rest(py) {
-            Ok(()) => asgi.shut_down(py),
-            Err(error) => log::exception(py, &error, "the loop cannot be brought to rest"),
+        if let Err(error) = worker.aio.rest(py) {
+            return log::exception(py, &error, "the loop cannot be brought to rest");
+        }
+        if let Some(asgi) = &self.asgi {
+            asgi.shut_down(py);
+        }
+        if let Err(error) = worker.aio.wind_up(py) {
+            log::exception(py, &error, "what runs on the loop cannot be ended");
         }
     }
 }
@@ -94,6 +101,11 @@ impl Guest for Apps {
     }
 
     fn is_drained(&self) -> bool {
-        self.tornado.as_ref().is_none_or(|server| Python::attach(|py| server.is_drained(py)))
+        Python::attach(|py| {
+            if let Some(asgi) = &self.asgi {
+                asgi.stop(py, self.graceful);
+            }
+            self.tornado.as_ref().is_none_or(|server| server.is_drained(py))
+        })
     }
 }

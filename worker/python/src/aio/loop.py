@@ -14,6 +14,9 @@ from asyncio import events
 
 import _appliance
 
+# What still runs when a worker ends has so many seconds to come to its end: a supervisor waits for the worker.
+PATIENCE = 3
+
 
 class ReactorSelector(selectors._BaseSelectorImpl):
     """Keeps the books of descriptors; waits in the template with a selector of its own, in a worker with the reactor."""
@@ -107,6 +110,37 @@ class Loop(asyncio.SelectorEventLoop):
         self._serves = False
         self._thread_id = None
         events._set_running_loop(None)
+
+    def wind_up(self):
+        """Ends what the application has left running, as asyncio.run() would: tasks are cancelled, asynchronous generators
+        closed, and the threads of the executor finish what they have. The names of tasks that go on all the same."""
+        tasks = asyncio.all_tasks(self)
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            self.run_until_complete(asyncio.wait(tasks, timeout=PATIENCE))
+        for task in tasks:
+            if task.done() and not task.cancelled() and task.exception() is not None:
+                self.call_exception_handler({"message": "exception in a task that was cancelled at the end of the worker",
+                                             "exception": task.exception(), "task": task})
+        self.run_until_complete(asyncio.wait([self.create_task(self.shutdown_asyncgens())], timeout=PATIENCE))
+        if self._default_executor is not None:
+            # In a thread of its own, since the wait for one that blocks has to end.
+            ending = threading.Thread(target=self._default_executor.shutdown, daemon=True)
+            ending.start()
+            ending.join(PATIENCE)
+        return [task.get_name() for task in tasks if not task.done()]
+
+    async def _make_subprocess_transport(self, *args, **kwargs):
+        """asyncio asks the policy who watches over children. One for other loops may have nobody, as uvloop's, which an
+        application has installed for uvicorn."""
+        if hasattr(asyncio, "ThreadedChildWatcher"):
+            policy = asyncio.get_event_loop_policy()
+            found = getattr(policy.get_child_watcher, "__func__", None)
+            if found is asyncio.AbstractEventLoopPolicy.get_child_watcher:
+                watcher = asyncio.ThreadedChildWatcher()
+                policy.get_child_watcher = lambda: watcher
+        return await super()._make_subprocess_transport(*args, **kwargs)
 
     def submit(self, awaitable):
         """A concurrent future for anything that can be awaited; for other threads than the loop's."""

@@ -68,6 +68,16 @@ impl Aio {
         self.event_loop.call_method0(py, "rest").map(drop)
     }
 
+    /// Ends whatever of the application's still runs on the loop, which is at [`Aio::rest`].
+    pub fn wind_up(&self, py: Python<'_>) -> PyResult<()> {
+        let left: Vec<String> = self.event_loop.call_method0(py, "wind_up")?.extract(py)?;
+        if !left.is_empty() {
+            let names = left.join(", ");
+            tracing::warn!("tasks that were cancelled at the end of the worker go on and are cut: {names}");
+        }
+        Ok(())
+    }
+
     /// A future for anything that can be awaited; one of `concurrent.futures` is taken as it is.
     pub fn future<'py>(&self, py: Python<'py>, awaitable: Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
         let pooled = py.import("concurrent.futures")?.getattr("Future")?;

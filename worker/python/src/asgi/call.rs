@@ -61,6 +61,8 @@ pub struct Call {
     /// The application has come to its end.
     over: Cell<bool>,
     timeouts: Cell<u32>,
+    /// It is not waited for any longer.
+    dismissed: Cell<bool>,
     /// It counts as an exception of the application.
     failed: Cell<bool>,
 }
@@ -85,6 +87,7 @@ impl Call {
             released: Cell::new(false),
             over: Cell::new(false),
             timeouts: Cell::new(0),
+            dismissed: Cell::new(false),
             failed: Cell::new(false),
         }
     }
@@ -252,6 +255,16 @@ impl Call {
     /// Whether it was told that it takes longer than it may.
     pub fn was_timed_out(&self) -> bool {
         self.timeouts.get() > 0
+    }
+
+    /// It is not waited for any longer: it is no mistake that its task is cancelled.
+    pub fn set_dismissed(&self) {
+        self.dismissed.set(true);
+    }
+
+    /// See [`Call::set_dismissed`].
+    pub fn was_dismissed(&self) -> bool {
+        self.dismissed.get()
     }
 
     /// It counts as an exception of the application.

@@ -4,11 +4,13 @@
 use super::Asgi;
 use super::call::{Call, News};
 use super::outgoing::Flushed;
+use super::socket;
 use crate::raw;
 use appliance_worker::CoreId;
 use appliance_worker::answer::Opening;
 use appliance_worker::hints::Hints;
 use appliance_worker::http::declared::Invalid;
+use appliance_worker::websocket::Closed;
 use nix::fcntl::OFlag;
 use pyo3::exceptions::{PyConnectionResetError, PyRuntimeError, PyStopIteration, PyTypeError, PyValueError};
 use pyo3::intern;
@@ -23,12 +25,14 @@ use std::rc::Rc;
 #[pyclass(frozen, module = "appliance", name = "receive")]
 pub struct Receive {
     core: CoreId,
+    /// Whoever has it knows the messages of WebSockets only, also when the request has ended.
+    is_socket: bool,
 }
 
 impl Receive {
     /// That of the request on this core.
-    pub fn new(core: CoreId) -> Receive {
-        Receive { core }
+    pub fn new(core: CoreId, is_socket: bool) -> Receive {
+        Receive { core, is_socket }
     }
 }
 
@@ -67,7 +71,10 @@ impl Receive {
     }
 
     fn __next__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        let Some((asgi, call)) = find(self.core) else { return Err(given(disconnect(py)?)) };
+        let Some((asgi, call)) = find(self.core) else {
+            let told = if self.is_socket { socket::gone(py, &Closed::gone()) } else { disconnect(py) };
+            return Err(given(told?));
+        };
         if let Some(socket) = &call.socket {
             return match socket.receive(py, &asgi, &call)? {
                 Some(message) => Err(given(message)),

@@ -22,6 +22,11 @@ pub fn settle(py: Python<'_>, asgi: &Asgi, call: &Call, result: PyResult<()>) {
     let is_open = call.socket.as_ref().is_some_and(Socket::has_begun);
     match result {
         result if is_open => close(py, asgi, call, result),
+        Err(_) if call.was_dismissed() => {
+            if !is_complete {
+                fail(asgi, call, Cause::Exception);
+            }
+        }
         _ if call.was_timed_out() => {
             if !is_complete {
                 fail(asgi, call, Cause::TimedOut);
@@ -62,7 +67,8 @@ fn close(py: Python<'_>, asgi: &Asgi, call: &Call, result: PyResult<()>) {
         Ok(()) => code::NORMAL,
         Err(error) => {
             // Whoever sends to a client that has closed is told so, and need not have expected it.
-            if asgi.engine.is_connected(call.core) || !error.is_instance_of::<PyOSError>(py) {
+            let is_mistake = asgi.engine.is_connected(call.core) || !error.is_instance_of::<PyOSError>(py);
+            if is_mistake && !call.was_dismissed() {
                 run::report(py, call.core, &call.request, &error);
                 call.set_failed();
             }

@@ -15,8 +15,9 @@ use pyo3::exceptions::PyRuntimeError;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
-use std::cell::{OnceCell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::rc::Rc;
+use std::time::Duration;
 
 mod call;
 mod channel;
@@ -24,6 +25,7 @@ mod end;
 mod life;
 pub mod lifespan;
 mod outgoing;
+mod patience;
 mod scope;
 mod socket;
 
@@ -64,6 +66,10 @@ pub struct Asgi {
     proxy: Option<Rc<Served>>,
     native: Option<Rc<Served>>,
     calls: RefCell<Vec<Option<Rc<Call>>>>,
+    /// The worker takes no more requests.
+    stops: Cell<bool>,
+    /// A timer looks after WebSockets.
+    looks: Cell<bool>,
     shapes: Shapes,
     reasons: Reasons,
     event_loop: Py<PyAny>,
@@ -93,6 +99,8 @@ impl Asgi {
             proxy,
             native,
             calls: RefCell::default(),
+            stops: Cell::new(false),
+            looks: Cell::new(false),
             shapes: Shapes::new(py)?,
             reasons: Reasons::new(py)?,
             event_loop,
@@ -187,8 +195,10 @@ impl Asgi {
             .bind(py)
             .call_method1(intern!(py, "set"), (Bound::new(py, Token { core: call.core })?,))?;
         let scope = self.shapes.scope(py, call, served.lifespan.state(py)?)?;
-        let (receive, send) =
-            (Bound::new(py, Receive::new(call.core))?, Bound::new(py, Send::new(call.core))?);
+        let (receive, send) = (
+            Bound::new(py, Receive::new(call.core, call.socket.is_some()))?,
+            Bound::new(py, Send::new(call.core))?,
+        );
         served.app.bind(py).call1((scope, receive, send))
     }
 
@@ -201,11 +211,18 @@ impl Asgi {
     }
 
     /// The client has left: whoever listens has been told, any other request is cancelled where it waits. A WebSocket's finds
-    /// out when it receives or sends, as it does of every other end.
+    /// out when it receives or sends, as it does of every other end, and has a while for that.
     pub fn client_left(&self, py: Python<'_>, core: CoreId) {
         let Some(call) = self.call_on(core) else { return };
         if call.socket.is_none() && !call.has_heard() && !call.is_answered() {
             self.cancel(py, &call);
+        }
+    }
+
+    /// The worker takes no more requests, and what runs has to end within `graceful`. Only the first time counts.
+    pub fn stop(&self, py: Python<'_>, graceful: Duration) {
+        if !self.stops.replace(true) {
+            patience::begin_farewell(py, self, graceful);
         }
     }
 

@@ -3,6 +3,7 @@
 use super::Asgi;
 use super::call::Call;
 use super::channel::{get, gone as nobody, invalid, put_headers};
+use super::patience;
 use crate::raw;
 use appliance_worker::answer::Opening;
 use appliance_worker::http::Head;
@@ -36,6 +37,9 @@ pub struct Socket {
     pub offer: Offer,
     phase: Cell<Phase>,
     is_accepted: Cell<bool>,
+    /// Messages that the application has received, and how many they were when its client was first seen to have left.
+    received: Cell<u32>,
+    left_after: Cell<Option<u32>>,
     /// Messages that there was no room for.
     unsent: RefCell<VecDeque<Message>>,
 }
@@ -49,6 +53,8 @@ impl Socket {
             offer,
             phase: Cell::new(Phase::New),
             is_accepted: Cell::new(false),
+            received: Cell::new(0),
+            left_after: Cell::new(None),
             unsent: RefCell::default(),
         })
     }
@@ -56,6 +62,17 @@ impl Socket {
     /// Whether the connection has become a WebSocket.
     pub fn has_begun(&self) -> bool {
         self.is_accepted.get()
+    }
+
+    /// Whether the application has closed it.
+    pub fn has_closed(&self) -> bool {
+        self.phase.get() == Phase::Closed
+    }
+
+    /// Its client is seen to have left. Whether it was so before, and the application has received nothing since.
+    pub fn see_left(&self) -> bool {
+        let received = Some(self.received.get());
+        self.left_after.replace(received) == received
     }
 
     /// What there is to receive now; `None`: nothing yet.
@@ -71,11 +88,13 @@ impl Socket {
                 message(py, "websocket.connect").map(Some)
             }
             Phase::Connecting | Phase::Denied if !asgi.engine.is_connected(call.core) => {
+                call.set_heard();
                 gone(py, &Closed::gone()).map(Some)
             }
             Phase::Connecting | Phase::Denied => Ok(None),
             Phase::Open | Phase::Closed => match asgi.engine.receive_message(call.core) {
                 Incoming::Message(found) => {
+                    self.received.set(self.received.get().wrapping_add(1));
                     let told = message(py, "websocket.receive")?;
                     match found {
                         Message::Text(text) => {
@@ -88,7 +107,10 @@ impl Socket {
                     Ok(Some(told))
                 }
                 Incoming::Wait => Ok(None),
-                Incoming::Closed(how) => gone(py, &how).map(Some),
+                Incoming::Closed(how) => {
+                    call.set_heard();
+                    gone(py, &how).map(Some)
+                }
             },
         }
     }
@@ -144,6 +166,9 @@ impl Socket {
         }
         self.phase.set(Phase::Open);
         self.is_accepted.set(true);
+        patience::look_after_sockets(py, asgi);
+        // Who waits to receive since before now has asked nobody for messages yet.
+        call.rouse(py, asgi);
         Ok(())
     }
 
@@ -168,7 +193,10 @@ impl Socket {
             match asgi.engine.send_message(call.core, None, message) {
                 Posted::Taken => drop(unsent.pop_front()),
                 Posted::Full => return Ok(false),
-                Posted::Closed(_) => return Err(nobody()),
+                Posted::Closed(_) => {
+                    call.set_heard();
+                    return Err(nobody());
+                }
             }
         }
         Ok(true)
@@ -212,7 +240,8 @@ fn message<'py>(py: Python<'py>, kind: &str) -> PyResult<Bound<'py, PyDict>> {
     Ok(message)
 }
 
-fn gone<'py>(py: Python<'py>, how: &Closed) -> PyResult<Bound<'py, PyDict>> {
+/// What `receive` says of a WebSocket that is over.
+pub fn gone<'py>(py: Python<'py>, how: &Closed) -> PyResult<Bound<'py, PyDict>> {
     let told = message(py, "websocket.disconnect")?;
     told.set_item(intern!(py, "code"), how.code)?;
     told.set_item(intern!(py, "reason"), &how.reason)?;
