@@ -1,6 +1,6 @@
 //! What the core that serves a connection may do with it: read on in the request's body, and send bytes or a file. And what
 //! it must hear: that it may go on, or that its client has left.
-use super::{BodyRead, Conn, Context, FileSent, READ_AHEAD, Sent, Step, Stream};
+use super::{BodyRead, Conn, Context, FileSent, Phase, READ_AHEAD, Sent, Step, Stream};
 use std::fs::File;
 use std::io::ErrorKind;
 
@@ -113,6 +113,11 @@ impl<S: Stream> Conn<S> {
     /// Whether nothing can reach the peer any more.
     pub fn is_gone(&self) -> bool {
         self.gone
+    }
+
+    /// Whether [`Conn::on_writable`] would do anything.
+    pub fn awaits_room(&self) -> bool {
+        self.wants_room || self.unsent() > 0 || matches!(self.phase, Phase::Socket(_))
     }
 
     /// Whether the end of the stream may be there and has not been found: nothing will tell of it again.

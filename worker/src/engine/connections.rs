@@ -122,10 +122,14 @@ impl Engine {
     }
 
     pub(super) fn on_conn_event(&self, host: &dyn Host, id: ConnId, event: Event) {
-        if self.is_link(id) {
-            return self.on_link_event(host, id, event);
-        }
-        if event.writable {
+        let awaits_room = match entry(&mut self.conns.borrow_mut(), id).map(|entry| &entry.way) {
+            Some(Way::Http(http)) => Some(http.conn.awaits_room()),
+            Some(Way::Link(_)) => None,
+            None => return,
+        };
+        let Some(awaits_room) = awaits_room else { return self.on_link_event(host, id, event) };
+        // Nearly every event says that there is room, and hardly anybody wants to know.
+        if event.writable && awaits_room {
             self.with_conn(host, id, |conn, cx| conn.on_writable(cx));
         }
         if event.readable {

@@ -178,18 +178,18 @@ impl Engine {
 
     /// Tells the proxy which requests are about to be entered, where it wants to know, with one write for each link.
     fn announce(&self) {
+        let is_new = |claim: &Claim| claim.request.announce && claim.told_at.is_none();
+        if !self.claims.borrow().ready.iter().any(is_new) {
+            return;
+        }
         // Nothing is read meanwhile, so nothing is added and nothing is taken back.
         let mut ready = std::mem::take(&mut self.claims.borrow_mut().ready);
-        let mut is_any = false;
-        for claim in ready.iter_mut().filter(|claim| claim.request.announce && claim.told_at.is_none()) {
+        for claim in ready.iter_mut().filter(|claim| is_new(claim)) {
             let Place { conn, stream } = claim.request.place;
             claim.told_at = self.on_link(conn, |link| link.put_entered(stream));
-            is_any = true;
         }
         self.claims.borrow_mut().ready = ready;
-        if is_any {
-            self.flush_links();
-        }
+        self.flush_links();
     }
 
     fn is_told(&self, claim: &Claim) -> bool {
