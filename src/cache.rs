@@ -54,7 +54,7 @@ fn open(whereabouts: &Whereabouts, name: Option<&str>) -> Result<Cache, Error> {
     };
     let (Some(settings), Some(folder)) = (found, &stores.folder) else {
         return Err(Error::Refused(match name {
-            Some(name) if !names.is_empty() => format!("there is no cache {name:?}; there are {names}"),
+            Some(name) if !names.is_empty() => format!("there is no cache {name:?}; configured are {names}"),
             _ => "this appliance has no cache; configure one with [cache.NAME]".to_owned(),
         }));
     };

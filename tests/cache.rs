@@ -170,6 +170,15 @@ fn what_is_to_persist_is_there_at_the_next_start_and_a_broken_file_is_put_aside(
 }
 
 #[test]
+fn what_cannot_persist_is_said_at_the_start() {
+    let setup = setup();
+    let nowhere = setup.dir().path().join("nowhere/kept");
+    let appliance = setup.set("cache.first.persist", nowhere.display()).start();
+    appliance.log.wait_for("cannot be written, so the contents end with the appliance");
+    assert_eq!(appliance.get("/set?key=a&value=1").text(), "True", "it is a cache all the same");
+}
+
+#[test]
 fn the_command_line_looks_into_it_and_changes_it() {
     let appliance = start();
     appliance.get("/set?key=a&value=1");
@@ -185,7 +194,7 @@ fn the_command_line_looks_into_it_and_changes_it() {
     let (code, _, why) = appliance.tell(&["cache", "keys", "--cache", "third"]);
     assert_eq!(
         (code, why.as_str()),
-        (Some(1), "appliance: there is no cache \"third\"; there are first, second\n")
+        (Some(1), "appliance: there is no cache \"third\"; configured are first, second\n")
     );
     let (_, stats, _) = appliance.tell(&["cache", "stats", "--json"]);
     let stats: serde_json::Value = serde_json::from_str(&stats).unwrap();

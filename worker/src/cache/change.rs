@@ -45,7 +45,11 @@ impl Lying<'_> {
 impl Table {
     /// Finds the item of a key.
     pub fn find(&self, key: &[u8]) -> Result<Option<Lying<'_>>, Refusal> {
-        let hash = self.hash(key);
+        self.find_hashed(self.hash(key), key)
+    }
+
+    /// The same for whoever knows its hash.
+    pub fn find_hashed(&self, hash: u64, key: &[u8]) -> Result<Option<Lying<'_>>, Refusal> {
         self.find_in(self.bucket_of(hash), |_, slot| {
             slot[Field::Hash].load() == hash
                 && slot.lengths().0 == key.len() as u64
@@ -85,12 +89,12 @@ impl Table {
         self.sizes().cost(key, value)
     }
 
-    /// Puts an item in, in the place of `old`, which has its key. [`Refusal::Full`]: there is no room, and nothing was done.
-    pub fn insert(&self, new: New<'_>, old: Option<Lying<'_>>) -> Result<(), Refusal> {
+    /// Puts an item in, whose key has this hash, in the place of `old`, which has its key. [`Refusal::Full`]: there is no room,
+    /// and nothing was done.
+    pub fn insert(&self, hash: u64, new: New<'_>, old: Option<Lying<'_>>) -> Result<(), Refusal> {
         let (key, value) = (new.key.len() as u64, new.value.len() as u64);
         self.make_ready(self.sizes().chunks_for(key, value))?;
         self.change(|| {
-            let hash = self.hash(new.key);
             let data = self.write_item(new.key, new.value)?;
             let (number, slot) = self.take_slot()?;
             let head = self.bucket(self.bucket_of(hash));

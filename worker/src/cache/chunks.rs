@@ -36,33 +36,26 @@ impl<'a> Run<'a> {
 
     /// Whether these bytes come next, in whole words.
     pub fn is(&mut self, bytes: &[u8]) -> bool {
-        let mut left = bytes.chunks(WORD as usize);
-        while left.len() > 0 {
-            let piece = self.piece(left.len());
-            if piece.is_empty()
-                || !piece.iter().zip(left.by_ref()).all(|(word, bytes)| word.load() == packed(bytes))
-            {
-                return false;
-            }
-        }
-        true
+        self.beside(bytes, |word, number| word.load() == number)
     }
 
     /// Copies what comes next over all of `bytes`; false if it ends too early.
     pub fn copy(&mut self, bytes: &mut [u8]) -> bool {
-        let mut left = bytes;
-        while !left.is_empty() {
-            let piece = self.piece(left.len().div_ceil(WORD as usize));
+        let (mut whole, rest) = bytes.as_chunks_mut();
+        while !whole.is_empty() {
+            let piece = self.piece(whole.len());
             if piece.is_empty() {
                 return false;
             }
-            let (now, rest) = left.split_at_mut(left.len().min(piece.len() * WORD as usize));
-            for (word, bytes) in piece.iter().zip(now.chunks_mut(WORD as usize)) {
-                bytes.copy_from_slice(&word.load().to_ne_bytes()[..bytes.len()]);
-            }
-            left = rest;
+            let (now, later) = whole.split_at_mut(piece.len());
+            piece.iter().zip(now).for_each(|(word, bytes)| *bytes = word.load().to_ne_bytes());
+            whole = later;
         }
-        true
+        if rest.is_empty() {
+            return true;
+        }
+        let last = self.piece(1).first();
+        last.map(|word| rest.copy_from_slice(&word.load().to_ne_bytes()[..rest.len()])).is_some()
     }
 
     /// The word that comes after so many bytes in whole words.
@@ -76,19 +69,29 @@ impl<'a> Run<'a> {
     }
 
     fn write(&mut self, bytes: &[u8]) -> bool {
-        let mut left = bytes.chunks(WORD as usize);
-        while left.len() > 0 {
-            let piece = self.piece(left.len());
-            if piece.is_empty() {
+        self.beside(bytes, |word, number| {
+            word.store(number);
+            true
+        })
+    }
+
+    /// Goes along these bytes, as words, and the next words of the chain; false if `each` says so, or the chain ends.
+    fn beside(&mut self, bytes: &[u8], each: impl Fn(&Word, u64) -> bool) -> bool {
+        let (mut whole, rest) = bytes.as_chunks();
+        while !whole.is_empty() {
+            let piece = self.piece(whole.len());
+            let (now, later) = whole.split_at(piece.len());
+            let mut both = piece.iter().zip(now);
+            if piece.is_empty() || !both.all(|(word, bytes)| each(word, u64::from_ne_bytes(*bytes))) {
                 return false;
             }
-            piece.iter().zip(left.by_ref()).for_each(|(word, bytes)| word.store(packed(bytes)));
+            whole = later;
         }
-        true
+        rest.is_empty() || self.piece(1).first().is_some_and(|word| each(word, packed(rest)))
     }
 }
 
-/// At most eight bytes as a word; zeros follow.
+/// Less than eight bytes as a word; zeros follow.
 fn packed(bytes: &[u8]) -> u64 {
     let mut word = [0; WORD as usize];
     word[..bytes.len()].copy_from_slice(bytes);

@@ -54,14 +54,18 @@ impl Keeper {
 pub fn save(cache: &Cache, patience: Duration) {
     let Some(path) = &cache.settings().persist else { return };
     if let Err(error) = try_save(cache, path, patience) {
-        tracing::error!(
-            "cache {}: {} cannot be written, so the last changes end with the appliance: {error}; see \
-             cache.{}.persist, which the workers' user must be able to write beside",
-            cache.name(),
-            path.display(),
-            cache.name()
-        );
+        complain(cache, path, "the last changes end", &error);
     }
+}
+
+fn complain(cache: &Cache, path: &Path, what: &str, error: &io::Error) {
+    tracing::error!(
+        "cache {}: {} cannot be written, so {what} with the appliance: {error}; see cache.{}.persist, which the workers' \
+         user must be able to write beside",
+        cache.name(),
+        path.display(),
+        cache.name()
+    );
 }
 
 fn try_save(cache: &Cache, path: &Path, patience: Duration) -> io::Result<()> {
@@ -115,6 +119,9 @@ pub fn load(cache: &Cache) -> Result<(), Refusal> {
     }
     if let Some(path) = &cache.settings().persist {
         load_from(cache, path)?;
+        if let Err(error) = snapshot::probe(path) {
+            complain(cache, path, "the contents end", &error);
+        }
     }
     fs::write(mark, "").map_err(super::table::store)
 }
@@ -135,7 +142,10 @@ fn load_from(cache: &Cache, path: &Path) -> Result<(), Refusal> {
                 path.display()
             );
         }
-        Err(error) => return Err(Refusal::Store(format!("{}: {error}", path.display()))),
+        Err(error) => {
+            let (path, name) = (path.display(), cache.name());
+            return Err(Refusal::Store(format!("{path} cannot be read: {error}; see cache.{name}.persist")));
+        }
     }
     Ok(())
 }

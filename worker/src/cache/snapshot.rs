@@ -55,6 +55,12 @@ impl Writer {
     }
 }
 
+/// Whether a file could be written there; nothing is left of the attempt.
+pub fn probe(path: &Path) -> io::Result<()> {
+    let writer = Writer::create(path)?;
+    fs::remove_file(writer.new)
+}
+
 /// Reads a file: checks the whole of it, then shows each item, `(key, value, expires)`. `Ok(false)`: there is none. An error
 /// that is [`ErrorKind::InvalidData`] is the file's own fault.
 pub fn read(path: &Path, mut show: impl FnMut(&[u8], &[u8], u64) -> io::Result<()>) -> io::Result<bool> {

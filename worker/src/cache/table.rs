@@ -26,7 +26,8 @@ pub struct Table {
     words: Map,
     file: File,
     sizes: Geometry,
-    secret: [u64; 2],
+    /// The hash of nothing, which knows the secret.
+    hasher: DefaultHasher,
     /// Which one of those that a cache has had.
     number: u64,
     /// Where this process counts what it reads.
@@ -46,7 +47,7 @@ impl Table {
         let words = Map::of(&file, sizes.bytes()).map_err(store)?;
         let random = || std::hash::BuildHasher::build_hasher(&RandomState::new()).finish();
         let secret = [random(), random()];
-        let table = Table { words, file, sizes, secret, number, tally: tally() };
+        let table = Table { words, file, sizes, hasher: hasher(secret), number, tally: tally() };
         for (name, number) in [
             (Head::Secret, secret[0]),
             (Head::Secret2, secret[1]),
@@ -83,7 +84,7 @@ impl Table {
         }
         let secret = [at(Head::Secret), at(Head::Secret2)];
         let words = Map::of(&file, sizes.bytes()).map_err(|_| odd())?;
-        let table = Table { words, file, sizes, secret, number, tally: tally() };
+        let table = Table { words, file, sizes, hasher: hasher(secret), number, tally: tally() };
         if table[Head::Proof].load() == table.hash(PROOF) { Ok(table) } else { Err(odd()) }
     }
 
@@ -105,9 +106,7 @@ impl Table {
 
     /// The hash of a key. Nobody who does not know the secret can choose keys that share a bucket.
     pub fn hash(&self, key: &[u8]) -> u64 {
-        let mut hasher = DefaultHasher::new();
-        hasher.write_u64(self.secret[0]);
-        hasher.write_u64(self.secret[1]);
+        let mut hasher = self.hasher.clone();
         hasher.write(key);
         hasher.finish()
     }
@@ -286,6 +285,12 @@ impl Index<Head> for Table {
 
 fn tally() -> u64 {
     u64::from(std::process::id()) % TALLY_COUNT
+}
+
+fn hasher(secret: [u64; 2]) -> DefaultHasher {
+    let mut hasher = DefaultHasher::new();
+    secret.into_iter().for_each(|half| hasher.write_u64(half));
+    hasher
 }
 
 /// What a file says, in our words.

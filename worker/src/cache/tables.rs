@@ -118,7 +118,8 @@ fn fill(new: &Table, old: &Table) -> Result<(), Refusal> {
     for _ in 0..old.sizes().slots {
         let Some(slot) = old.slot(number) else { break };
         let item = old.item(slot, true).map_err(|_| old.broken())?;
-        new.insert(New { key: &item.key, value: &item.value, expires: item.expires }, None)?;
+        let copy = New { key: &item.key, value: &item.value, expires: item.expires };
+        new.insert(new.hash(copy.key), copy, None)?;
         number = slot[Field::Newer].load();
     }
     for name in [Head::Sets, Head::Evicted, Head::Expired, Head::Refused, Head::Changes] {

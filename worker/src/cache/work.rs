@@ -88,16 +88,16 @@ impl<'a> Work<'a> {
     /// Puts an item in, in the place of the one that is there.
     pub fn store(&self, new: New<'_>) -> Result<Round<()>, Refusal> {
         let (sizes, key, value) = (self.table.sizes(), new.key.len() as u64, new.value.len() as u64);
-        let cost = sizes.cost(key, value);
+        let (cost, hash) = (sizes.cost(key, value), self.table.hash(new.key));
         // A reload may allow longer items while there was no memory for a larger table.
         let is_possible = cost <= self.settings.size && sizes.chunks_for(key, value) < sizes.chunks;
         for _ in 0..=EVICTIONS {
-            let old = self.table.find(new.key)?;
+            let old = self.table.find_hashed(hash, new.key)?;
             let others = self.table[Head::Bytes].load();
             let others = others.saturating_sub(old.map_or(0, |old| self.table.cost_of(old)));
             let items = self.table[Head::Items].load().saturating_add(u64::from(old.is_none()));
             if items <= self.settings.items && others.saturating_add(cost) <= self.settings.size {
-                match self.table.insert(new, old) {
+                match self.table.insert(hash, new, old) {
                     // There is no memory, or another generation uses more than this one may.
                     Err(Refusal::Full) => {}
                     done => return done.map(Round::Done),
