@@ -7,7 +7,8 @@ use crate::message::Message;
 use crate::privileges::Identity;
 use crate::spawn::{self, Tie};
 use appliance_config::Settings;
-use appliance_proxy::{Load, Mode, Occurrence, Pulse, Upstreams, WorkerId};
+use appliance_config::settings::Log;
+use appliance_proxy::{Load, Mode, Occurrence, Pulse, Style, Upstreams, WorkerId};
 use appliance_worker::abi;
 use appliance_worker::board::{self, Board, State};
 use appliance_worker::logging;
@@ -207,6 +208,14 @@ impl Upstreams for Bridge {
             Occurrence::Refused => &traffic.refused,
         };
         count.fetch_add(1, Relaxed);
+    }
+
+    fn log_style(&self, log: &Log) -> Option<Style> {
+        logging::access_style(log)
+    }
+
+    fn write_log(&self, lines: &[u8]) {
+        logging::write(lines);
     }
 
     fn has_served(&self) -> bool {

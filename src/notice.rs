@@ -94,7 +94,13 @@ impl Notice {
             Role::Proxy => "the proxy was not ready",
             Role::Worker(_) => "no worker was ready",
         };
-        format!("{what} within {boot:?}; if it needs longer, raise timeouts.boot")
+        let usual = match role {
+            Role::Template => {
+                "; its modules must not serve by themselves when they are imported, as `app.run()` does"
+            }
+            _ => "",
+        };
+        format!("{what} within {boot:?}; if it needs longer, raise timeouts.boot{usual}")
     }
 }
 
@@ -107,7 +113,7 @@ pub struct Facts {
     pub config: Option<String>,
     /// `module:callable`.
     pub app: String,
-    /// Virtual environment, if any.
+    /// Virtual environment, if Python is hosted in one.
     pub venv: Option<String>,
     /// `workers.count` and `workers.cores`.
     pub workers: (u32, u32),
@@ -126,7 +132,7 @@ impl Facts {
             human: logging::human(&settings.log),
             config: config.map(show),
             app: settings.app.module.clone(),
-            venv: settings.app.venv.as_deref().map(show),
+            venv: settings.app.venv.as_deref().filter(|_| settings.app.native().is_none()).map(show),
             workers: (count, settings.workers.cores),
             urls: Vec::new(),
             native: settings.native.base_port.map(|base| native_url(settings.native.address, base, count)),
@@ -212,7 +218,8 @@ impl Facts {
                 }
             }
             Notice::Stopping if self.human => {
-                line(format_args!("stopping: finishing {busy} requests (Ctrl-C again to stop now)"))
+                let requests = if busy == 1 { "request" } else { "requests" };
+                line(format_args!("stopping: finishing {busy} {requests} (Ctrl-C again to stop now)"))
             }
             Notice::Stopping => tracing::info!(requests = busy, "stopping"),
             Notice::StopNow => tracing::warn!("stopping now; requests under way are cut"),
@@ -262,11 +269,11 @@ fn native_url(address: IpAddr, base: u16, workers: u32) -> String {
     if workers > 1 { format!("http://{first}…{last}") } else { format!("http://{first}") }
 }
 
-/// A plain line for a human, unless the log level is below the news. A terminal that has gone is no reason to stop
-/// serving.
+/// A plain line for a human, unless the log level is below the news. A terminal that has gone, or takes nothing, is no reason to
+/// stop serving.
 fn line(text: std::fmt::Arguments<'_>) {
     if tracing::enabled!(tracing::Level::INFO) {
-        let _ = writeln!(std::io::stderr(), "{text}");
+        logging::write(format!("{text}\n").as_bytes());
     }
 }
 

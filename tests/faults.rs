@@ -1,9 +1,12 @@
 //! A machine that runs out of something: disk behind the log, descriptors, processes, the run directory. Whatever is
 //! lacking is lacking for a while; the service goes on, and is whole again afterwards.
-use crate::harness::{Appliance, Client, Process, Setup, free_ports, under_load, until, within};
+use crate::harness::{
+    Appliance, Client, DEADLINE, Log, Process, Setup, free_ports, under_load, until, within,
+};
 use nix::sys::signal::Signal;
 use nix::unistd::geteuid;
-use std::fs::{self, Permissions};
+use std::fs::{self, File, Permissions};
+use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::time::{Duration, Instant};
 
@@ -22,7 +25,8 @@ fn start(workers: u32) -> Appliance {
 #[test]
 fn a_full_disk_costs_the_log_and_nothing_else() {
     let setup = Setup::app("facts:application").workers(2).set("log.access", false);
-    let appliance = setup.start_unheard(free_ports(1));
+    let full = File::options().write(true).open("/dev/full").unwrap();
+    let appliance = setup.start_unheard(free_ports(1), full);
     appliance.wait_for_workers();
     let (served, failures) = under_load(&appliance, || {
         for role in ["worker 1", "template", "worker 2"] {
@@ -36,6 +40,29 @@ fn a_full_disk_costs_the_log_and_nothing_else() {
         assert_ne!(appliance.process("worker 1").pid, before.pid);
     });
     assert!(failures.is_empty() && served > 0, "{} of {served} failed: {failures:?}", failures.len());
+}
+
+#[test]
+fn a_log_that_nobody_reads_costs_its_lines_and_holds_nobody() {
+    let (reader, writer) = io::pipe().unwrap();
+    let appliance = Setup::app("facts:application").workers(2).start_unheard(free_ports(1), writer);
+    let mut client = appliance.client();
+    // Several times what a pipe takes: 64 KiB.
+    let target = format!("/?{}", "x".repeat(1900));
+    let served = (0..150).filter(|_| client.get(&target).status == 200).count();
+    assert_eq!(served, 150);
+    let (code, _, err) = appliance.tell(&["reload"]);
+    assert_eq!(code, Some(0), "the master is not held either: {err}");
+    let log = Log::of(reader);
+    // Each process tells of its own.
+    let told = within(DEADLINE, || {
+        assert_eq!(appliance.get("/").status, 200);
+        let events = log.events();
+        let written = events.iter().filter(|event| event["path"] == target.as_str()).count();
+        let lost: u64 = events.iter().filter_map(|event| event["lines"].as_u64()).sum();
+        (lost > 0 && written + lost as usize >= served).then_some(())
+    });
+    assert!(told.is_some(), "lines are missing of which nothing is said:\n{}", log.text());
 }
 
 /// Part of a CPU that a process takes for the next second.

@@ -1,11 +1,10 @@
 //! The access log: one line per request, collected per proxy thread and written to standard error in few large writes; what a
-//! line says is in [`appliance_link::access`]. `exchange.rs` and `conn.rs` hand in entries; `runtime.rs` runs the flusher. A
-//! full disk must never stop the service: write errors are ignored. Every entry is counted here too, also without a log, so
-//! that the log and `/metrics` cannot tell different stories.
+//! line says is in [`appliance_link::access`]. `exchange.rs` and `conn.rs` hand in entries; `runtime.rs` runs the flusher.
+//! Whoever cannot write its log can only serve on without it: lines that nobody takes are lost. Every entry is counted here too,
+//! also without a log, so that the log and `/metrics` cannot tell different stories.
 use crate::error::Failure;
 use crate::{Occurrence, Upstreams};
 use appliance_link::access::{Entry, FLUSH_AFTER, Lines, Style};
-use std::io::Write as _;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 use tokio::sync::Notify;
@@ -44,7 +43,7 @@ impl AccessLog {
         let mut lines = lines.lock().unwrap_or_else(PoisonError::into_inner);
         lines.add(entry, SystemTime::now());
         if lines.is_large() {
-            write_out(&mut lines);
+            self.write_out(&mut lines);
         } else {
             self.filled.notify_one();
         }
@@ -53,7 +52,7 @@ impl AccessLog {
     /// Writes what was collected.
     pub(crate) fn flush(&self) {
         if let Some(lines) = &self.lines {
-            write_out(&mut lines.lock().unwrap_or_else(PoisonError::into_inner));
+            self.write_out(&mut lines.lock().unwrap_or_else(PoisonError::into_inner));
         }
     }
 
@@ -65,12 +64,8 @@ impl AccessLog {
             self.flush();
         }
     }
-}
 
-fn write_out(lines: &mut Lines) {
-    let mut stderr = std::io::stderr().lock();
-    // Whoever cannot write its log can only serve on without it.
-    lines.drain(|text| {
-        let _ = stderr.write_all(text);
-    });
+    fn write_out(&self, lines: &mut Lines) {
+        lines.drain(|text| self.upstreams.write_log(text));
+    }
 }

@@ -48,6 +48,8 @@ mod workers;
 #[cfg(test)]
 mod tests;
 
+use appliance_config::settings::Log;
+pub use appliance_link::access::Style;
 use std::path::Path;
 use std::time::Duration;
 
@@ -133,7 +135,8 @@ pub fn reasons() -> impl Iterator<Item = &'static str> {
     error::Failure::ALL.iter().map(|failure| failure.reason())
 }
 
-/// What the proxy needs to know of the workers, and of what the master wants. Implemented by the binary from shared memory.
+/// What the proxy needs to know of the workers, and of what the master wants, and where it says what has happened. Implemented
+/// by the binary from shared memory.
 pub trait Upstreams: Send + Sync + 'static {
     /// Number of workers at this moment; ids are `1..=count()`.
     fn count(&self) -> u32;
@@ -156,6 +159,10 @@ pub trait Upstreams: Send + Sync + 'static {
     fn publish(&self, pulse: &Pulse);
     /// Counts what has happened, in memory that outlives this process. Called by all threads, for every request.
     fn count_in(&self, what: Occurrence);
+    /// How lines of the access log look where the log is configured so; `None`: there are none.
+    fn log_style(&self, log: &Log) -> Option<Style>;
+    /// Writes lines to the log, and does not wait for a reader who has stopped reading. Called by all threads.
+    fn write_log(&self, lines: &[u8]);
     /// Whether a worker has ever been ready since the appliance was started.
     fn has_served(&self) -> bool;
     /// Everything that is counted or measured, as Prometheus reads it; `pulse` is how things are in this process.

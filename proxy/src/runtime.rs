@@ -15,11 +15,10 @@ use crate::request_id::RequestIds;
 use crate::stats::Stats;
 use crate::workers::Workers;
 use appliance_config::Settings;
-use appliance_config::settings::{Endpoint, Listen, Log, LogFormat};
-use appliance_link::access::Style;
+use appliance_config::settings::{Endpoint, Listen};
 use pingora::proxy::http_proxy;
 use pingora::server::configuration::ServerConf;
-use std::io::{self, IsTerminal};
+use std::io;
 use std::net::TcpListener;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -125,7 +124,7 @@ fn prepare(
         let _inside = runtime.enter();
         listeners.iter().zip(&shared.settings.listen).map(adopt).collect::<Result<_, _>>()?
     };
-    let log = Arc::new(AccessLog::new(style(&shared.settings.log), upstreams.clone()));
+    let log = Arc::new(AccessLog::new(upstreams.log_style(&shared.settings.log), upstreams.clone()));
     let limits = &shared.settings.limits;
     let links = Links::new(upstreams, limits.stream_window, shared.settings.timeouts.connect);
     let gateway = Gateway::new(shared.clone(), links.clone(), log.clone(), watch.clone());
@@ -195,16 +194,6 @@ async fn serve_all(mut gone: mpsc::Receiver<()>, front: &Front, mut watch: Drain
 
 fn runtime() -> Result<Runtime, StartError> {
     Builder::new_current_thread().enable_all().build().map_err(StartError::Thread)
-}
-
-/// `None`: no access log.
-fn style(log: &Log) -> Option<Style> {
-    let human = match log.format {
-        LogFormat::Auto => io::stderr().is_terminal(),
-        LogFormat::Human => true,
-        LogFormat::Json => false,
-    };
-    log.access.then_some(if human { Style::Human } else { Style::Json })
 }
 
 fn spelled(endpoint: &Endpoint) -> String {

@@ -3,7 +3,6 @@
 use super::{Answer, Client, DEADLINE, Dir, Log, Process, default_venv, descendants, root, until, within};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use std::fs::File;
 use std::io;
 use std::net::SocketAddr;
 use std::os::unix::process::CommandExt;
@@ -120,14 +119,13 @@ impl Setup {
         appliance
     }
 
-    /// Starts it with a full disk behind its log. It cannot say where it listens, so that is said here; waits until it
-    /// serves there.
+    /// Starts it with a log that nobody reads, such as a full disk. It cannot say where it listens, so that is said here; waits
+    /// until it serves there.
     #[track_caller]
-    pub fn start_unheard(self, port: u16) -> Appliance {
+    pub fn start_unheard(self, port: u16, log: impl Into<Stdio>) -> Appliance {
         let address: SocketAddr = ([127, 0, 0, 1], port).into();
         let setup = self.arg("--listen").arg(address);
-        let full = File::options().write(true).open("/dev/full").unwrap();
-        let mut child = setup.command().stderr(full).spawn().unwrap();
+        let mut child = setup.command().stderr(log).spawn().unwrap();
         let (log, output) = (Log::of(io::empty()), Log::of(child.stdout.take().unwrap()));
         let (dir, workers) = (setup.dir, setup.workers);
         let appliance = Appliance { dir, child, log, output, workers, address };

@@ -7,6 +7,9 @@ use std::sync::OnceLock;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::reload::Handle;
 
+mod outlet;
+pub use outlet::write;
+
 /// Whether log lines are for a human: as configured, or because standard error is a terminal.
 pub fn human(log: &Log) -> bool {
     match log.format {
@@ -51,8 +54,8 @@ fn keep<S: 'static>(handle: Handle<EnvFilter, S>) {
 /// Installs the subscriber of this process. A second call is ignored.
 pub fn init(log: &Log) {
     let filter = filter(&log.level);
-    // A line that cannot be written (the terminal has gone) is lost; reporting that to the same place would panic.
-    let builder = tracing_subscriber::fmt().with_writer(std::io::stderr).log_internal_errors(false);
+    outlet::set_human(human(log));
+    let builder = tracing_subscriber::fmt().with_writer(|| outlet::Through);
     // A second subscriber in one process would be a programming error with no harm to the user: the first one stays.
     let _ = if human(log) {
         let builder = builder.with_target(false).with_ansi(std::io::stderr().is_terminal());

@@ -1,6 +1,7 @@
 //! Who gets which worker, and who waits: against made-up workers whose state a test sets.
 use super::*;
-use crate::Load;
+use crate::{Load, Style};
+use appliance_config::settings::Log;
 use std::path::Path;
 use std::sync::Mutex;
 use std::task::{Context, Poll, Waker};
@@ -55,6 +56,12 @@ impl Upstreams for Site {
     fn publish(&self, _pulse: &Pulse) {}
 
     fn count_in(&self, _what: Occurrence) {}
+
+    fn log_style(&self, _log: &Log) -> Option<Style> {
+        None
+    }
+
+    fn write_log(&self, _lines: &[u8]) {}
 
     fn has_served(&self) -> bool {
         true
