@@ -6,6 +6,7 @@ use crate::drain::DrainWatch;
 use crate::gateway::Shared;
 use crate::pulse::pulse;
 use serde_json::{Value, json};
+use std::collections::VecDeque;
 use std::net::TcpListener as StdListener;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -13,14 +14,14 @@ use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
-use tokio::task::JoinSet;
+use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::timeout;
 
 /// Longest request head of a probe, in bytes; curl sends 90, a browser under 2000.
 const HEAD_BYTES: usize = 4096;
-/// Connections at once; the next ones wait in the backlog, so that whoever reaches this port cannot use up the proxy's
-/// descriptors.
-const MAX_PROBES: usize = 64;
+/// Connections at once, so that whoever reaches this port cannot use up the proxy's descriptors. One more takes the place of the
+/// oldest: those that are silent must not keep a probe from its answer.
+pub(crate) const MAX_PROBES: usize = 64;
 /// Time for one request, and pause after a failed accept.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -32,19 +33,25 @@ pub(crate) async fn run(listener: StdListener, shared: Arc<Shared>, drain: Drain
     };
     let mut replaced = std::pin::pin!(replaced(&shared, drain.clone()));
     let mut probes = JoinSet::new();
+    let mut oldest: VecDeque<AbortHandle> = VecDeque::new();
     let turn = Arc::new(Semaphore::new(1));
     loop {
         let accepted = tokio::select! {
             biased;
             () = &mut replaced => break,
             Some(_) = probes.join_next() => continue,
-            accepted = listener.accept(), if probes.len() < MAX_PROBES => accepted,
+            accepted = listener.accept() => accepted,
         };
         match accepted {
             Ok((stream, _)) => {
+                oldest.retain(|probe| !probe.is_finished());
+                if oldest.len() == MAX_PROBES {
+                    oldest.pop_front().inspect(AbortHandle::abort);
+                }
                 let (shared, drain, turn) = (shared.clone(), drain.clone(), turn.clone());
                 // A probe that fails or takes too long is simply cut.
-                probes.spawn(async move { timeout(PATIENCE, probe(stream, shared, drain, &turn)).await });
+                let probe = async move { timeout(PATIENCE, probe(stream, shared, drain, &turn)).await };
+                oldest.push_back(probes.spawn(probe));
             }
             Err(_) => tokio::time::sleep(PATIENCE).await,
         }

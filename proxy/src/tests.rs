@@ -11,6 +11,7 @@ mod tunnels;
 use crate::Occurrence;
 use harness::{Client, Handler, Proxy, echo, eventually, header, says};
 use std::io::{ErrorKind, Read, Write};
+use std::net::TcpStream;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -487,6 +488,17 @@ fn a_full_backlog_is_a_wait() {
 }
 
 #[test]
+fn silent_clients_of_the_admin_endpoint_keep_nobody_from_an_answer() {
+    let proxy = Proxy::start(vec![echo()]);
+    let connect = || TcpStream::connect(proxy.admin).unwrap();
+    let mut silent: Vec<TcpStream> = (0..crate::admin::MAX_PROBES).map(|_| connect()).collect();
+    assert!(Client::to(proxy.admin).ask_for("/livez").starts_with("HTTP/1.1 200 "));
+    assert_eq!(silent[0].read(&mut [0]).unwrap_or(0), 0, "the oldest has made room");
+    silent[1].set_nonblocking(true).unwrap();
+    assert!(silent[1].read(&mut [0]).is_err(), "the next is still there");
+}
+
+#[test]
 fn the_admin_endpoint_tells_the_state() {
     let proxy = Proxy::start(vec![echo()]);
     proxy.ask(LAST_GET);
@@ -523,7 +535,7 @@ fn every_request_is_counted_once_also_those_that_no_worker_sees() {
     eventually("the numbers are those of this moment", || page().ends_with("connections 0\n"));
 }
 
-impl Client<std::net::TcpStream> {
+impl Client<TcpStream> {
     fn ask_for(mut self, path: &str) -> String {
         self.send(&format!("GET {path} HTTP/1.1\r\n\r\n"));
         self.rest()
