@@ -128,6 +128,7 @@ fn a_client_that_waits_to_be_told_is_told_once() {
             assert_eq!(client.answer().status, 100, "{size} bytes, {line}");
             client.send(bytes);
             assert_same(&client.answer().body, &body, &format!("{size} bytes after 100, {line}"));
+            assert_eq!(client.get("/next").text(), "next", "the connection is used on");
         }
     }
 }

@@ -283,7 +283,13 @@ impl Relay<'_> {
             self.begin_final(&mut answer)?;
         }
         self.exchange.client.set_more_coming(is_final && more);
-        self.session.as_mut().write_response_header(answer).await?;
+        let client = self.session.as_mut();
+        let kept_alive = client.get_keepalive();
+        client.write_response_header(answer).await?;
+        if !is_final {
+            // pingora closes behind whatever was answered before the end of the body; this was only half an answer.
+            client.set_keepalive(kept_alive);
+        }
         Ok(is_final)
     }
 
