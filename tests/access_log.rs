@@ -2,69 +2,12 @@
 //! and never two lines for one request.
 use crate::harness::{Admin, Appliance, Client, DOORS, Door, Doors, Setup, until};
 use crate::websockets::peer::{Peer, TEXT};
+use nix::sys::signal::Signal;
 use serde_json::Value;
+use std::time::Duration;
 
 /// One function for each way to end.
-const CODE: &str = r#"
-import appliance, uwsgi
-
-def hello(start):
-    start("200 OK", [])
-    return [b"hello"]
-
-def nothing(start):
-    start("404 Not Found", [])
-    return [b"there is nothing"]
-
-def pieces(start):
-    start("200 OK", [])
-    for _ in range(3):
-        yield b"a piece"
-
-def notes(start):
-    uwsgi.set_logvar("user", "jo\u00ebl \"x")
-    start("200 OK", [])
-    return [b"noted"]
-
-def own_failure(start):
-    start("500 Own", [])
-    return [b"sorry"]
-
-def raises(start):
-    uwsgi.set_logvar("user", "joe")
-    raise ValueError("as it must")
-
-def raises_late(start):
-    start("200 OK", [])
-    yield b"begun"
-    raise ValueError("as it must")
-
-def too_short(start):
-    start("200 OK", [("Content-Length", "10")])
-    yield b"short"
-
-def says_nothing(start):
-    uwsgi.disconnect()
-    start("200 OK", [])
-    return [b"nobody gets it"]
-
-def sleeps(start):
-    appliance.sleep(60)
-
-def asks(start):
-    uwsgi.log_this_request()
-    start("200 OK", [])
-    return [b"asked"]
-
-def application(environ, start):
-    return globals()[environ["PATH_INFO"][1:]](start) or []
-"#;
-
-/// The line of the request for a target.
-#[track_caller]
-fn line(appliance: &Appliance, target: &str) -> Value {
-    appliance.log.event(target, |event| event["kind"] == "access" && event["path"] == target)
-}
+const ENDINGS: &str = "endings:application";
 
 /// Lines so far for targets that contain this.
 fn count(appliance: &Appliance, part: &str) -> usize {
@@ -101,14 +44,14 @@ fn both(doors: &Doors, method: &str, path: &str) -> [Value; 2] {
         let mut client = doors.client(door);
         send(&mut client, method, &target);
         client.rest();
-        line(&doors.appliance, &target)
+        doors.appliance.log.access(&target)
     })
 }
 
 #[test]
 fn a_worker_writes_what_the_proxy_would() {
     for suspend in ["greenlet", "thread"] {
-        let doors = Doors::open(Setup::code(CODE).set("app.suspend", suspend));
+        let doors = Doors::open(Setup::app(ENDINGS).set("app.suspend", suspend));
         for path in [
             "/hello",
             "/nothing",
@@ -116,6 +59,7 @@ fn a_worker_writes_what_the_proxy_would() {
             "/notes",
             "/own_failure",
             "/raises",
+            "/notes_and_raises",
             "/raises_late",
             "/too_short",
         ] {
@@ -129,7 +73,7 @@ fn a_worker_writes_what_the_proxy_would() {
 
 #[test]
 fn an_answer_that_nobody_gives_is_named() {
-    let doors = Doors::open(Setup::code(CODE));
+    let doors = Doors::open(Setup::app(ENDINGS));
     for line in both(&doors, "GET", "/says_nothing") {
         assert_eq!(end(&line), (502, "app-cut"), "{line}");
     }
@@ -137,7 +81,7 @@ fn an_answer_that_nobody_gives_is_named() {
 
 #[test]
 fn requests_that_cannot_be_read_are_refused_for_the_same_reason() {
-    let setup = Setup::code(CODE)
+    let setup = Setup::app(ENDINGS)
         .set("limits.body", "1KiB")
         .set("limits.body_buffer", "1KiB")
         .set("limits.headers", 10);
@@ -173,7 +117,7 @@ fn requests_that_cannot_be_read_are_refused_for_the_same_reason() {
             let mut client = doors.client(door);
             client.send(head.replace("/TARGET", &format!("/{reason}-{door:?}")));
             let status = client.answer().status;
-            let line = line(&doors.appliance, &format!("/{reason}-{door:?}"));
+            let line = doors.appliance.log.access(&format!("/{reason}-{door:?}"));
             assert_eq!(end(&line), (status.into(), reason), "{line}");
         }
     }
@@ -181,32 +125,73 @@ fn requests_that_cannot_be_read_are_refused_for_the_same_reason() {
 
 #[test]
 fn limits_of_time_and_clients_that_leave_are_named() {
-    let setup = Setup::code(CODE).set("timeouts.header", "200ms").set("timeouts.request", "500ms");
+    let setup = Setup::app(ENDINGS).set("timeouts.header", "200ms").set("timeouts.request", "500ms");
     let (setup, admin) = Admin::of(setup);
     let doors = Doors::open(setup);
     let mut slow = doors.client(Door::Native);
     slow.send("GET /slow HTTP/1.1\r\nHost: ");
     assert_eq!(slow.answer().status, 408);
-    assert_eq!(end(&line(&doors.appliance, "/slow")), (408, "slow-head"));
+    assert_eq!(end(&doors.appliance.log.access("/slow")), (408, "slow-head"));
     let mut late = doors.client(Door::Native);
     assert_eq!(late.get("/sleeps?late").status, 504);
-    let said = line(&doors.appliance, "/sleeps?late");
+    let said = doors.appliance.log.access("/sleeps?late");
     assert_eq!(end(&said), (504, "request-timeout"));
     assert!(said["ms"].as_f64().unwrap() >= 490.0, "{said}");
     let mut leaver = doors.client(Door::Native);
     send(&mut leaver, "GET", "/sleeps?left");
     until("it runs", || admin.workers("busy") == 1);
     drop(leaver);
-    assert_eq!(end(&line(&doors.appliance, "/sleeps?left")), (499, "client-gone"));
+    assert_eq!(end(&doors.appliance.log.access("/sleeps?left")), (499, "client-gone"));
     let mut halfway = doors.client(Door::Native);
     halfway.send("POST /halfway HTTP/1.1\r\nHost: test\r\nContent-Length: 9\r\n\r\n1234");
     drop(halfway);
-    assert_eq!(end(&line(&doors.appliance, "/halfway")), (499, "client-gone"));
+    assert_eq!(end(&doors.appliance.log.access("/halfway")), (499, "client-gone"));
+}
+
+#[test]
+fn a_client_that_has_left_before_its_request_is_read_is_to_blame() {
+    let doors = Doors::open(Setup::app(ENDINGS));
+    let mut client = doors.client(Door::Native);
+    assert_eq!(client.get("/hello").status, 200);
+    let worker = doors.appliance.process("worker 1");
+    worker.signal(Signal::SIGSTOP);
+    client.send("POST /sleeps HTTP/1.1\r\nHost: test\r\nContent-Length: 3\r\n\r\n123");
+    client.finish();
+    worker.signal(Signal::SIGCONT);
+    assert_eq!(end(&doors.appliance.log.access("/sleeps")), (499, "client-gone"));
+}
+
+/// Writes to a client that leaves meanwhile, without giving the loop back: the query names a file that says when.
+const UNAWARE: &str = r#"
+import os, time
+
+def application(environ, start):
+    write = start("200 OK", [])
+    write(b"begun")
+    while not os.path.exists(environ["QUERY_STRING"]):
+        time.sleep(0.001)
+    for _ in range(100):
+        write(b"more")
+        time.sleep(0.001)
+    return []
+"#;
+
+#[test]
+fn a_client_that_leaves_while_it_is_written_to_is_to_blame() {
+    let doors = Doors::open(Setup::code(UNAWARE));
+    let left = doors.appliance.dir().path().join("left");
+    let target = format!("/?{}", left.display());
+    let mut client = doors.client(Door::Native);
+    send(&mut client, "GET", &target);
+    until("it has begun", || !client.arrived_within(Duration::from_millis(10)).is_empty());
+    drop(client);
+    std::fs::write(&left, "").unwrap();
+    assert_eq!(end(&doors.appliance.log.access(&target)), (200, "client-gone"));
 }
 
 #[test]
 fn a_request_says_how_long_it_has_waited_for_a_core() {
-    let (setup, admin) = Admin::of(Setup::code(CODE).set("workers.cores", 1).set("limits.waiting", 1));
+    let (setup, admin) = Admin::of(Setup::app(ENDINGS).set("workers.cores", 1).set("limits.waiting", 1));
     let doors = Doors::open(setup.set("timeouts.request", "700ms"));
     let mut clients: Vec<Client> = (0..3).map(|_| doors.client(Door::Native)).collect();
     send(&mut clients[0], "GET", "/sleeps");
@@ -215,9 +200,9 @@ fn a_request_says_how_long_it_has_waited_for_a_core() {
     until("one waits", || admin.workers("waiting") == 1);
     send(&mut clients[2], "GET", "/hello?too-many");
     assert_eq!(clients[2].answer().status, 503);
-    assert_eq!(end(&line(&doors.appliance, "/hello?too-many")), (503, "worker-busy"));
+    assert_eq!(end(&doors.appliance.log.access("/hello?too-many")), (503, "worker-busy"));
     assert_eq!(clients[1].answer().status, 200);
-    let waited = line(&doors.appliance, "/hello?waits");
+    let waited = doors.appliance.log.access("/hello?waits");
     let millis = |name: &str| waited[name].as_f64().unwrap();
     assert!(millis("queue_ms") > 1.0 && millis("ms") >= millis("queue_ms"), "{waited}");
 }
@@ -235,7 +220,7 @@ fn a_websocket_has_one_line_at_its_end() {
         assert_eq!(peer.text(), "hello");
         assert_eq!(count(&doors.appliance, "/echo"), 0);
         peer.close(1000);
-        let line = line(&doors.appliance, "/echo");
+        let line = doors.appliance.log.access("/echo");
         assert_eq!((end(&line), &line["method"]), ((101, "none"), &"GET".into()), "{line}");
         assert!(line["bytes"].as_u64().is_some_and(|bytes| (7..20).contains(&bytes)), "{line}");
     }
@@ -244,7 +229,7 @@ fn a_websocket_has_one_line_at_its_end() {
 #[test]
 fn every_kind_of_application_has_lines_and_no_request_has_two() {
     let native = || Setup::bare().arg("native:hello").venv(None);
-    for setup in [Setup::code(CODE), native(), Setup::app("asgi_bare:app")] {
+    for setup in [Setup::app(ENDINGS), native(), Setup::app("asgi_bare:app")] {
         let mut doors = Doors::open(setup);
         let mut kept = doors.client(Door::Native);
         for n in 0..3 {
@@ -260,17 +245,17 @@ fn every_kind_of_application_has_lines_and_no_request_has_two() {
 
 #[test]
 fn a_client_may_name_its_request() {
-    let doors = Doors::open(Setup::code(CODE));
+    let doors = Doors::open(Setup::app(ENDINGS));
     let mut client = doors.client(Door::Native);
     assert_eq!(client.get_with("/hello?named", "X-Request-ID: a\"b\r\n").status, 200);
     client.get("/hello?nameless");
-    assert_eq!(line(&doors.appliance, "/hello?named")["id"], "a\"b");
-    assert_eq!(line(&doors.appliance, "/hello?nameless")["id"], "-");
+    assert_eq!(doors.appliance.log.access("/hello?named")["id"], "a\"b");
+    assert_eq!(doors.appliance.log.access("/hello?nameless")["id"], "-");
 }
 
 #[test]
 fn it_can_be_turned_off_and_a_request_can_ask_for_a_line_all_the_same() {
-    let mut doors = Doors::open(Setup::code(CODE).set("log.access", false));
+    let mut doors = Doors::open(Setup::app(ENDINGS).set("log.access", false));
     let mut client = doors.client(Door::Native);
     client.get("/asks");
     client.get("/hello");
@@ -282,12 +267,12 @@ fn it_can_be_turned_off_and_a_request_can_ask_for_a_line_all_the_same() {
 
 #[test]
 fn the_proxy_counts_only_its_own_requests() {
-    let (setup, admin) = Admin::of(Setup::code(CODE));
+    let (setup, admin) = Admin::of(Setup::app(ENDINGS));
     let doors = Doors::open(setup);
     doors.client(Door::Native).get("/hello?native");
     doors.client(Door::Proxy).get("/hello?proxy");
-    line(&doors.appliance, "/hello?proxy");
-    line(&doors.appliance, "/hello?native");
+    doors.appliance.log.access("/hello?proxy");
+    doors.appliance.log.access("/hello?native");
     let metrics = admin.get("/metrics").text();
     assert!(metrics.contains("appliance_http_requests_total{code=\"200\",worker=\"1\"} 1\n"), "{metrics}");
 }

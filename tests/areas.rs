@@ -99,7 +99,7 @@ fn what_cannot_be_done_is_said_in_a_sentence() {
     let appliance = start();
     let said = appliance.get("/said").json();
     let expected = [
-        "ValueError: position 4090 of shared area 0: not all of it would be inside, which ends after 4096 bytes",
+        "ValueError: position 4090 of shared area 0: not all of it would be inside the area, which has 4096 bytes",
         "ValueError: there is no shared area 7",
         "ValueError: there is no shared area -1",
         "OverflowError: 65536 does not fit into 16 bits",
@@ -109,6 +109,8 @@ fn what_cannot_be_done_is_said_in_a_sentence() {
         "None",
         "ValueError: no farm f is configured: there are none here; use a thread",
         "ValueError: you can receive farm messages only in a mule: there are none here",
+        "AttributeError: module 'uwsgi' has no attribute 'sharedarea_object': areas are made by the configuration",
+        "AttributeError: module 'uwsgi' has no attribute 'sharedarea_typo'",
     ];
     begin_with(&said, &expected);
 }

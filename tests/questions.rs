@@ -53,6 +53,18 @@ fn requests_are_known_by_where_they_are() {
 }
 
 #[test]
+fn the_client_of_a_websocket_is_known_behind_the_proxy() {
+    let appliance = Setup::app("late:application").start();
+    let mut client = appliance.client();
+    client.send(
+        "GET /wait?30 HTTP/1.1\r\nHost: test\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\
+         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
+    );
+    until_requests(&appliance, &["/wait?30 0 suspended"]);
+    assert_eq!(asked(&appliance, "requests")[0]["client"], "127.0.0.1");
+}
+
+#[test]
 fn they_are_known_while_the_loop_is_stuck() {
     let appliance = Setup::app("late:application").set("timeouts.hang", 0).start();
     let _waits = send(&appliance, "/wait?30");

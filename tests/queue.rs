@@ -58,7 +58,7 @@ impl Site {
     #[track_caller]
     fn reason(&self, path: &str) -> String {
         let log = &self.appliance.log;
-        let line = log.event(path, |event| event["kind"] == "access" && event["path"] == path);
+        let line = log.access(path);
         line["reason"].as_str().unwrap_or("none").to_owned()
     }
 }

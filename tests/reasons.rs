@@ -1,81 +1,19 @@
 //! Why a request ended, as the access log says it: the client, a limit, a deadline, the application or a worker. A failure
 //! that the application answers itself is none of them.
 use crate::harness::{Admin, Appliance, Setup, until};
-use serde_json::Value;
 
 /// One function for each way to end.
-const CODE: &str = r#"
-import os
-import appliance, uwsgi
-
-def raises(start):
-    raise ValueError("as it must")
-
-def raises_late(start):
-    start("200 OK", [])
-    yield b"begun"
-    raise ValueError("as it must")
-
-def too_short(start):
-    start("200 OK", [("Content-Length", "10")])
-    yield b"short"
-
-def says_nothing(start):
-    uwsgi.disconnect()
-    start("200 OK", [])
-    return [b"nobody gets it"]
-
-def dies(start):
-    os._exit(1)
-
-def own_failure(start):
-    start("500 Own", [])
-    return [b"sorry"]
-
-def sleeps(start):
-    appliance.sleep(60)
-
-def forges(start):
-    start("200 OK", [("X-Appliance-Cause", "exception")])
-    return [b""]
-
-def notes(start):
-    uwsgi.set_logvar("user", "joe")
-    uwsgi.set_logvar("user", "jo\u00ebl \"\r\nx")
-    uwsgi.set_logvar("cart", b"3")
-    start("200 OK", [("X-App", "1")])
-    return [b"noted"]
-
-def notes_and_raises(start):
-    uwsgi.set_logvar("user", "joe")
-    raise ValueError("as it must")
-
-seen = []
-
-def application(environ, start):
-    path = environ["PATH_INFO"][1:]
-    seen.append(path)
-    if path == "seen":
-        start("200 OK", [])
-        return [str(seen.count(environ["QUERY_STRING"])).encode()]
-    return globals()[path](start) or []
-"#;
+const ENDINGS: &str = "endings:application";
 
 fn site(change: impl FnOnce(Setup) -> Setup) -> (Appliance, Admin) {
-    let (setup, admin) = Admin::of(Setup::code(CODE));
+    let (setup, admin) = Admin::of(Setup::app(ENDINGS));
     (change(setup).start(), admin)
-}
-
-/// The line of the request for a path.
-#[track_caller]
-fn line(appliance: &Appliance, path: &str) -> Value {
-    appliance.log.event(path, |event| event["kind"] == "access" && event["path"] == path)
 }
 
 /// Status and reason of its line.
 #[track_caller]
 fn ended(appliance: &Appliance, path: &str) -> (u64, String) {
-    let line = line(appliance, path);
+    let line = appliance.log.access(path);
     (line["status"].as_u64().unwrap(), line["reason"].as_str().unwrap_or("none").to_owned())
 }
 
@@ -132,14 +70,14 @@ fn deadlines_and_limits_are_named_with_the_time_they_took() {
     });
     assert_eq!(appliance.client().get("/sleeps").status, 504);
     assert_eq!(ended(&appliance, "/sleeps"), (504, "worker-silent".to_owned()));
-    assert!(line(&appliance, "/sleeps")["ms"].as_f64().unwrap() >= 290.0);
+    assert!(appliance.log.access("/sleeps")["ms"].as_f64().unwrap() >= 290.0);
     assert_eq!(appliance.client().post("/seen?large", [b'x'; 2000]).status, 413);
     assert_eq!(ended(&appliance, "/seen?large"), (413, "body-too-large".to_owned()));
     let mut client = appliance.client();
     client.send("GET /slow HTTP/1.1\r\nHost: ");
     assert_eq!(client.answer().status, 408);
     assert_eq!(ended(&appliance, "/slow"), (408, "slow-head".to_owned()));
-    assert!(line(&appliance, "/slow")["ms"].as_f64().unwrap() >= 190.0);
+    assert!(appliance.log.access("/slow")["ms"].as_f64().unwrap() >= 190.0);
 }
 
 #[test]
@@ -152,10 +90,10 @@ fn variables_of_the_application_are_logged_and_nobody_else_sees_them() {
         "{names:?}"
     );
     let expected = serde_json::json!({"user": "jo\u{eb}l \"__x", "cart": "3"});
-    assert_eq!(line(&appliance, "/notes")["vars"], expected);
+    assert_eq!(appliance.log.access("/notes")["vars"], expected);
     assert_eq!(appliance.client().get("/notes_and_raises").status, 500);
-    assert_eq!(line(&appliance, "/notes_and_raises")["vars"], serde_json::json!({"user": "joe"}));
-    assert_eq!(line(&appliance, "/notes_and_raises")["reason"], "app-error");
+    assert_eq!(appliance.log.access("/notes_and_raises")["vars"], serde_json::json!({"user": "joe"}));
+    assert_eq!(appliance.log.access("/notes_and_raises")["reason"], "app-error");
     let direct = String::from_utf8_lossy(&{
         let mut client = appliance.worker_client(1);
         client.send("GET /notes HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n");
@@ -170,6 +108,6 @@ fn an_answer_to_an_upgrade_tells_as_much() {
     let (appliance, _) = site(|setup| setup);
     let upgrade = "Connection: Upgrade\r\nUpgrade: websocket\r\n";
     assert_eq!(appliance.client().get_with("/notes_and_raises", upgrade).status, 500);
-    let line = line(&appliance, "/notes_and_raises");
+    let line = appliance.log.access("/notes_and_raises");
     assert_eq!((&line["reason"], &line["vars"]["user"]), (&"app-error".into(), &"joe".into()), "{line}");
 }

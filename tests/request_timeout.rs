@@ -32,7 +32,7 @@ fn late(client: &mut Client, name: &str) -> Answer {
 
 #[track_caller]
 fn reason(appliance: &Appliance, path: &str) -> String {
-    let line = appliance.log.event(path, |event| event["kind"] == "access" && event["path"] == path);
+    let line = appliance.log.access(path);
     line["reason"].as_str().unwrap_or("none").to_owned()
 }
 

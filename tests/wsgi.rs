@@ -221,6 +221,35 @@ fn http_1_0_may_ask_for_keep_alive() {
     }
 }
 
+/// Writes a thousand pieces to a client that is always faster, and says whether its worker has served another request
+/// meanwhile: one that it has sent itself, to the socket that the query names.
+const GREEDY: &str = r#"
+import socket
+
+served = []
+
+def application(environ, start_response):
+    if environ["PATH_INFO"] == "/go":
+        served.append(True)
+        start_response("200 OK", [])
+        return []
+    other = socket.socket(socket.AF_UNIX)
+    other.connect(environ["QUERY_STRING"])
+    other.sendall(b"GET /go HTTP/1.1\r\nHost: test\r\n\r\n")
+    write = start_response("200 OK", [])
+    for _ in range(1000):
+        write(b".")
+    return [b"the other was served" if served else b"the other still waits"]
+"#;
+
+#[test]
+fn who_writes_to_a_fast_client_lets_the_others_have_their_turn() {
+    let appliance = Setup::code(GREEDY).start();
+    let target = format!("/?{}", appliance.socket(1).display());
+    let text = appliance.worker_client(1).get(&target).text();
+    assert!(text.ends_with("the other was served"), "{text}");
+}
+
 fn continued(mut client: Client) {
     client.send("POST /upload HTTP/1.1\r\nHost: test\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n");
     assert_eq!(client.answer().status, 100);

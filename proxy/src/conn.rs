@@ -190,14 +190,9 @@ fn log_refusal(
         status: failure.status(),
         bytes: failure.page(&id).len() as u64,
         took: begun.elapsed(),
-        queued: Duration::ZERO,
-        app: None,
-        worker: None,
-        core: None,
-        tries: 0,
         id: id.as_bytes(),
         reason: Some(failure.reason()),
-        variables: &[],
+        ..Entry::default()
     };
     front.log.add(&entry, Some(failure));
     id

@@ -95,6 +95,7 @@ def said():
         lambda: uwsgi.sharedarea_write16(0, 0, 1 << 16), lambda: uwsgi.sharedarea_write8(0, 0, -129),
         lambda: uwsgi.sharedarea_write(0, -1, "x"), lambda: uwsgi.queue_push(5), lambda: uwsgi.queue_get(-1),
         lambda: uwsgi.farm_msg("f", "x"), lambda: uwsgi.farm_get_msg(),
+        lambda: uwsgi.sharedarea_object(0), lambda: uwsgi.sharedarea_typo(0),
     ]
     return [attempt(call) for call in calls]
 

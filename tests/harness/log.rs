@@ -52,6 +52,12 @@ impl Log {
             .unwrap_or_else(|| panic!("no log line with {what} in\n{}", self.text()))
     }
 
+    /// The line of the access log for a target; waits for it.
+    #[track_caller]
+    pub fn access(&self, target: &str) -> Value {
+        self.event(target, |event| event["kind"] == "access" && event["path"] == target)
+    }
+
     /// Waits until the log contains `text`.
     #[track_caller]
     pub fn wait_for(&self, text: &str) {

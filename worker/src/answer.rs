@@ -99,8 +99,7 @@ impl Opening {
     /// Begins an answer with its header fields. [`Opening::set_status`] or [`Opening::switch`] is to follow.
     pub fn without_status(request: &Request) -> Opening {
         let wire = Wire::of(request);
-        let head = &request.received.head;
-        let is_for_proxy = wire == Wire::Link || (request.peer.trusted && head.header(PEER_HEADER).is_some());
+        let is_for_proxy = request.origin().is_some();
         let out = Vec::with_capacity(512);
         let (declared, told) = (Declared::default(), request.told.clone());
         let (cause, variables) = (None, Vec::new());
@@ -256,6 +255,29 @@ pub struct Piece<C> {
     pub after: &'static [u8],
     /// The body has come to its announced length with this piece.
     pub last: bool,
+}
+
+impl Piece<&[u8]> {
+    /// Sends the piece behind `out`, in as few parts as it can be without copying much; `send` is told of each whether the
+    /// answer ends with it.
+    pub fn send_behind<E>(
+        &self,
+        mut out: Vec<u8>,
+        mut send: impl FnMut(&[u8], bool) -> Result<(), E>,
+    ) -> Result<(), E> {
+        out.extend_from_slice(&self.before);
+        if out.is_empty() {
+            return send(self.content, self.last);
+        }
+        if self.content.len() <= TOGETHER {
+            out.extend_from_slice(self.content);
+            out.extend_from_slice(self.after);
+            return send(&out, false);
+        }
+        send(&out, false)?;
+        send(self.content, false)?;
+        send(self.after, false)
+    }
 }
 
 impl Answer {

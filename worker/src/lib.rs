@@ -32,6 +32,7 @@ pub mod locks;
 pub mod logging;
 pub mod metrics;
 pub mod native;
+pub mod origin;
 pub mod panel;
 pub mod pool;
 pub mod queue;

@@ -81,7 +81,7 @@ impl Brief {
         put(&mut self.id, head.request_id().unwrap_or_default());
         put(&mut self.method, head.method().as_bytes());
         put(&mut self.target, head.target());
-        put(&mut self.client, head.facts().map_or(request.peer.address.as_bytes(), |facts| facts.peer));
+        put(&mut self.client, request.client());
         (self.arrived, self.entered) = (request.arrived, entered);
     }
 

@@ -18,8 +18,8 @@ pub const PATH_BYTES: usize = 2048;
 /// A shorter time than this is no wait for a worker or a core: it is what asking for one takes.
 const LEAST_QUEUED: Duration = Duration::from_millis(1);
 
-/// One finished request.
-#[derive(Debug)]
+/// One finished request. The default one was never sent to anybody.
+#[derive(Debug, Default)]
 pub struct Entry<'a> {
     /// Address without port, or `unix:`.
     pub client: &'a [u8],
@@ -79,7 +79,7 @@ impl Lines {
     /// Adds the line of a request that ends now.
     pub fn add(&mut self, entry: &Entry<'_>, now: SystemTime) {
         match self.style {
-            Style::Human => human(&mut self.text, entry),
+            Style::Human => human(&mut self.text, entry, &mut self.clock, now),
             Style::Json => json(&mut self.text, entry, &mut self.clock, now),
         }
     }
@@ -124,8 +124,10 @@ fn at_once(text: &[u8]) -> usize {
     last.map_or(text.len(), |last| last + 1)
 }
 
-/// `127.0.0.1 "GET /path HTTP/1.1" 200 1234B 3.2ms app=1.1ms worker=2 core=17 id=…`
-fn human(line: &mut Vec<u8>, entry: &Entry<'_>) {
+/// `2024-02-28T23:59:59.042Z 127.0.0.1 "GET /path HTTP/1.1" 200 1234B 3.2ms app=1.1ms worker=2 core=17 id=…`
+fn human(line: &mut Vec<u8>, entry: &Entry<'_>, clock: &mut Clock, now: SystemTime) {
+    clock.put(line, now);
+    line.push(b' ');
     put_plain(line, entry.client);
     line.extend_from_slice(b" \"");
     put_plain(line, entry.method);

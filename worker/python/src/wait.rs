@@ -54,6 +54,11 @@ pub fn again(py: Python<'_>, worker: &Worker, call: &Call) -> PyResult<()> {
     }
 }
 
+/// Whether this is the loop itself, which cannot wait.
+pub fn is_loop(py: Python<'_>, worker: &Worker) -> bool {
+    worker.hub(py).is_some_and(|hub| greenlet::current(py).is_ok_and(|me| me.is(hub)))
+}
+
 /// Nobody can interrupt a thread that waits here, so its request finds out now that its client has left, or that it takes
 /// longer than it may.
 fn heed(py: Python<'_>, there: &There, call: &Call) -> PyResult<()> {

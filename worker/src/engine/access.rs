@@ -1,18 +1,18 @@
 //! The access log of this worker's own listener: one line for each request that came in there, as the proxy writes one for
 //! each of its own; what a line says is in [`appliance_link::access`]. Connections have a [`Line`] that is begun and ended with
 //! each of their requests; the lines are collected and written to standard error at the end of a turn, when they are many or
-//! the oldest is old. What cannot be written is lost, because a full disk must never stop the service; a reader that is slow
-//! holds the worker as it does with any other line of the log. Requests that the proxy sent have no line here.
+//! the oldest is old. What cannot be written is lost, because neither a full disk nor a reader who has stopped reading must ever
+//! stop the service. Requests that the proxy sent have no line here.
 use super::{Due, Engine, Http, Way};
 use crate::answer::Cause;
 use crate::app::{Door, Peer, Received};
 use crate::conn::{CLIENT_LEFT, Outcome};
 use crate::cores::CoreId;
 use crate::http::Version;
+use crate::logging;
 use crate::told::Told;
 use appliance_link::access::{Entry, FLUSH_AFTER, Lines, PATH_BYTES, Style};
 use appliance_link::reason;
-use std::io::Write as _;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -53,6 +53,27 @@ pub(super) struct Line {
     before: u64,
 }
 
+/// A request to this worker's own listener that another server has answered there, which the host has set up.
+#[derive(Clone, Copy, Debug)]
+pub struct Foreign<'a> {
+    /// The client's address without a port.
+    pub client: &'a str,
+    /// As sent.
+    pub method: &'a str,
+    /// As sent.
+    pub target: &'a str,
+    /// As sent.
+    pub version: Version,
+    /// Of the answer.
+    pub status: u16,
+    /// Of the answer's body.
+    pub bytes: u64,
+    /// From the beginning of the request to the end of the answer.
+    pub took: Duration,
+    /// As the client has sent it; empty if it has not.
+    pub id: &'a str,
+}
+
 /// How a request ends that has a line.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum End {
@@ -87,10 +108,7 @@ impl AccessLog {
 
     fn flush(&mut self) {
         let Some(lines) = self.lines.as_mut().filter(|lines| !lines.is_empty()) else { return };
-        let mut stderr = std::io::stderr().lock();
-        lines.drain(|text| {
-            let _ = stderr.write_all(text);
-        });
+        lines.drain(logging::write);
     }
 }
 
@@ -136,8 +154,12 @@ impl Line {
         Arc::clone(&self.told)
     }
 
-    pub(super) fn enter(&mut self, core: CoreId, now: Instant) {
+    /// A core runs the request, whose client may have left before that.
+    pub(super) fn enter(&mut self, core: CoreId, is_client_there: bool, now: Instant) {
         self.entered = Some((core.index, now));
+        if !is_client_there {
+            self.leave(now);
+        }
     }
 
     pub(super) fn leave(&mut self, now: Instant) {
@@ -216,7 +238,7 @@ fn put(into: &mut Vec<u8>, text: &[u8], most: usize) {
 impl Engine {
     /// The line of a connection that was just accepted; `None`: its requests have none here.
     pub(super) fn line_for(&self, peer: &Arc<Peer>) -> Option<Box<Line>> {
-        let is_logged = peer.door == Door::Native && self.access.borrow().lines.is_some();
+        let is_logged = peer.door == Door::Native && self.has_access_log();
         is_logged.then(|| Box::new(Line::new(Arc::clone(peer), self.now.get())))
     }
 
@@ -267,14 +289,32 @@ impl Engine {
             status: refused.status,
             bytes: refused.bytes,
             took: self.now.get().saturating_duration_since(http.conn.begun()),
-            queued: Duration::ZERO,
-            app: None,
             worker: Some(self.boot.worker_id),
-            core: None,
-            tries: 0,
-            id: b"",
             reason: Some(refused.reason),
-            variables: &[],
+            ..Entry::default()
+        });
+    }
+
+    /// Whether requests have lines.
+    pub fn has_access_log(&self) -> bool {
+        self.access.borrow().lines.is_some()
+    }
+
+    /// Writes the line of a request that came to another server.
+    pub fn log_foreign(&self, request: &Foreign<'_>) {
+        let id = request.id.as_bytes();
+        self.add_line(&Entry {
+            client: request.client.as_bytes(),
+            method: request.method.as_bytes(),
+            path: request.target.as_bytes(),
+            version: request.version.name(),
+            status: request.status,
+            bytes: request.bytes,
+            took: request.took,
+            worker: Some(self.boot.worker_id),
+            tries: 1,
+            id: &id[..id.len().min(ID_BYTES)],
+            ..Entry::default()
         });
     }
 
@@ -306,80 +346,4 @@ impl Engine {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::app::Request;
-    use crate::told::Headline;
-
-    /// The line of a request that has just begun, and when that was.
-    fn line() -> (Line, Instant) {
-        let now = Instant::now();
-        let request = Request::example("/path", now);
-        let mut line = Line::new(request.peer, now);
-        line.begin(&request.received, now, now, 0);
-        (line, now)
-    }
-
-    /// The same with the head of an answer, which has 100 bytes.
-    fn answered(status: u16) -> (Line, Instant) {
-        let (line, now) = line();
-        let after = Duration::ZERO;
-        line.told.begin(Headline { status, length: 100, after, cause: None, variables: Vec::new() });
-        (line, now)
-    }
-
-    #[test]
-    fn an_answer_that_is_missing_is_told_from_one_that_is_short() {
-        let (line, now) = line();
-        assert_eq!(line.reason(Outcome::Cut, None, false, now), Some(reason::APP_CUT));
-        assert_eq!(line.status(0, Some(reason::APP_CUT)), 502);
-        let (line, now) = answered(200);
-        assert_eq!(line.reason(Outcome::Cut, None, false, now), Some(reason::SHORT_BODY));
-        assert_eq!(line.status(100, Some(reason::SHORT_BODY)), 200);
-        assert_eq!(line.reason(Outcome::Keep, None, false, now), None);
-    }
-
-    #[test]
-    fn a_client_that_leaves_is_to_blame_for_what_follows() {
-        let (mut line, now) = line();
-        line.leave(now);
-        line.abort(Cause::Exception);
-        assert_eq!(line.reason(Outcome::Cut, None, true, now), Some(reason::CLIENT_GONE));
-        assert_eq!(line.status(0, Some(reason::CLIENT_GONE)), CLIENT_LEFT);
-    }
-
-    #[test]
-    fn a_client_that_has_closed_its_side_may_wait_a_moment() {
-        let (mut line, now) = answered(200);
-        line.leave(now);
-        assert_eq!(line.reason(Outcome::Close, None, false, now), None);
-        assert_eq!(line.reason(Outcome::Close, None, false, now + LAST_WAIT), Some(reason::CLIENT_GONE));
-    }
-
-    #[test]
-    fn an_answer_that_we_cut_is_no_client_that_left() {
-        let (mut line, now) = answered(200);
-        line.abort(Cause::TimedOut);
-        assert_eq!(line.reason(Outcome::Cut, None, true, now), Some(reason::REQUEST_TIMEOUT));
-        assert_eq!(line.reason(Outcome::Cut, Some(reason::SLOW_BODY), true, now), Some(reason::SLOW_BODY));
-    }
-
-    #[test]
-    fn only_bytes_of_the_body_count_and_only_if_they_have_left() {
-        let (line, _) = answered(200);
-        line.told.count(1000);
-        assert_eq!([0, 100, 600, 5000].map(|sent| line.body(sent)), [0, 0, 500, 1000]);
-        let (socket, _) = answered(101);
-        assert_eq!(socket.body(107), 7);
-    }
-
-    #[test]
-    fn a_request_that_still_runs_says_nothing_in_the_next_ones_line() {
-        let (mut line, now) = line();
-        let earlier = Arc::clone(&line.told);
-        let next = Request::example("/next", now);
-        line.begin(&next.received, now, now, 0);
-        earlier.count(10);
-        assert_eq!((line.told.body(), line.target.as_slice()), (0, &b"/next"[..]));
-    }
-}
+mod tests;

@@ -214,8 +214,9 @@ impl Engine {
         let is_there = match entry(&mut self.conns.borrow_mut(), place.conn).map(|entry| &mut entry.way) {
             Some(Way::Http(http)) => {
                 http.core = Some(core);
-                http.line.iter_mut().for_each(|line| line.enter(core, self.latest.get()));
-                !http.conn.has_left()
+                let (is_there, now) = (!http.conn.has_left(), self.latest.get());
+                http.line.iter_mut().for_each(|line| line.enter(core, is_there, now));
+                is_there
             }
             Some(Way::Link(link)) => link.enter(place.stream, core),
             // Nobody can leave an errand.

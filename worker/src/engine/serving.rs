@@ -122,7 +122,13 @@ impl Engine {
     pub fn abort(&self, core: CoreId, cause: Cause) {
         match self.place_of(core) {
             Some(Place { conn, stream: WHOLE }) => self.tell(conn, |http, cx| {
-                http.line.iter_mut().for_each(|line| line.abort(cause));
+                if let Some(line) = &mut http.line {
+                    // The core may be the first to hear of it.
+                    if http.conn.has_left() {
+                        line.leave(cx.now);
+                    }
+                    line.abort(cause);
+                }
                 http.conn.abort(cx);
             }),
             Some(Place { conn, stream }) => self.on_link(conn, |link| link.abort(stream, core, cause)),

@@ -130,30 +130,20 @@ unsafe extern "C" fn text(what: u32) -> ApplianceText {
     short(|here| {
         let request = &here.call.request;
         let head = &request.received.head;
-        let facts = head.facts();
         // The call, and what is borrowed of it, outlives its handler.
         found = text_of(match what {
             abi::APPLIANCE_METHOD => head.method().as_bytes(),
             abi::APPLIANCE_TARGET => head.target(),
             abi::APPLIANCE_PATH => head.path(),
             abi::APPLIANCE_QUERY => head.query(),
-            abi::APPLIANCE_CLIENT => {
-                facts.map_or(request.peer.address.as_bytes(), |facts| without_port(facts.peer))
-            }
-            abi::APPLIANCE_SCHEME => facts.map_or(b"http", |facts| facts.scheme),
+            abi::APPLIANCE_CLIENT => request.client(),
+            abi::APPLIANCE_SCHEME => request.origin().map_or(b"http", |origin| origin.scheme),
             abi::APPLIANCE_REQUEST_ID => head.request_id().unwrap_or_default(),
             _ => return Err(Errno::EINVAL),
         });
         Ok(())
     });
     found
-}
-
-/// `192.0.2.1` of `192.0.2.1:99`, `::1` of `[::1]:99`.
-fn without_port(peer: &[u8]) -> &[u8] {
-    let end = peer.iter().rposition(|byte| *byte == b':').unwrap_or(peer.len());
-    let address = &peer[..end];
-    address.strip_prefix(b"[").and_then(|inner| inner.strip_suffix(b"]")).unwrap_or(address)
 }
 
 unsafe extern "C" fn header(name: ApplianceText, value: *mut ApplianceText) -> i32 {
@@ -223,11 +213,7 @@ unsafe extern "C" fn flush() -> i32 {
 unsafe extern "C" fn send_file(fd: i32, offset: u64, count: u64) -> i32 {
     short(|here| {
         let raw = |error: std::io::Error| error.raw_os_error().map_or(Errno::EBADF, Errno::from_raw);
-        here.send_file(reactor::duplicate(fd).map_err(raw)?.into(), offset, count).inspect_err(|error| {
-            if *error == Errno::ENODATA {
-                here.call.note_failure("a file has ended before all that was to be sent of it");
-            }
-        })
+        here.send_file(reactor::duplicate(fd).map_err(raw)?.into(), offset, count)
     })
 }
 
@@ -361,12 +347,5 @@ mod tests {
         // SAFETY: no pointers are handed over.
         let codes = unsafe { [sleep(1), flush(), set_status(200), join(0), worker_id()] };
         assert_eq!(codes, [refused; 5]);
-    }
-
-    #[test]
-    fn the_client_is_shown_without_its_port() {
-        for (peer, address) in [("192.0.2.1:99", "192.0.2.1"), ("[::1]:99", "::1"), ("", "")] {
-            assert_eq!(without_port(peer.as_bytes()), address.as_bytes());
-        }
     }
 }

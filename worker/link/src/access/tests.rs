@@ -21,22 +21,26 @@ fn entry() -> Entry<'static> {
     }
 }
 
+fn now() -> SystemTime {
+    UNIX_EPOCH + Duration::from_millis(1_709_164_799_042)
+}
+
 fn as_human(entry: &Entry<'_>) -> String {
     let mut line = Vec::new();
-    human(&mut line, entry);
+    human(&mut line, entry, &mut Clock::default(), now());
     String::from_utf8(line).unwrap()
 }
 
 fn as_json(entry: &Entry<'_>) -> String {
     let mut line = Vec::new();
-    let now = UNIX_EPOCH + Duration::from_millis(1_709_164_799_042);
-    json(&mut line, entry, &mut Clock::default(), now);
+    json(&mut line, entry, &mut Clock::default(), now());
     String::from_utf8(line).unwrap()
 }
 
 #[test]
 fn a_human_line() {
-    let expected = "127.0.0.1 \"GET /path HTTP/1.1\" 200 1234B 3.2ms app=1.1ms worker=2 core=17 id=abc\n";
+    let expected = "2024-02-28T23:59:59.042Z 127.0.0.1 \"GET /path HTTP/1.1\" 200 1234B 3.2ms app=1.1ms worker=2 core=17 \
+                    id=abc\n";
     assert_eq!(as_human(&entry()), expected);
     let failed = Entry {
         app: None,
@@ -47,7 +51,8 @@ fn a_human_line() {
         reason: Some("no-worker"),
         ..entry()
     };
-    let expected = "127.0.0.1 \"GET /path HTTP/1.1\" 503 1234B 3.2ms tries=3 id=abc reason=no-worker\n";
+    let expected = "2024-02-28T23:59:59.042Z 127.0.0.1 \"GET /path HTTP/1.1\" 503 1234B 3.2ms tries=3 id=abc \
+                    reason=no-worker\n";
     assert_eq!(as_human(&failed), expected);
 }
 
@@ -68,8 +73,8 @@ fn what_there_is_to_say_beside_is_added() {
     let variables = [Bytes::from_static(b"user=joe \"x\""), Bytes::from_static(b"n=")];
     let queued = Duration::from_micros(1500);
     let more = Entry { queued, reason: Some("app-error"), variables: &variables, ..entry() };
-    let expected = "127.0.0.1 \"GET /path HTTP/1.1\" 200 1234B 3.2ms queue=1.5ms app=1.1ms worker=2 core=17 id=abc \
-                    reason=app-error user=\"joe \\x22x\\x22\" n=\"\"\n";
+    let expected = "2024-02-28T23:59:59.042Z 127.0.0.1 \"GET /path HTTP/1.1\" 200 1234B 3.2ms queue=1.5ms app=1.1ms \
+                    worker=2 core=17 id=abc reason=app-error user=\"joe \\x22x\\x22\" n=\"\"\n";
     assert_eq!(as_human(&more), expected);
     let line: serde_json::Value = serde_json::from_str(&as_json(&more)).unwrap();
     assert_eq!(line["vars"], serde_json::json!({"user": "joe \"x\"", "n": ""}));

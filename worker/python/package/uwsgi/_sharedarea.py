@@ -31,7 +31,7 @@ def _area(id: int) -> bytearray:
 def _piece(id: int, pos: int, length: int) -> memoryview:
     area = _area(id)
     if pos < 0 or length < 0 or pos + length > SIZE:
-        raise ValueError(f"position {pos} of shared area {id}: not all of it would be inside, which ends after {SIZE} bytes")
+        raise ValueError(f"position {pos} of shared area {id}: not all of it would be inside the area, which has {SIZE} bytes")
     return memoryview(area)[pos : pos + length]
 
 

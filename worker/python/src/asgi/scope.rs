@@ -5,8 +5,8 @@ use super::call::Call;
 use crate::raw::latin1;
 use crate::wsgi::environ::{self, NAME};
 use appliance_worker::Request;
-use appliance_worker::answer::PEER_HEADER;
 use appliance_worker::http::Version;
+use appliance_worker::origin::split_address;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList};
@@ -154,20 +154,14 @@ impl Shapes {
 
 impl<'a> Sides<'a> {
     fn of(request: &'a Request) -> Sides<'a> {
-        let (head, peer) = (&request.received.head, &request.peer);
-        if let Some(facts) = head.facts() {
-            let (client, server) = (environ::split_address(facts.peer), environ::split_address(facts.server));
-            return Sides { scheme: facts.scheme, client, server };
-        }
-        // The private headers of our proxy, on a connection of HTTP/1.1.
-        let said = |name: &str| head.header(name).filter(|_| peer.trusted);
-        if let Some(client) = said(PEER_HEADER) {
+        if let Some(origin) = request.origin() {
             return Sides {
-                scheme: said("x-appliance-scheme").unwrap_or(b"http"),
-                client: environ::split_address(client),
-                server: said("x-appliance-server").and_then(environ::split_address),
+                scheme: origin.scheme,
+                client: split_address(origin.peer),
+                server: origin.server.and_then(split_address),
             };
         }
+        let peer = &request.peer;
         let known = |address: &'a str, port: &'a str| {
             (!address.is_empty()).then_some((address.as_bytes(), port.as_bytes()))
         };

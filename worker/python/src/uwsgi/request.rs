@@ -4,7 +4,6 @@ use crate::wait;
 use crate::wsgi::call::Call;
 use crate::wsgi::files::FileWrapper;
 use appliance_worker::Door;
-use appliance_worker::answer::PEER_HEADER;
 use appliance_worker::reactor;
 use pyo3::exceptions::{PyAttributeError, PyOSError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
@@ -28,9 +27,17 @@ pub fn __getattr__(py: Python<'_>, name: &str) -> PyResult<Py<PyAny>> {
     let arguments = match name {
         "env" | "start_response" => wait::current(py, "uwsgi").ok().and_then(|(_, call)| call.arguments(py)),
         _ => {
+            let has = |name| py.import("uwsgi").and_then(|module| module.dict().contains(name));
             let missing = match name.split('_').next() {
-                Some("queue") => ": there is no queue; write `slots = 100` under [queue]",
-                Some("sharedarea") => ": there is no shared area; write [[sharedarea]]",
+                _ if name == "sharedarea_object" => {
+                    ": areas are made by the configuration; write [[sharedarea]]"
+                }
+                Some("queue") if !has("queue_push")? => {
+                    ": there is no queue; write `slots = 100` under [queue]"
+                }
+                Some("sharedarea") if !has("sharedarea_read")? => {
+                    ": there is no shared area; write [[sharedarea]]"
+                }
                 _ => "",
             };
             let text = format!("module 'uwsgi' has no attribute '{name}'{missing}");
@@ -245,19 +252,21 @@ pub fn log_this_request(py: Python<'_>) -> PyResult<()> {
 
 /// At the end of a request: the line that its application has asked for, unless the access log has one.
 pub fn log_if_asked(call: &Call) {
-    let (head, peer) = (&call.request.received.head, &call.request.peer);
-    let is_proxied = head.facts().is_some() || (peer.trusted && head.header(PEER_HEADER).is_some());
-    let is_logged = (is_proxied || peer.door == Door::Native) && ACCESS_LOG.load(Relaxed);
-    if !call.wants_line.get() || is_logged {
+    if !call.wants_line.get() {
         return;
     }
+    let is_listed = call.request.origin().is_some() || call.request.peer.door == Door::Native;
+    if is_listed && ACCESS_LOG.load(Relaxed) {
+        return;
+    }
+    let head = &call.request.received.head;
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     let variables = call.logvars.borrow();
     let variables: Vec<String> =
         variables.iter().map(|(key, value)| format!("{}={}", text(key), text(value))).collect();
     tracing::info!(
         kind = "request",
-        client = call.request.peer.address,
+        client = text(call.request.client()),
         method = head.method(),
         path = text(head.target()),
         status = call.status().unwrap_or_default(),

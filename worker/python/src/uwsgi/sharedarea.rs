@@ -61,7 +61,7 @@ fn with<T>(
     ask(area, at, &here).map_err(|failed| match failed {
         Failed::Wait(error) => here.raise(error),
         Failed::Outside(size) => PyValueError::new_err(format!(
-            "position {position} of shared area {id}: not all of it would be inside, which ends after {size} bytes"
+            "position {position} of shared area {id}: not all of it would be inside the area, which has {size} bytes"
         )),
     })
 }

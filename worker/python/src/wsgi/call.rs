@@ -5,7 +5,7 @@ use crate::wsgi::files::FileWrapper;
 use crate::wsgi::input::Input;
 use crate::wsgi::start::Spare;
 use crate::{greenlet, raw, wait};
-use appliance_worker::answer::{Answer, Cause, Opening, TOGETHER};
+use appliance_worker::answer::{Answer, Cause, Opening};
 use appliance_worker::http::declared::Invalid;
 use appliance_worker::{CoreId, Errand, Outcome, Request, Sent};
 use pyo3::exceptions::{PyTypeError, PyValueError};
@@ -236,12 +236,15 @@ impl Call {
         }
     }
 
-    /// Sends a piece of the body now; false if the client has left.
+    /// Sends a piece of the body now; false if the client has left. The loop has its turn after it, as after a chunk of an
+    /// iterable: a client that is always faster would keep it for as long as the application goes on.
     pub fn write(&self, py: Python<'_>, worker: &Worker, data: &Bound<'_, PyBytes>) -> PyResult<bool> {
         let sent = self.send_piece(py, worker, data.as_bytes(), None);
         worker.engine.post();
         match sent {
-            Ok(()) => Ok(true),
+            // A callback of the loop has no turn to give.
+            Ok(()) if wait::is_loop(py, worker) => Ok(true),
+            Ok(()) => wait::again(py, worker, self).map(|()| true),
             Err(Trouble::Raised(error)) => Err(error),
             Err(Trouble::Gone) => Ok(false),
         }
@@ -287,24 +290,12 @@ impl Call {
         &self,
         py: Python<'_>,
         worker: &Worker,
-        mut out: Vec<u8>,
+        out: Vec<u8>,
         content: &[u8],
     ) -> Result<(), Trouble> {
         // The borrow ends before anything can switch.
         let piece = self.answer.borrow_mut().as_mut().map(|answer| answer.piece(content));
-        let Some(piece) = piece else { return Ok(()) };
-        out.extend_from_slice(&piece.before);
-        if out.is_empty() {
-            return self.send(py, worker, piece.content, piece.last);
-        }
-        if piece.content.len() <= TOGETHER {
-            out.extend_from_slice(piece.content);
-            out.extend_from_slice(piece.after);
-            return self.send(py, worker, &out, false);
-        }
-        self.send(py, worker, &out, false)?;
-        self.send(py, worker, piece.content, false)?;
-        self.send(py, worker, piece.after, false)
+        piece.map_or(Ok(()), |piece| piece.send_behind(out, |part, last| self.send(py, worker, part, last)))
     }
 
     fn open(&self, py: Python<'_>, worker: &Worker, whole: Option<u64>) -> PyResult<(Answer, Vec<u8>)> {

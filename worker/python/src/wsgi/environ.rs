@@ -6,6 +6,7 @@ use appliance_worker::Request;
 use appliance_worker::answer::PEER_HEADER;
 use appliance_worker::http::head::Facts;
 use appliance_worker::http::{Framing, Version};
+use appliance_worker::origin::split_address;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString};
@@ -215,19 +216,6 @@ fn add_address(py: Python<'_>, environ: &Bound<'_, PyDict>, whose: Side, value: 
     let Some((address, number)) = split_address(value) else { return Ok(()) };
     environ.set_item(host, latin1(py, address))?;
     environ.set_item(port, latin1(py, number))
-}
-
-/// Address and port as the proxy writes them; `None`: a unix socket, which has neither.
-pub fn split_address(value: &[u8]) -> Option<(&[u8], &[u8])> {
-    if value == b"unix:" {
-        return None;
-    }
-    let (address, number) = match value.iter().rposition(|&byte| byte == b':') {
-        Some(colon) => (&value[..colon], &value[colon + 1..]),
-        None => (value, &b""[..]),
-    };
-    let address = address.strip_prefix(b"[").and_then(|inner| inner.strip_suffix(b"]")).unwrap_or(address);
-    Some((address, number))
 }
 
 /// Whether only the proxy may send this field; no application sees it.
