@@ -106,6 +106,8 @@ fn another_worker_is_called_and_says_why_it_fails() {
     assert_eq!(appliance.eval(both), "RpcError: the procedure \"boom\" failed: ValueError: boom");
     assert_eq!(appliance.eval("uwsgi.rpc('worker:0', 'hello')"), "None");
     assert_eq!(appliance.eval("uwsgi.rpc('worker:9', 'hello')"), "None");
+    let nobody = appliance.eval("[__import__('appliance').rpc.call('hello', node='worker:9')]");
+    assert!(nobody.starts_with("RpcError: worker 9 cannot be reached"), "{nobody}");
 }
 
 #[test]

@@ -134,12 +134,15 @@ fn call_there<'py>(py: Python<'py>, node: &str, question: &Question<'py>) -> Cal
         Some(_) => remote.call_worker(&address, name, &args),
         None => remote.call(&address, name, &args),
     })?;
-    match called {
-        Ok(result) => Ok(PyBytes::new(py, &result)),
-        Err(failure @ Failure::Refused(_)) => {
+    match (called, sibling) {
+        (Ok(result), _) => Ok(PyBytes::new(py, &result)),
+        (Err(Failure::Unreachable(_, why)), Some(number)) => {
+            Err(Fault::Said(format!("worker {number} cannot be reached ({why}); is there one?")))
+        }
+        (Err(failure @ Failure::Refused(_)), _) => {
             Err(Fault::Refused(format!("{failure}: it has no procedure {name:?}, or that failed")))
         }
-        Err(failure) => Err(Fault::Said(failure.to_string())),
+        (Err(failure), _) => Err(Fault::Said(failure.to_string())),
     }
 }
 
