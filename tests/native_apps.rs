@@ -1,10 +1,10 @@
 //! Native applications: built in, from libraries, on every door of a worker, and what can happen to them. `tests/native` is a
 //! library with one path for each thing.
-use crate::harness::{Admin, Appliance, Client, DEADLINE, Setup, free_ports, root, until};
+use crate::harness::{Admin, Appliance, Client, DEADLINE, Door, Doors, Setup, free_ports, root, until};
 use crate::websockets::peer::{Peer, TEXT};
 use nix::sys::signal::Signal;
 use std::fs::File;
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -149,6 +149,17 @@ fn a_client_that_leaves_ends_its_coroutine_and_destructors_run() {
     drop(client);
     until("its destructor has run", || drops(&appliance) == "sleep\n");
     assert_eq!(appliance.get("/").status, 200);
+}
+
+#[test]
+fn a_client_that_has_closed_its_side_sees_that_its_answer_is_cut() {
+    let doors = Doors::open(setup());
+    let mut client = doors.client(Door::Native);
+    // The end of the connection is that of the body.
+    client.send("GET /begun/3600000 HTTP/1.0\r\n\r\n");
+    until("it has begun", || client.arrived_within(Duration::from_millis(10)).ends_with(b"begun"));
+    client.finish();
+    assert_eq!(client.exactly(100_000).unwrap_err().kind(), ErrorKind::ConnectionReset);
 }
 
 #[test]

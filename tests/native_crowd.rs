@@ -1,5 +1,5 @@
-//! Ten thousand native requests that wait in one worker. They come as streams of one link, as the proxy sends them, so that
-//! neither side needs as many descriptors.
+//! Ten thousand native requests that wait in one worker, which come as streams of one link, as the proxy sends them, so that
+//! neither side needs as many descriptors; and one request that never waits.
 use crate::harness::until;
 use crate::link::client::Link;
 use crate::native_apps::setup;
@@ -21,4 +21,16 @@ fn ten_thousand_handlers_wait_in_one_worker() {
         assert_eq!((answer.status, answer.text().as_str()), (200, "gone\n"), "stream {id}");
     }
     assert_eq!(appliance.process("worker 1").pid, before.pid);
+}
+
+#[test]
+fn a_request_that_never_waits_lets_the_others_have_their_turn() {
+    // Nearly all of the body is read while the handler runs.
+    let appliance = setup().set("limits.body_buffer", "1B").start();
+    let socket = appliance.socket(1);
+    for what in ["body", "answer", "from-server", "to-server"] {
+        let answer =
+            appliance.worker_client(1).post(&format!("/greedy/{what}?{}", socket.display()), [b'x'; 1000]);
+        assert!(answer.text().ends_with("true\n"), "{what}");
+    }
 }

@@ -1,5 +1,5 @@
 //! Mistakes of native applications and of those who run them: what they are told, and that nobody else suffers.
-use crate::harness::{Setup, until};
+use crate::harness::{Dir, Setup, command, until};
 use crate::native_apps::{compile, drops, setup};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -133,4 +133,145 @@ fn a_file_that_shrinks_while_it_is_sent_is_cut_and_the_log_says_so() {
     file.set_len(1).unwrap();
     assert!(client.try_answer().is_err(), "the client sees that it is cut");
     appliance.log.wait_for("a file has ended before all that was to be sent of it");
+}
+
+/// A file with so many bytes that they leave in several pieces.
+const FILE: usize = 1_000_000;
+
+#[test]
+fn a_file_that_cannot_be_sent_whole_cuts_the_answer_whatever_its_application_says() {
+    let source = r#"
+        #include <appliance.h>
+        #include <fcntl.h>
+        #include <stdlib.h>
+        static int32_t handle(void)
+        {
+            int fd = open(getenv("FILE_TO_SEND"), O_RDONLY);
+            ApplianceText begun;
+            if (appliance_header("Begun", &begun) == 0) {
+                appliance_write("x", 1);
+                appliance_flush();
+            }
+            appliance_send_file(fd, 0, 2000000);
+            return 0;
+        }
+        APPLIANCE_APP(handle)
+    "#;
+    let dir = Dir::new();
+    let [library, file, folder] = ["app.so", "file", "folder"].map(|name| dir.path().join(name));
+    compile(source, &library);
+    std::fs::write(&file, [b'f'; FILE]).unwrap();
+    std::fs::create_dir(&folder).unwrap();
+    for (what, why) in [
+        (file, "a file has ended before all that was to be sent of it"),
+        (folder, "a file cannot be sent: Is a directory"),
+    ] {
+        let setup = Setup::bare().venv(None).arg(library.display());
+        let appliance = setup.set("app.env.FILE_TO_SEND", what.display()).start();
+        for begun in ["", "Begun: yes\r\n"] {
+            for mut client in [appliance.client(), appliance.worker_client(1)] {
+                client.send(format!("GET / HTTP/1.1\r\nHost: a\r\n{begun}\r\n"));
+                let answer = client.rest();
+                assert!(client.is_closed(), "nothing can follow: {begun:?}");
+                assert!(
+                    answer.len() < 2_000_000 && !answer.ends_with(b"\r\n0\r\n\r\n"),
+                    "it is cut: {begun:?}"
+                );
+            }
+        }
+        appliance.log.wait_for(why);
+    }
+}
+
+#[test]
+fn coroutines_of_a_request_that_write_at_once_leave_each_piece_whole() {
+    let source = r#"
+        #include <appliance.h>
+        static char a[1000000], b[1000000];
+        static void other(void *data) { (void)data; appliance_write(b, sizeof b); }
+        static int32_t handle(void)
+        {
+            ApplianceText alone;
+            memset(a, 'a', sizeof a);
+            memset(b, 'b', sizeof b);
+            appliance_spawn(other, NULL);
+            return appliance_header("Alone", &alone) == 0 ? 0 : appliance_write(a, sizeof a);
+        }
+        APPLIANCE_APP(handle)
+    "#;
+    let setup = Setup::bare().venv(None);
+    let library = setup.dir().path().join("app.so");
+    compile(source, &library);
+    let appliance = setup.arg(library.display()).start();
+    for alone in ["", "Alone: yes\r\n"] {
+        let mut client = appliance.worker_client(1);
+        client.send(format!("GET / HTTP/1.1\r\nHost: a\r\n{alone}\r\n"));
+        until("it waits", || appliance.tell(&["stacks"]).1.contains("to take what was sent"));
+        let body = client.try_answer().unwrap().body;
+        let pieces: Vec<(u8, usize)> =
+            body.chunk_by(|one, next| one == next).map(|piece| (piece[0], piece.len())).collect();
+        let expected = [(b'b', 1_000_000), (b'a', 1_000_000)];
+        assert_eq!(pieces, expected[..if alone.is_empty() { 2 } else { 1 }]);
+    }
+}
+
+/// An application in C that serves nothing, with something before it.
+fn c(before: &str) -> String {
+    format!(
+        "#include <appliance.h>\n{before}\nstatic int32_t handle(void) {{ return 0; }}\nAPPLIANCE_APP(handle)\n"
+    )
+}
+
+#[test]
+fn a_check_says_what_is_wrong_with_a_library() {
+    let constructor =
+        |code: &str| c(&format!("__attribute__((constructor)) static void begin(void) {{ {code}; }}"));
+    let other_version = c("")
+        .replace("APPLIANCE_APP", "#undef APPLIANCE_VERSION\n#define APPLIANCE_VERSION 9\nAPPLIANCE_APP");
+    for (source, why) in [
+        ("int nothing;\n".to_owned(), "it does not export appliance_app"),
+        (c("extern int lacking;\nint *needed = &lacking;"), "undefined symbol: lacking"),
+        (other_version, "refuses to work with version 1 of the interface"),
+        (
+            format!("#include <stdlib.h>\n{}", constructor("abort()")),
+            "ends the process that loads it (SIGABRT)",
+        ),
+        (
+            format!("#include <unistd.h>\n{}", constructor("_exit(3)")),
+            "ends the process that loads it (exit code 3)",
+        ),
+        (
+            format!("#include <unistd.h>\n{}", constructor("_exit(0)")),
+            "ends the process that loads it (exit code 0)",
+        ),
+        (
+            format!("#include <unistd.h>\n{}", constructor("pause()")),
+            "is not loaded after 1s (timeouts.boot)",
+        ),
+    ] {
+        let dir = Dir::new();
+        compile(&source, &dir.path().join("app.so"));
+        dir.write("appliance.toml", "app.module = \"./app.so\"\ntimeouts.boot = \"1s\"\n");
+        let (code, _, err) = command(dir.path(), &["check"], &[]);
+        assert_eq!(code, Some(64), "{source}\n{err}");
+        assert!(
+            err.starts_with("appliance: app.module: ") && err.contains(why),
+            "{why:?} of {source}\n{err}"
+        );
+        assert!(err.contains("/app.so"), "{err}");
+    }
+}
+
+#[test]
+fn a_check_loads_all_that_is_native_and_lets_none_get_ready() {
+    let dir = Dir::new();
+    let source =
+        c("static int32_t load(void) { return 1; }").replace("APP(handle)", "APP_WITH(handle, load)");
+    compile(&source, &dir.path().join("app.so"));
+    let (code, out, err) = command(dir.path(), &["check", "./app.so"], &[]);
+    assert_eq!((code, err.as_str()), (Some(0), ""), "{out}");
+    let missing = ["check", "./app.so", "--set", "native.app=./missing.so", "--set", "native.base_port=9000"];
+    let (code, _, err) = command(dir.path(), &missing, &[]);
+    assert_eq!(code, Some(64), "{err}");
+    assert!(err.starts_with("appliance: native.app: ") && err.contains("No such file or directory"), "{err}");
 }

@@ -142,12 +142,13 @@ typedef struct {
     // Adds a header field to the answer. Only before the first byte is sent.
     int32_t (*add_header)(ApplianceText name, ApplianceText value);
     // Adds to the body of the answer. The first 16 KiB are kept until the application returns, so that a small answer leaves
-    // in one piece and with its length. Waits while the client is slower.
+    // in one piece and with its length. Waits while the client is slower, and while another coroutine of the request writes.
     int32_t (*write)(ApplianceText data);
     // Sends what has been kept.
     int32_t (*flush)(void);
     // Adds so many bytes of a regular file to the body, from `offset` on, without reading them where the kernel can do that.
-    // The descriptor stays the caller's. `-ENODATA`: the file ends before that.
+    // The descriptor stays the caller's. `-ENODATA`: the file ends before that. If it fails when something of the answer has
+    // left, the answer is cut.
     int32_t (*send_file)(int32_t fd, uint64_t offset, uint64_t count);
     // Says why the request failed, or why the application cannot be loaded; it then returns something other than 0.
     int32_t (*fail)(ApplianceText why);

@@ -64,6 +64,7 @@ fn handle(request: &mut Request, response: &mut Response) -> Result<()> {
         "until" => crowd::wait(response)?,
         "waiting" => writeln!(response, "{}", crowd::count())?,
         "go" => crowd::go(),
+        "greedy" => crowd::greedy(path.rsplit('/').next().unwrap_or_default(), request, response)?,
         "sleep" => {
             let _guard = Guard("sleep");
             sleep(time);
@@ -71,6 +72,11 @@ fn handle(request: &mut Request, response: &mut Response) -> Result<()> {
         }
         "panic" => panic!("as it was told"),
         "error" => return Err("as it was told".into()),
+        "begun" => {
+            response.write_all(b"begun")?;
+            response.flush()?;
+            sleep(time);
+        }
         "late-error" => {
             response.write_all(b"begun")?;
             response.flush()?;

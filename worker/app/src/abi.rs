@@ -126,12 +126,13 @@ pub struct ApplianceHost {
     /// Adds a header field to the answer. Only before the first byte is sent.
     pub add_header: unsafe extern "C" fn(name: ApplianceText, value: ApplianceText) -> i32,
     /// Adds to the body of the answer. The first 16 KiB are kept until the application returns, so that a small answer leaves
-    /// in one piece and with its length. Waits while the client is slower.
+    /// in one piece and with its length. Waits while the client is slower, and while another coroutine of the request writes.
     pub write: unsafe extern "C" fn(data: ApplianceText) -> i32,
     /// Sends what has been kept.
     pub flush: unsafe extern "C" fn() -> i32,
     /// Adds so many bytes of a regular file to the body, from `offset` on, without reading them where the kernel can do that.
-    /// The descriptor stays the caller's. `-ENODATA`: the file ends before that.
+    /// The descriptor stays the caller's. `-ENODATA`: the file ends before that. If it fails when something of the answer has
+    /// left, the answer is cut.
     pub send_file: unsafe extern "C" fn(fd: i32, offset: u64, count: u64) -> i32,
     /// Says why the request failed, or why the application cannot be loaded; it then returns something other than 0.
     pub fail: unsafe extern "C" fn(why: ApplianceText) -> i32,

@@ -4,6 +4,7 @@ use nix::errno::Errno;
 use nix::sys::socket::{
     self, AddressFamily, SockFlag, SockType, SockaddrIn, SockaddrIn6, SockaddrLike, UnixAddr,
 };
+use std::cell::Cell;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -12,6 +13,14 @@ use std::time::{Duration, Instant};
 
 /// A unix socket whose queue is full is tried again after this.
 const FULL: Duration = Duration::from_millis(10);
+
+/// Reads and writes that need not wait before the other requests have their turn, as many as of bodies.
+const STEPS_PER_TURN: u32 = 64;
+
+thread_local! {
+    /// How many there were of them since one has waited.
+    static STEPS: Cell<u32> = const { Cell::new(0) };
+}
 
 /// A stream of either kind.
 #[derive(Debug)]
@@ -32,17 +41,22 @@ fn after(timeout: Duration) -> Option<Instant> {
     Instant::now().checked_add(timeout)
 }
 
-/// Does something as often as it would block, and waits in between.
+/// Does something as often as it would block, and waits in between. A peer that is always faster does not keep the loop.
 fn until_done<T>(
     mut act: impl FnMut() -> io::Result<T>,
     wait: impl Fn(Option<Duration>) -> io::Result<bool>,
     timeout: Option<Duration>,
 ) -> io::Result<T> {
     let deadline = timeout.and_then(after);
+    if STEPS.replace(STEPS.get() + 1) >= STEPS_PER_TURN {
+        STEPS.set(0);
+        sleep(Duration::ZERO);
+    }
     loop {
         match act() {
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
             Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                STEPS.set(0);
                 let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
                 if !wait(left)? {
                     return Err(ErrorKind::TimedOut.into());

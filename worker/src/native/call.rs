@@ -72,6 +72,8 @@ pub(super) struct Call {
     ending: Cell<Option<Ending>>,
     /// A coroutine is to be resumed in the next turn of the loop.
     has_news: Cell<bool>,
+    /// What it has read and sent since the loop last had its turn.
+    pub(super) steps: Cell<u32>,
     /// What the application says went wrong.
     pub(super) failure: RefCell<Option<String>>,
     /// How the answer has ended, and whether the request has failed.
@@ -91,6 +93,7 @@ impl Call {
             running: Cell::new(FIRST),
             ending: Cell::new(None),
             has_news: Cell::new(false),
+            steps: Cell::new(0),
             failure: RefCell::default(),
             outcome: Cell::new((Outcome::Cut, true)),
         }

@@ -82,11 +82,30 @@ fn load(app: &NativeApp, settings: &Settings) -> Result<Loaded, String> {
     }
 }
 
+/// Loads an application only to say in a sentence why it cannot be served, if it cannot. It is not let get ready.
+pub fn examine(app: &NativeApp, settings: &Settings) -> Result<(), String> {
+    match app {
+        NativeApp::BuiltIn(name) => builtin::find(name, settings).map(drop),
+        NativeApp::Library(path) => open_library(path).map(drop),
+    }
+}
+
 fn load_library(path: &Path) -> Result<Loaded, String> {
+    let (app, loaded) = open_library(path)?;
+    prepare(&app).map_err(|why| format!("{} {why}", path.display()))?;
+    Ok(loaded)
+}
+
+/// A library whose application could be served, unless it cannot get ready.
+fn open_library(path: &Path) -> Result<(ApplianceApp, Loaded), String> {
     let place = path.display();
     // SAFETY: runs the library's initialisers; it is the application that the user wants to be served.
     let library = unsafe { Library::open(Some(path), RTLD_NOW | RTLD_LOCAL) };
-    let library = library.map_err(|error| format!("{place} cannot be loaded: {}", why_unloadable(&error)))?;
+    let library = library.map_err(|error| {
+        let why = why_unloadable(&error);
+        let why = why.strip_prefix(&format!("{place}: ")).unwrap_or(&why);
+        format!("{place} cannot be loaded: {why}; build it, or name another one")
+    })?;
     // Nothing that it started could survive its unloading.
     let library = Box::leak(Box::new(library));
     // SAFETY: the type that the interface declares for this name.
@@ -104,7 +123,7 @@ fn load_library(path: &Path) -> Result<Loaded, String> {
     }
     // SAFETY: what a library exports is as large as it says, and lives as long as the process.
     let app = unsafe { taken(app) };
-    check(&app).and_then(|loaded| prepare(&app).map(|()| loaded)).map_err(|why| format!("{place} {why}"))
+    check(&app).map(|loaded| (app, loaded)).map_err(|why| format!("{place} {why}"))
 }
 
 /// Why a library cannot be loaded, in the words of the dynamic linker if it has any.
@@ -191,8 +210,8 @@ mod tests {
     #[test]
     fn what_is_no_application_is_said_so() {
         let missing = load_library(Path::new("/nowhere/app.so")).unwrap_err();
-        assert!(missing.starts_with("/nowhere/app.so cannot be loaded"), "{missing}");
-        assert!(missing.contains("No such file or directory"), "{missing}");
+        let said = "/nowhere/app.so cannot be loaded: cannot open shared object file: No such file or directory; build it";
+        assert!(missing.starts_with(said), "{missing}");
         let libc = load_library(Path::new("libc.so.6")).unwrap_err();
         assert!(libc.contains("does not export appliance_app"), "{libc}");
     }

@@ -2,7 +2,7 @@
 //! its own. They need no interpreter; corosensei is their suspend engine, as greenlet is Python's.
 //!
 //! Reading order: `host` (what the engine calls), `call` (one request: its coroutines and how it ends), `fiber` (the only
-//! switch), `waiting`, `reply` and `socket` (how a request waits, answers, and speaks WebSocket), `table` (the functions that an
+//! switch), `waiting`, `reply` with `pieces`, and `socket` (how a request waits, answers, and speaks WebSocket), `table` (the functions that an
 //! application may call, the other side of the crate `appliance-app`), `library` (loading one), `builtin` (those that are
 //! there). `serve` is a worker that hosts nothing else; in one that hosts Python too, they are guests ([`crate::beside`]).
 //!
@@ -16,6 +16,7 @@ mod fiber;
 mod host;
 mod library;
 mod overflow;
+mod pieces;
 mod reply;
 mod routes;
 pub mod serve;
@@ -26,6 +27,6 @@ mod waiting;
 
 pub use appliance_app::App;
 pub use host::Native;
-pub use library::{Apps, why_unloadable};
+pub use library::{Apps, examine, why_unloadable};
 pub use stacks::stack_reports;
 pub use waiting::Here;

@@ -1,26 +1,19 @@
 //! The answer of a native application on its way out. Status and header fields are collected, and the beginning of the body
 //! is kept, so that a small answer leaves in one piece and with its length; what is larger is sent as it comes, and its writer
-//! waits while the client is slower. Runs in the request's coroutine; no borrow is held where it may wait.
+//! waits while the client is slower; how its pieces leave is in `pieces`. Runs in the request's coroutine; no borrow is held
+//! where it may wait.
 use super::call::{Call, Ending, Trouble};
+use super::pieces::Leaving;
 use super::table::anywhere::Refused;
 use super::waiting::Here;
+use crate::Outcome;
 use crate::answer::{Answer, Cause, Opening, TOGETHER};
 use crate::engine::OVERDUE;
 use crate::http::declared::Invalid;
 use crate::http::encode;
 use crate::websocket::handshake::Refusal;
-use crate::{FileSent, Outcome, Sent};
 use nix::errno::Errno;
 use std::borrow::Cow;
-use std::fs::File;
-use std::io::ErrorKind;
-use std::os::unix::fs::FileExt;
-use std::sync::Arc;
-
-/// Bytes of a file that are sent before the loop has its turn.
-const TURN: u64 = 1024 * 1024;
-/// Bytes of a file that are read at once where the kernel cannot send it.
-const BLOCK: usize = 64 * 1024;
 
 /// See the module.
 #[derive(Debug, Default)]
@@ -30,7 +23,9 @@ pub(super) struct Reply {
     /// The head, as soon as there is a header field in it.
     opening: Option<Opening>,
     held: Vec<u8>,
-    answer: Option<Answer>,
+    pub(super) answer: Option<Answer>,
+    /// The piece of the body that is on its way.
+    pub(super) leaving: Leaving,
 }
 
 /// Why an application that has failed need not answer for it.
@@ -74,6 +69,7 @@ impl Here {
                 return if self.call.ending().is_some() { Err(Errno::ECANCELED) } else { Ok(()) };
             }
         }
+        self.take_turn()?;
         self.flush()?;
         self.send_piece(Vec::new(), data)
     }
@@ -88,81 +84,8 @@ impl Here {
         self.send_piece(head, &held)
     }
 
-    /// Adds bytes of a file to the body.
-    pub(super) fn send_file(&self, file: File, mut offset: u64, count: u64) -> Result<(), Errno> {
-        if self.call.reply.borrow().is_switched() {
-            return Err(Errno::EALREADY);
-        }
-        let file = Arc::new(file);
-        let end = offset.checked_add(count).ok_or(Errno::EINVAL)?;
-        let is_only = {
-            let reply = self.call.reply.borrow();
-            reply.answer.is_none() && reply.held.is_empty()
-        };
-        if is_only && count > TOGETHER as u64 {
-            let head = self.open(Some(count))?;
-            self.send_piece(head, b"")?;
-        }
-        let mut by_kernel = count > TOGETHER as u64;
-        while offset < end {
-            let part = (end - offset).min(TURN);
-            if by_kernel {
-                by_kernel = self.send_by_kernel(&file, &mut offset, part)?;
-            } else {
-                let mut block = vec![0; BLOCK.min((end - offset) as usize)];
-                let read = read_at(&file, &mut block, offset)?;
-                self.write(&block[..read])?;
-                offset += read as u64;
-            }
-            if self.is_full() {
-                break;
-            }
-            if offset < end {
-                self.turn()?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Sends the next `count` bytes of a file without reading them; false if that cannot be done.
-    fn send_by_kernel(&self, file: &Arc<File>, offset: &mut u64, count: u64) -> Result<bool, Errno> {
-        self.flush()?;
-        let (engine, core) = (&self.native.engine, self.call.core);
-        // Whether the kernel can is known only after the size of a chunk was sent, so then the rest of it is read.
-        let piece =
-            self.call.reply.borrow_mut().answer.as_mut().map(|answer| answer.piece_of(count as usize));
-        let Some(piece) = piece else { return Err(Errno::EBADF) };
-        let end = *offset + piece.content as u64;
-        self.send(&piece.before, false)?;
-        let mut by_kernel = true;
-        while *offset < end {
-            let wanted = (end - *offset) as usize;
-            if !by_kernel {
-                let mut block = vec![0; BLOCK.min(wanted)];
-                let read = read_at(file, &mut block, *offset)?;
-                *offset += read as u64;
-                self.send(&block[..read], piece.last && *offset == end)?;
-                continue;
-            }
-            match engine.send_file(core, Arc::clone(file), *offset, wanted) {
-                FileSent::Part(sent) => *offset += sent as u64,
-                FileSent::Wait => self.room()?,
-                FileSent::End => return Err(Errno::ENODATA),
-                FileSent::Unsupported => by_kernel = false,
-                FileSent::Gone => return Err(Errno::EPIPE),
-            }
-        }
-        self.send(piece.after, false)?;
-        Ok(by_kernel)
-    }
-
-    /// Whether nothing that is still given can be sent.
-    fn is_full(&self) -> bool {
-        self.call.reply.borrow().answer.as_ref().is_some_and(Answer::is_full)
-    }
-
     /// Writes the head; what of it must leave with the first piece of the body. `whole`: how long the body is, if that is known.
-    fn open(&self, whole: Option<u64>) -> Result<Vec<u8>, Errno> {
+    pub(super) fn open(&self, whole: Option<u64>) -> Result<Vec<u8>, Errno> {
         let (status, opening) = {
             let mut reply = self.call.reply.borrow_mut();
             (if reply.status == 0 { 200 } else { reply.status }, reply.opening.take())
@@ -175,7 +98,7 @@ impl Here {
     pub(super) fn switch(&self, key: &[u8], protocol: Option<&str>) -> Result<bool, Errno> {
         let opening = {
             let mut reply = self.call.reply.borrow_mut();
-            if reply.answer.is_some() || !reply.held.is_empty() {
+            if !reply.is_empty() {
                 return Err(Errno::EALREADY);
             }
             reply.opening.take()
@@ -212,43 +135,10 @@ impl Here {
         Ok(engine.send_head(core, head, end))
     }
 
-    /// Sends a piece of the body behind what was written before it.
-    fn send_piece(&self, mut out: Vec<u8>, content: &[u8]) -> Result<(), Errno> {
-        // The borrow ends before anything can wait.
-        let piece = self.call.reply.borrow_mut().answer.as_mut().map(|answer| answer.piece(content));
-        let Some(piece) = piece else { return Ok(()) };
-        out.extend_from_slice(&piece.before);
-        if out.is_empty() {
-            return self.send(piece.content, piece.last);
-        }
-        if piece.content.len() <= TOGETHER {
-            out.extend_from_slice(piece.content);
-            out.extend_from_slice(piece.after);
-            return self.send(&out, false);
-        }
-        self.send(&out, false)?;
-        self.send(piece.content, false)?;
-        self.send(piece.after, false)
-    }
-
-    /// Sends bytes as they go on the wire.
-    fn send(&self, mut data: &[u8], last: bool) -> Result<(), Errno> {
-        while !data.is_empty() {
-            match self.native.engine.send(self.call.core, data, last) {
-                Sent::All => break,
-                Sent::Part(sent) => {
-                    data = &data[sent..];
-                    self.room()?;
-                }
-                Sent::Gone => return Err(Errno::EPIPE),
-            }
-        }
-        Ok(())
-    }
-
     /// The application has returned `code`: ends the answer.
     pub(super) fn complete(&self, code: i32) {
-        let trouble = self.call.trouble(code).or_else(|| {
+        let is_cut = || self.is_cut().then_some(Trouble::Failed(Cause::Exception));
+        let trouble = self.call.trouble(code).or_else(is_cut).or_else(|| {
             self.end_answer().err().map(|error| match error {
                 Errno::EINVAL => Trouble::Failed(Cause::Exception),
                 _ => self.call.trouble(0).unwrap_or(Trouble::Gone),
@@ -261,9 +151,9 @@ impl Here {
                 }
                 (outcome(&self.call), false)
             }
-            Some(Trouble::Gone) => (Outcome::Cut, false),
+            Some(Trouble::Gone) => (self.give_up(), false),
             Some(Trouble::Failed(cause)) => match self.excuse() {
-                Some(Excuse::Gone) => (Outcome::Cut, false),
+                Some(Excuse::Gone) => (self.give_up(), false),
                 Some(Excuse::Refused(refusal)) => (self.answer_refusal(refusal), false),
                 None => {
                     self.report(cause, code);
@@ -293,7 +183,7 @@ impl Here {
     fn end_answer(&self) -> Result<(), Errno> {
         let end = self.call.reply.borrow().answer.as_ref().map(Answer::end);
         if let Some(end) = end {
-            return self.send(end, false);
+            return self.send_end(end);
         }
         let held = std::mem::take(&mut self.call.reply.borrow_mut().held);
         let head = self.open(Some(held.len() as u64))?;
@@ -311,6 +201,16 @@ impl Here {
             _ => format!("it returned {code}, and did not say why"),
         });
         tracing::error!("the native application failed: {}: {why}", self.call.describe());
+    }
+
+    /// Ends an answer that nobody is thought to take. A client of HTTP/1.0 that has only closed its own side, and reads on, would
+    /// take a mere end for that of the body.
+    fn give_up(&self) -> Outcome {
+        let is_cut = self.call.reply.borrow().answer.as_ref().is_some_and(|answer| !answer.is_whole());
+        if is_cut {
+            self.native.engine.abort(self.call.core, Cause::Exception);
+        }
+        Outcome::Cut
     }
 
     /// A 500 or 504 if nothing was sent, else a cut that the client can see.
@@ -361,8 +261,13 @@ impl Reply {
         if self.answer.is_some() { Err(Refused::new(Errno::EALREADY, why)) } else { Ok(()) }
     }
 
+    /// Whether nothing of its body was given yet, and its head has not left.
+    pub(super) fn is_empty(&self) -> bool {
+        self.answer.is_none() && self.held.is_empty()
+    }
+
     /// Whether it has made the connection a WebSocket, on which it says no more.
-    fn is_switched(&self) -> bool {
+    pub(super) fn is_switched(&self) -> bool {
         self.answer.as_ref().is_some_and(|answer| answer.status() == 101)
     }
 }
@@ -376,16 +281,5 @@ fn outcome(call: &Call) -> Outcome {
         Some(answer) if answer.keep_alive() => Outcome::Keep,
         Some(_) => Outcome::Close,
         None => Outcome::Cut,
-    }
-}
-
-fn read_at(file: &File, into: &mut [u8], offset: u64) -> Result<usize, Errno> {
-    loop {
-        match file.read_at(into, offset) {
-            Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            Ok(0) => return Err(Errno::ENODATA),
-            Ok(count) => return Ok(count),
-            Err(error) => return Err(error.raw_os_error().map_or(Errno::EIO, Errno::from_raw)),
-        }
     }
 }

@@ -12,9 +12,6 @@ use std::cell::{Cell, OnceCell, RefCell};
 use std::rc::Rc;
 use std::time::Instant;
 
-/// Messages that a request may receive and send before the loop has its turn, if it need not wait for any of them.
-const MESSAGES_PER_TURN: u32 = 64;
-
 /// See the module.
 #[derive(Debug, Default)]
 pub(super) struct Socket {
@@ -28,8 +25,6 @@ pub(super) struct Socket {
     closed: OnceCell<Closed>,
     /// Coroutines that wait for a message.
     receivers: Cell<u32>,
-    /// Messages since the loop had its turn.
-    count: Cell<u32>,
 }
 
 impl Socket {
@@ -143,16 +138,5 @@ impl Here {
     /// The native request on this core. A WebSocket does not outlive its request.
     fn socket_of(&self, core: CoreId) -> Result<Rc<Call>, Errno> {
         self.native.call_on(core).ok_or(Errno::EPIPE)
-    }
-
-    /// Gives the loop back if this request has done much without waiting.
-    fn take_turn(&self) -> Result<(), Errno> {
-        let count = &self.call.socket.count;
-        count.set(count.get() + 1);
-        if count.get() < MESSAGES_PER_TURN {
-            return Ok(());
-        }
-        count.set(0);
-        self.turn()
     }
 }

@@ -13,6 +13,9 @@ use std::os::fd::RawFd;
 use std::rc::Rc;
 use std::time::Instant;
 
+/// Pieces of bodies and messages that a request may read and send before the loop has its turn, if it need not wait for any.
+const STEPS_PER_TURN: u32 = 64;
+
 /// The coroutine that runs on this thread, and its request.
 #[derive(Clone, Debug)]
 pub struct Here {
@@ -29,6 +32,7 @@ impl Here {
     /// Suspends the coroutine until its request is woken, for whatever reason.
     pub(super) fn park(&self, wait: Wait) -> Result<(), Errno> {
         self.may_go_on()?;
+        self.call.steps.set(0);
         let roll = self.native.engine.roll();
         roll.set_mark(self.call.core, wait.mark());
         if !fiber::suspend() {
@@ -46,6 +50,13 @@ impl Here {
     pub(super) fn turn(&self) -> Result<(), Errno> {
         self.call.set_news();
         self.park(Wait::Nothing)
+    }
+
+    /// Before a piece or a message: gives the loop back if this request has had many of them without waiting.
+    pub(super) fn take_turn(&self) -> Result<(), Errno> {
+        let steps = self.call.steps.get() + 1;
+        self.call.steps.set(steps);
+        if steps < STEPS_PER_TURN { Ok(()) } else { self.turn() }
     }
 
     /// Waits until then, for one turn of the loop at least.
@@ -133,6 +144,7 @@ impl Here {
             self.call.read.set(self.call.read.get() + taken.len());
             return Ok(taken);
         }
+        self.take_turn()?;
         let mut bytes = Vec::new();
         loop {
             match self.native.engine.read_body(self.call.core, &mut bytes, most) {

@@ -32,7 +32,9 @@ const INDEX: &str = "index.html";
 pub(super) fn open(folder: &Path) -> Result<(), String> {
     let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
     let opened = open_path(folder, flags, Mode::empty());
-    let opened = opened.map_err(|error| format!("native.folder {}: {}", folder.display(), error.desc()))?;
+    let opened = opened.map_err(|error| {
+        format!("native.folder {}: {}; create it, or name another", folder.display(), error.desc())
+    })?;
     // Whoever comes second has opened the same one.
     FOLDER.get_or_init(|| opened);
     Ok(())
