@@ -153,8 +153,8 @@ impl Fleet {
 
     /// When `Tick` is due, if nothing happens before.
     pub fn next_deadline(&self, now: Instant) -> Option<Instant> {
-        if let Phase::Stopping { kill_at, .. } = self.phase {
-            return kill_at;
+        if matches!(self.phase, Phase::Stopping { .. }) {
+            return self.next_stop();
         }
         let children = self.children.iter().filter_map(|child| child.deadline);
         let orders = self.orders.iter().map(|order| order.deadline);
@@ -305,7 +305,10 @@ impl Fleet {
             backoff.reset();
             (Duration::ZERO, None)
         } else if child.serves() && child.age(now) >= Backoff::SHORT_LIFE {
-            (backoff.falter(now), Some(Notice::ended_early(role, ended, child.age(now))))
+            let again_in = backoff.falter(now);
+            // Who is replaced at once is no crash either: nobody waits for it longer than for any other start.
+            let is_crash = !again_in.is_zero();
+            (again_in, is_crash.then(|| Notice::ended_early(role, ended, child.age(now))))
         } else {
             (backoff.fail(now), Some(Notice::not_started(role, ended)))
         };

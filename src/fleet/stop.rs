@@ -1,9 +1,11 @@
 //! The end: a while in which it serves on and says that it leaves (`timeouts.drain_delay`); then the proxy goes, so that no new
-//! request comes, then the workers, then the templates; what has not gone within `timeouts.graceful` is killed.
+//! request comes, then the workers, then the templates; what has not gone within `timeouts.graceful` is killed. A proxy whose
+//! requests do not end would leave nothing of that time to the workers: shortly before they are told to go, too.
 use super::{Action, Fleet, Phase};
 use crate::child::Role;
 use crate::notice::Notice;
 use appliance_worker::abi;
+use appliance_worker::engine::farewell;
 use std::time::{Duration, Instant};
 
 /// The proxy gives its last requests all of `timeouts.graceful`; the master gives it this much longer to say what it
@@ -73,6 +75,17 @@ impl Fleet {
         self.kill_all();
     }
 
+    /// When something is to be done while it stops, if nobody goes before.
+    pub(super) fn next_stop(&self) -> Option<Instant> {
+        let Phase::Stopping { last, kill_at, .. } = self.phase else { return None };
+        kill_at.map(|at| if last == Rank::Proxy { at - self.last_call() } else { at })
+    }
+
+    /// How long before everything is killed the workers are told to go: they end their requests then, and their applications.
+    fn last_call(&self) -> Duration {
+        LAST_WORDS + farewell(self.plan.graceful)
+    }
+
     /// One rank after the other, each when the one before has gone; at the deadline all at once.
     pub(super) fn wind_down(&mut self, now: Instant) {
         let Phase::Stopping { mut last, code, mut kill_at } = self.phase else { return };
@@ -81,7 +94,8 @@ impl Fleet {
             self.say(Notice::Cut { left: self.children.len() });
             self.kill_all();
         }
-        if last == Rank::Proxy && self.pids_where(|child| child.role == Role::Proxy).is_empty() {
+        let is_late = kill_at.is_some_and(|at| at <= now + self.last_call());
+        if last == Rank::Proxy && (is_late || self.pids_where(|child| child.role == Role::Proxy).is_empty()) {
             last = Rank::Workers;
             let workers = self.pids_where(|child| matches!(child.role, Role::Worker(_)));
             self.send_off(&workers, now);

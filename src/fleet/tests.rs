@@ -1,6 +1,7 @@
 //! The fleet against a made-up kernel: pids count up, time moves only when a test says so. A test reads as a session.
 use super::stop::{LAST_WORDS, SAME_WISH};
 use super::*;
+use appliance_worker::engine::farewell;
 
 mod configuration;
 mod health;
@@ -466,14 +467,25 @@ fn a_stop_goes_from_the_front_to_the_back() {
 fn what_does_not_finish_in_time_is_killed() {
     let mut session = Session::serving(1);
     session.on(Event::Stop);
+    session.exited(Role::Proxy, 0, DONE);
     assert_eq!(session.fleet.next_deadline(session.now), Some(session.now + GRACEFUL + LAST_WORDS));
     let actions = session.pass(GRACEFUL + LAST_WORDS);
-    assert_eq!(notices(&actions), [&Notice::Cut { left: 3 }]);
-    assert_eq!(deeds(actions).len(), 3);
+    assert_eq!(notices(&actions), [&Notice::Cut { left: 2 }]);
+    assert_eq!(deeds(actions).len(), 2);
     assert_eq!(session.fleet.next_deadline(session.now), None);
     session.exited(Role::Template, 0, KILLED);
-    session.exited(Role::Worker(1), 0, KILLED);
-    assert_eq!(deeds(session.exited(Role::Proxy, 0, KILLED)), [Action::Exit(0)]);
+    assert_eq!(deeds(session.exited(Role::Worker(1), 0, KILLED))[1..], [Action::Exit(0)]);
+}
+
+#[test]
+fn a_proxy_whose_requests_do_not_end_leaves_the_workers_time_to_end() {
+    let mut session = Session::serving(1);
+    session.on(Event::Stop);
+    let patience = GRACEFUL - farewell(GRACEFUL);
+    assert_eq!(session.fleet.next_deadline(session.now), Some(session.now + patience));
+    assert_eq!(deeds(session.pass(patience)), [Action::Finish(session.worker(1, 0))]);
+    let actions = session.pass(farewell(GRACEFUL) + LAST_WORDS);
+    assert_eq!(notices(&actions), [&Notice::Cut { left: 3 }]);
 }
 
 #[test]
@@ -565,7 +577,7 @@ fn a_template_that_ends_two_seconds_after_every_start_waits_too() {
 #[test]
 fn a_single_worker_that_ends_two_seconds_after_every_start_is_a_crash_loop() {
     let mut session = Session::serving(1);
-    for _ in 0..6 {
+    for _ in 0..7 {
         assert_eq!(session.fleet.condition(), Condition::Serving);
         session.exited(Role::Worker(1), 0, KILLED);
         let wait = session.fleet.backoffs.get(&Role::Worker(1)).and_then(|it| it.ends(session.now));

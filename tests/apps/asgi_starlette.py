@@ -2,6 +2,7 @@
 import asyncio
 import contextlib
 import os
+import threading
 
 from starlette.applications import Starlette
 from starlette.background import BackgroundTask
@@ -14,6 +15,8 @@ from starlette.websockets import WebSocketDisconnect
 notes = []
 #: The WebSocket of /leaver.
 leavers = []
+#: Those that /blocking has run on.
+threads = set()
 
 
 class Stamp(BaseHTTPMiddleware):
@@ -35,7 +38,20 @@ async def index(request):
 
 
 def blocking(request):
+    threads.add(threading.current_thread())
     return PlainTextResponse("from a thread")
+
+
+async def sweep(request):
+    others = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in others:
+        task.cancel()
+    await asyncio.gather(*others, return_exceptions=True)
+    return JSONResponse(sorted(task.get_name() for task in others))
+
+
+async def workers(request):
+    return JSONResponse(len(threads))
 
 
 async def upload(request):
@@ -208,7 +224,8 @@ async def floods(socket):
 
 app = Starlette(
     routes=[
-        Route("/", index), Route("/blocking", blocking), Route("/upload", upload, methods=["POST"]), Route("/stream", stream),
+        Route("/", index), Route("/blocking", blocking), Route("/workers", workers), Route("/sweep", sweep),
+        Route("/upload", upload, methods=["POST"]), Route("/stream", stream),
         Route("/events", events), Route("/background", background), Route("/file", file), Route("/notes", taken), Route("/seen", seen),
         Route("/fails", fails), Route("/facts", facts, methods=["GET", "POST", "PUT"]), Route("/moved", moved),
         Route("/feed", feed), Route("/leave", leave), WebSocketRoute("/leaver", leaver), WebSocketRoute("/deaf", deaf), WebSocketRoute("/eager", eager), WebSocketRoute("/named", named), WebSocketRoute("/tardy", tardy),

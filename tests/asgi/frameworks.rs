@@ -1,6 +1,6 @@
 //! Starlette, FastAPI, Quart and Django by its ASGI handler, as people write them.
 use crate::bodies::{assert_same, pattern};
-use crate::harness::{DOORS, Doors, Form, Setup, until};
+use crate::harness::{DOORS, Doors, Form, Setup, until, venvs};
 use serde_json::json;
 use std::fs;
 
@@ -34,6 +34,32 @@ fn starlette_serves_pages_forms_streams_and_files() {
                 client.get("/notes").json() == json!(["done in the background"])
             });
         }
+    }
+}
+
+/// AnyIO keeps threads only for a loop of whose main task it knows.
+#[test]
+fn views_that_are_no_coroutines_share_their_threads() {
+    for venv in venvs() {
+        let appliance = Setup::app("asgi_starlette:app").venv(Some(venv.clone())).start();
+        let mut client = appliance.client();
+        for _ in 0..5 {
+            assert_eq!(client.get("/blocking").text(), "from a thread");
+        }
+        assert_eq!(client.get("/workers").text(), "1", "{}", venv.display());
+    }
+}
+
+#[test]
+fn an_application_may_cancel_all_tasks_and_wait_for_their_end() {
+    for venv in venvs() {
+        let appliance = Setup::app("asgi_starlette:app").venv(Some(venv)).start();
+        let mut client = appliance.client();
+        for _ in 0..2 {
+            assert!(client.get("/sweep").text().contains("\"appliance\""), "the loop's own was among them");
+            assert_eq!(client.get("/blocking").text(), "from a thread");
+        }
+        assert!(!appliance.log.text().contains("Traceback"), "{}", appliance.log.text());
     }
 }
 

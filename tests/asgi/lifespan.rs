@@ -1,6 +1,6 @@
 //! What applications do before their first request and after their last.
 use super::{bare, get};
-use crate::harness::{ENGINES, Setup, until};
+use crate::harness::{Admin, DOORS, Door, Doors, ENGINES, Setup, until};
 use std::fs;
 
 #[test]
@@ -42,22 +42,57 @@ fn tasks_that_run_when_a_worker_ends_are_cancelled() {
     }
 }
 
-/// They would be killed, and their worker with them before its lifespan has ended.
-#[test]
-fn requests_that_run_when_the_time_is_over_are_cancelled() {
+/// The end of an appliance or a worker whose request does not end: it would be killed, and its worker with it before the
+/// lifespan has ended. Its client keeps the connection as long as it can.
+#[track_caller]
+fn a_request_is_cancelled_when_the_time_is_over(door: Door, end: impl FnOnce(&mut Doors)) {
     let setup = bare().set("timeouts.graceful", "4s");
     let farewell = setup.dir().path().join("farewell");
-    let appliance = setup.env("FAREWELL", farewell.display()).start();
-    let mut client = appliance.client();
+    let mut doors = Doors::open(setup.env("FAREWELL", farewell.display()));
+    let mut client = doors.client(door);
     get(&mut client, "/lingers");
-    until("it runs", || appliance.get("/sent").text().contains("began"));
-    assert_eq!(appliance.tell(&["reload"]).0, Some(0));
+    until("it runs", || doors.appliance.get("/sent").text().contains("began"));
+    end(&mut doors);
     assert_eq!(client.answer().status, 500);
     until("both have said goodbye", || {
         let said = fs::read_to_string(&farewell).unwrap_or_default();
         ["request", "worker"].into_iter().eq(said.lines().filter_map(|line| line.split(' ').next()))
     });
-    appliance.log.wait_for("timeouts.graceful is nearly over");
+    let log = doors.appliance.log.text();
+    assert!(log.contains("timeouts.graceful is nearly over") && !log.contains("killed"), "{log}");
+}
+
+#[test]
+fn requests_that_run_at_the_end_of_a_reload_are_cancelled() {
+    for door in DOORS {
+        a_request_is_cancelled_when_the_time_is_over(door, |doors| {
+            assert_eq!(doors.appliance.tell(&["reload"]).0, Some(0));
+        });
+    }
+}
+
+/// The proxy goes first, and waits for them.
+#[test]
+fn requests_that_run_at_the_end_of_a_stop_are_cancelled() {
+    for door in DOORS {
+        a_request_is_cancelled_when_the_time_is_over(door, |doors| {
+            assert_eq!(doors.appliance.stop(), Some(0));
+        });
+    }
+}
+
+/// It would begin when the others are gone, and be killed.
+#[test]
+fn a_request_that_has_waited_for_a_core_until_then_is_cancelled_too() {
+    let setup = bare().set("timeouts.graceful", "4s").set("workers.cores", 1);
+    let (setup, admin) = Admin::of(setup);
+    let doors = Doors::open(setup);
+    let mut clients = [doors.client(Door::Native), doors.client(Door::Native)];
+    clients.iter_mut().for_each(|client| get(client, "/lingers"));
+    until("one runs, one waits", || ["busy", "waiting"].map(|name| admin.workers(name)) == [1, 1]);
+    assert_eq!(doors.appliance.tell(&["reload"]).0, Some(0));
+    assert_eq!(clients.map(|mut client| client.answer().status), [500, 500]);
+    assert!(!doors.appliance.log.text().contains("killed"), "{}", doors.appliance.log.text());
 }
 
 #[test]

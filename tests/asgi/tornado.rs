@@ -1,5 +1,7 @@
 //! A Tornado application on the workers' own listeners, by `native.app`.
 use crate::harness::{Appliance, Client, Setup, free_ports, until};
+use serde_json::json;
+use std::time::Duration;
 
 fn start(app: &str, change: impl FnOnce(Setup) -> Setup) -> (Appliance, u16) {
     let base = free_ports(3);
@@ -36,6 +38,44 @@ fn its_requests_end_before_their_worker() {
     assert!(busy.answer().json()["pid"].is_u64());
     assert!(idle.is_closed());
     assert_eq!(stopping.join().unwrap(), Some(0));
+}
+
+/// As those of all other listeners, unless the application has something else in mind.
+#[test]
+fn its_requests_have_lines_in_the_access_log() {
+    let (appliance, base) = start("tornado:tornado_app:make_app", |setup| setup);
+    let mut client = connect(base + 1);
+    let length = client.get_with("/0.01?x=1", "X-Request-ID: one\r\n").body.len();
+    client.send("HEAD /nothing HTTP/1.1\r\nHost: test\r\n\r\n");
+    assert_eq!(client.answer_to_head().status, 404);
+    let line = |target: &str| {
+        let line = appliance.log.access(target);
+        let of = ["method", "status", "bytes", "worker", "id", "client"].map(|key| line[key].clone());
+        (serde_json::Value::from(of.to_vec()), line["ms"].as_f64())
+    };
+    let (first, took) = line("/0.01?x=1");
+    assert_eq!(first, json!(["GET", 200, length, 1, "one", "127.0.0.1"]));
+    assert!(took.is_some_and(|took| took >= 10.0), "{took:?}");
+    assert_eq!(line("/nothing").0, json!(["HEAD", 404, 0, 1, "-", "127.0.0.1"]));
+    let (own, base) = start("tornado:tornado_app:make_app", |setup| setup.env("LOGS", "yes"));
+    assert_eq!(connect(base + 1).get("/0").status, 200);
+    own.log.wait_for("its own line for /0");
+    assert!(!own.log.text().contains(r#""path":"/0""#), "{}", own.log.text());
+}
+
+/// Their worker would be killed with them.
+#[test]
+fn streams_are_cut_when_the_time_is_over() {
+    let (mut appliance, base) =
+        start("tornado:tornado_app:make_app", |setup| setup.set("timeouts.graceful", "4s"));
+    let mut client = connect(base + 1);
+    client.send("GET /events HTTP/1.1\r\nHost: test\r\n\r\n");
+    until("the stream has begun", || {
+        client.arrived_within(Duration::from_millis(20)).ends_with(b"tick\n\n\r\n")
+    });
+    assert_eq!(appliance.stop(), Some(0));
+    let log = appliance.log.text();
+    assert!(log.contains("the stream has ended") && !log.contains("killed"), "{log}");
 }
 
 #[test]

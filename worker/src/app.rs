@@ -153,6 +153,9 @@ pub trait Host {
     /// The request on this core takes longer than it may: the host ends it. Said again while it goes on.
     fn overdue(&self, core: CoreId);
 
+    /// The worker has been told to stop, and will be killed soon ([`crate::engine::farewell`]): the host may end what it runs.
+    fn farewell(&self) {}
+
     /// Asked while the worker stops, until it is so: whether what the host serves by itself, on no core, has ended.
     fn is_drained(&self) -> bool {
         true

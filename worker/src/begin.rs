@@ -60,6 +60,7 @@ pub fn begin(given: Given<'_>, has_threads: bool) -> Result<Begun, Error> {
         waiting: settings.limits.waiting,
         cancel_on_disconnect: settings.app.cancel_on_disconnect,
         limit: some(settings.timeouts.request),
+        graceful: settings.timeouts.graceful,
         has_threads,
         wear: wear::limit(settings.workers.max_requests, args.worker_id, args.life),
         access: logging::access_style(&settings.log),

@@ -24,6 +24,9 @@ pub trait Guest {
     /// See [`Host::overdue`].
     fn overdue(&self, core: CoreId);
 
+    /// See [`Host::farewell`].
+    fn farewell(&self) {}
+
     /// See [`Host::is_drained`].
     fn is_drained(&self) -> bool {
         true
@@ -91,6 +94,11 @@ impl Host for Beside<'_> {
             Some(guest) => guest.overdue(core),
             None => self.host.overdue(core),
         }
+    }
+
+    fn farewell(&self) {
+        self.host.farewell();
+        self.guests.iter().for_each(|guest| guest.farewell());
     }
 
     fn is_drained(&self) -> bool {

@@ -162,7 +162,8 @@ struct Header {
     workers: AtomicU32,
     reloads: AtomicU32,
     stops: AtomicU32,
-    leaving: AtomicU32,
+    /// In milliseconds of the monotonic clock; 0: it does not.
+    leaving_since: AtomicU64,
 }
 
 /// The whole of the shared memory.
@@ -207,12 +208,20 @@ impl Board {
 
     /// Whether the appliance is about to end: what has no end of its own ends now.
     pub fn is_leaving(&self) -> bool {
-        self.0.header.leaving.load(Relaxed) != 0
+        self.0.header.leaving_since.load(Relaxed) != 0
+    }
+
+    /// How long it has been about to end.
+    pub fn leaving_for(&self) -> Duration {
+        match self.0.header.leaving_since.load(Relaxed) {
+            0 => Duration::ZERO,
+            since => Duration::from_millis(monotonic_ms().saturating_sub(since)),
+        }
     }
 
     /// The appliance is about to end. Master only.
     pub fn set_leaving(&self) {
-        self.0.header.leaving.store(1, Relaxed);
+        self.0.header.leaving_since.store(monotonic_ms().max(1), Relaxed);
     }
 
     /// Asks the master for something; it looks once a second.

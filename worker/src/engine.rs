@@ -28,6 +28,7 @@ use std::time::{Duration, Instant};
 
 mod access;
 mod boot;
+pub use access::Foreign;
 pub use boot::Boot;
 mod connections;
 use connections::{Entry, Http, Way, entry};
@@ -42,6 +43,7 @@ mod websockets;
 mod wires;
 use access::AccessLog;
 use dispatch::Claims;
+pub use drain::farewell;
 pub use overdue::SENTENCE as OVERDUE;
 use wires::Wires;
 
@@ -95,6 +97,7 @@ enum Due {
     Door(u32),
     Ear(u32),
     CloseIdle,
+    Farewell,
     AccessLog,
 }
 
@@ -139,6 +142,8 @@ pub struct Engine {
     flushed: Cell<Instant>,
     date: RefCell<Vec<u8>>,
     draining: Cell<bool>,
+    /// So much of its time is over that nobody is waited for any more who has no request.
+    parts: Cell<bool>,
     signals: RefCell<Option<mio::net::UnixStream>>,
     inbox: Inbox,
     /// Listeners, one bit each, that try to accept again when their timer fires.
@@ -192,6 +197,7 @@ impl Engine {
             flushed: Cell::new(now),
             date: RefCell::default(),
             draining: Cell::new(false),
+            parts: Cell::new(false),
             signals: RefCell::default(),
             inbox: Inbox::new(waker),
             resting: Cell::new(0),
@@ -340,6 +346,7 @@ impl Engine {
                 Some(Due::Door(index)) => self.answer_door(index),
                 Some(Due::Ear(index)) => self.listen(index),
                 Some(Due::CloseIdle) => self.close_idle(),
+                Some(Due::Farewell) => self.say_farewell(host),
                 Some(Due::AccessLog) => self.flush_access_log(),
             }
         }

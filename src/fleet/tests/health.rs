@@ -244,6 +244,25 @@ fn while_somebody_serves_there_is_no_crash_loop() {
 }
 
 #[test]
+fn who_is_replaced_at_once_is_no_part_of_a_crash_loop() {
+    let mut session = Session::serving(1);
+    session.exited(Role::Worker(1), 0, KILLED);
+    session.forked(1, 0);
+    session.ready(1, 0);
+    session.exited(Role::Template, 0, KILLED);
+    for _ in 0..4 {
+        session.load_failed(0, 1);
+        session.exited(Role::Template, 0, Ended::Code(1));
+        session.pass(SECOND);
+    }
+    session.pass(SECOND);
+    session.loaded(0);
+    let actions = session.exited(Role::Worker(1), 0, KILLED);
+    assert!(actions.iter().any(|action| matches!(action, Action::Fork { worker: 1, .. })), "{actions:?}");
+    assert_eq!(session.fleet.condition(), Condition::Serving);
+}
+
+#[test]
 fn a_template_that_cannot_load_any_more_is_a_crash_loop_with_its_traceback() {
     let mut session = Session::serving(1);
     session.exited(Role::Worker(1), 0, KILLED);

@@ -12,14 +12,11 @@ use appliance_worker::{CoreId, Error, Request};
 use pyo3::prelude::*;
 use std::net::SocketAddr;
 use std::rc::Rc;
-use std::time::Duration;
 
 /// See the module.
 pub struct Apps {
     asgi: Option<Rc<Asgi>>,
     tornado: Option<Server>,
-    /// What a worker that stops has before it is killed.
-    graceful: Duration,
 }
 
 impl Apps {
@@ -40,11 +37,12 @@ impl Apps {
             (Some(Application::Tornado(app)), Some(address)) => {
                 let backlog = loaded.settings.limits.backlog;
                 let failed = |error| Error::Application(log::traceback(py, &error));
-                Some(Server::listen(py, app, address, backlog).map_err(failed)?)
+                let has_log = worker.engine.here().map_err(internal(py))?.has_access_log();
+                Some(Server::listen(py, app, address, backlog, has_log).map_err(failed)?)
             }
             _ => None,
         };
-        Ok(Apps { asgi, tornado, graceful: loaded.settings.timeouts.graceful })
+        Ok(Apps { asgi, tornado })
     }
 
     /// What they are to the worker's host, if there are any.
@@ -100,12 +98,18 @@ impl Guest for Apps {
         }
     }
 
-    fn is_drained(&self) -> bool {
+    fn farewell(&self) {
         Python::attach(|py| {
             if let Some(asgi) = &self.asgi {
-                asgi.stop(py, self.graceful);
+                asgi.farewell(py);
             }
-            self.tornado.as_ref().is_none_or(|server| server.is_drained(py))
-        })
+            if let Some(server) = &self.tornado {
+                server.farewell(py);
+            }
+        });
+    }
+
+    fn is_drained(&self) -> bool {
+        self.tornado.as_ref().is_none_or(|server| Python::attach(|py| server.is_drained(py)))
     }
 }

@@ -2,7 +2,7 @@
 //! `appliance` and `uwsgidecorators` are Python (`package/`), and found before anything else of these names.
 use crate::uwsgi::{locks, rpc, signals};
 use crate::wsgi::hints;
-use crate::{aio, cache, disconnect, metrics, task, timeout, wait, websocket};
+use crate::{aio, cache, disconnect, metrics, task, timeout, tornado, wait, websocket};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
@@ -46,6 +46,7 @@ fn add(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<metrics::MetricFamily>()?;
     module.add_class::<metrics::MetricSeries>()?;
     add!(rpc::register_rpc, rpc::rpc_list, rpc::rpc_call);
+    add!(tornado::log_request);
     add!(aio::watch, aio::change, aio::unwatch, aio::select);
     websocket::add(module)
 }

@@ -48,7 +48,7 @@ def _tasks():
     # The worker's is older than the fork, and the collector shows nothing of what was frozen before that.
     for loop in [loop_of_worker, *objects_of(asyncio.AbstractEventLoop)]:
         tasks |= asyncio.all_tasks(loop)
-    for task in tasks:
+    for task in tasks - {loop_of_worker.main}:
         waits_for = getattr(task, "_fut_waiter", None)
         yield dict(what=f"task {task.get_name()}", marks=[id(task)],
                    state="ready to run" if waits_for is None else f"waits for {waits_for!r}",

@@ -1,9 +1,13 @@
 """Tornado's HTTP server on a worker's own listener."""
+import logging
 import time
 
+import _appliance
 from tornado.httpserver import HTTPServer
 from tornado.httputil import HTTPServerConnectionDelegate
+from tornado.log import access_log
 from tornado.netutil import bind_sockets
+from tornado.web import Application, OutputTransform
 
 # A request may be on its way on an idle connection for so long, in seconds.
 GRACE = 0.25
@@ -36,16 +40,56 @@ class Server(HTTPServer):
                 connection.stream.close()
         return not self._connections
 
+    def farewell(self):
+        """Closes all connections; how many had a request. Their handlers are cancelled with whatever else runs on the loop."""
+        connections = list(self._connections)
+        busy = sum(not self._is_idle(one) for one in connections)
+        for connection in connections:
+            connection.stream.close()
+        return busy
+
     def _is_idle(self, connection):
         request = self._requests.get(connection)
         # The next one is made before any of it has come.
         return request is None or request._request_start_line is None or request._write_finished
 
 
-def listen(app, address, port, backlog):
-    """Serves an application, or what a function makes."""
+class Meter(OutputTransform):
+    """Counts the bytes of an answer's body as they leave."""
+
+    def __init__(self, request):
+        self._request = request
+        request.bytes_for_log = 0
+
+    def transform_first_chunk(self, status_code, headers, chunk, finishing):
+        return status_code, headers, self.transform_chunk(chunk, finishing)
+
+    def transform_chunk(self, chunk, finishing):
+        if self._request.method != "HEAD":
+            self._request.bytes_for_log += len(chunk)
+        return chunk
+
+
+def log_line(handler):
+    request = handler.request
+    _appliance.log_request(
+        (request.remote_ip, request.method, request.uri, request.version, request.headers.get("X-Request-ID", "")),
+        (handler.get_status(), getattr(request, "bytes_for_log", 0), request.request_time()))
+
+
+def log_to_access_log(app):
+    """Unless the application has lines of its own: by a function, or because its logging shows those of Tornado's."""
+    if isinstance(app, Application) and "log_function" not in app.settings and not access_log.isEnabledFor(logging.INFO):
+        app.settings["log_function"] = log_line
+        app.add_transform(Meter)
+
+
+def listen(app, address, port, backlog, has_log):
+    """Serves an application, or what a function makes; `has_log`: its requests are to have lines in the access log."""
     if not isinstance(app, HTTPServerConnectionDelegate):
         app = app()
+    if has_log:
+        log_to_access_log(app)
     server = Server(app)
     server.add_sockets(bind_sockets(port, address, backlog=backlog, reuse_port=True))
     return server

@@ -23,6 +23,8 @@ pub struct Boot {
     pub cancel_on_disconnect: bool,
     /// How long a request may take, from when an application is entered; `None`: as long as it likes.
     pub limit: Option<Duration>,
+    /// How long a worker that is told to stop has, before it is killed.
+    pub graceful: Duration,
     /// Requests run on threads of the host's, and not on the loop's.
     pub has_threads: bool,
     /// Requests after which the master is to hear that this worker is worn; `None`: never.

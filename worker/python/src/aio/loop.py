@@ -10,7 +10,7 @@ import inspect
 import selectors
 import sys
 import threading
-from asyncio import events
+from asyncio import base_events, events
 
 import _appliance
 
@@ -85,6 +85,8 @@ class Loop(asyncio.SelectorEventLoop):
     def __init__(self):
         super().__init__(ReactorSelector())
         self._serves = False
+        #: A task of ours.
+        self.main = None
 
     def adopt(self):
         """After the fork: nothing of the template's kernel state may be shared any more."""
@@ -104,6 +106,25 @@ class Loop(asyncio.SelectorEventLoop):
         self._thread_id = threading.get_ident()
         events._set_running_loop(self)
         sys.set_asyncgen_hooks(firstiter=self._asyncgen_firstiter_hook, finalizer=self._asyncgen_finalizer_hook)
+        self._begin_main()
+
+    def _begin_main(self):
+        # AnyIO looks for the task that run_until_complete() was given, and keeps its threads (for views of Starlette's and
+        # FastAPI's that are no coroutines) as long as that. Without one each call would have a thread of its own. A task
+        # factory of the application's has no part in it.
+        if self._serves:
+            self.main = asyncio.Task(self._be_main(), loop=self, name="appliance")
+            self.main.add_done_callback(base_events._run_until_complete_cb)
+
+    async def _be_main(self):
+        """Runs as long as the loop. An application that cancels all tasks may wait for their end: then another one begins."""
+        try:
+            await self.create_future()
+        except asyncio.CancelledError:
+            # Its end must not end whatever the loop runs then.
+            self.main.remove_done_callback(base_events._run_until_complete_cb)
+            self.call_soon(self._begin_main)
+            raise
 
     def rest(self):
         """The last request has ended: the loop may be run again, for what is to be done at the end."""

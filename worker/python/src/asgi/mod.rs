@@ -17,7 +17,6 @@ use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use std::cell::{Cell, OnceCell, RefCell};
 use std::rc::Rc;
-use std::time::Duration;
 
 mod call;
 mod channel;
@@ -66,8 +65,8 @@ pub struct Asgi {
     proxy: Option<Rc<Served>>,
     native: Option<Rc<Served>>,
     calls: RefCell<Vec<Option<Rc<Call>>>>,
-    /// The worker takes no more requests.
-    stops: Cell<bool>,
+    /// The time of a worker that stops is nearly over.
+    parts: Cell<bool>,
     /// A timer looks after WebSockets.
     looks: Cell<bool>,
     shapes: Shapes,
@@ -99,7 +98,7 @@ impl Asgi {
             proxy,
             native,
             calls: RefCell::default(),
-            stops: Cell::new(false),
+            parts: Cell::new(false),
             looks: Cell::new(false),
             shapes: Shapes::new(py)?,
             reasons: Reasons::new(py)?,
@@ -172,6 +171,9 @@ impl Asgi {
             crate::log::exception(py, &error, "a request could not be started");
             end::abandon(py, self, &call);
         }
+        if self.parts.get() {
+            patience::dismiss(py, self, &call);
+        }
         self.worker.aio.stir();
     }
 
@@ -219,11 +221,11 @@ impl Asgi {
         }
     }
 
-    /// The worker takes no more requests, and what runs has to end within `graceful`. Only the first time counts.
-    pub fn stop(&self, py: Python<'_>, graceful: Duration) {
-        if !self.stops.replace(true) {
-            patience::begin_farewell(py, self, graceful);
-        }
+    /// The worker is killed soon: what runs is cancelled, for its `finally` and for the end of the lifespan, and so is what
+    /// begins now.
+    pub fn farewell(&self, py: Python<'_>) {
+        self.parts.set(true);
+        patience::end(py, self);
     }
 
     /// The request takes longer than it may: it is cancelled where it waits.
