@@ -33,6 +33,8 @@ pub use waiting::{Meaning, Wait, meaning};
 
 /// Clients at once. People and their scripts are few; a further one is told so.
 const MAX_CLIENTS: usize = 64;
+/// What everybody else is told, by the master or before it hears of them.
+const ONLY_OWNER: &str = "only the user of the master, and root, may control it";
 /// Pause after the kernel has refused to accept a client: it would say so again at once.
 const REST: Duration = Duration::from_secs(1);
 
@@ -166,7 +168,7 @@ impl Control {
         let Ok(is_ours) = prepare(&stream) else { return };
         let mut client = Connection::new(stream, now);
         if !is_ours {
-            client.say(&Answer::Error("only the user of the master, and root, may control it".into()), now);
+            client.say(&Answer::Error(ONLY_OWNER.into()), now);
         } else if self.clients.len() >= MAX_CLIENTS {
             client.say(&Answer::Error("too many control clients are connected".into()), now);
         } else {

@@ -59,7 +59,7 @@ impl Doors {
     pub fn follow(&self, settings: &Settings, identity: Option<&Identity>) -> Result<Doors, Error> {
         let mut next = Doors::default();
         match next.open(self, settings, identity) {
-            Ok(()) => Ok(next),
+            Ok(()) => Ok(Doors { ears: self.follow_ears(settings)?, ..next }),
             Err(Error::AddressInUse { address, choose }) => {
                 Err(match self.overlapping(&address).or_else(|| next.overlapping(&address)) {
                     Some(ours) => Error::OwnAddress { address, ours },
@@ -70,6 +70,7 @@ impl Doors {
         }
     }
 
+    /// Opens whatever listens; ears do not, so none of these is in their way.
     fn open(&mut self, old: &Doors, settings: &Settings, identity: Option<&Identity>) -> Result<(), Error> {
         let backlog = settings.limits.backlog;
         let mut left = old.public.clone();
@@ -94,7 +95,6 @@ impl Doors {
             }),
         };
         self.wire = old.follow_wire(settings, identity)?;
-        self.ears = old.follow_ears(settings)?;
         Ok(())
     }
 
@@ -180,8 +180,12 @@ mod tests {
         }
 
         fn settings(&self, listen: &str, admin: Option<&str>) -> Settings {
-            let mut flags = vec![("listen".to_owned(), listen.to_owned())];
-            flags.extend(admin.map(|address| ("admin.listen".to_owned(), address.to_owned())));
+            let flags = [Some(("listen", listen)), admin.map(|address| ("admin.listen", address))];
+            self.load(&flags.into_iter().flatten().collect::<Vec<_>>())
+        }
+
+        fn load(&self, flags: &[(&str, &str)]) -> Settings {
+            let flags = flags.iter().map(|(key, value)| (key.to_string(), value.to_string())).collect();
             load(&Request { dir: self.0.clone(), flags, cpus: 1, ..Request::default() }).unwrap().settings
         }
     }
@@ -252,6 +256,17 @@ mod tests {
         let both = site.settings(&format!(r#"["0.0.0.0:{port}", "[::]:{port}"]"#), None);
         let error = Doors::default().follow(&both, None).unwrap_err().to_string();
         assert!(error.contains(&format!("listens on 0.0.0.0:{port}; leave out one of the two")), "{error}");
+    }
+
+    #[test]
+    fn a_listener_of_ours_is_not_said_to_be_in_the_way_of_datagrams() {
+        let site = Site::new();
+        let theirs = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        let taken = theirs.local_addr().unwrap().to_string();
+        let flags =
+            [("listen", "unix:w.sock"), ("cache.c.listen", taken.as_str()), ("cache.c.udp", taken.as_str())];
+        let error = Doors::default().follow(&site.load(&flags), None).unwrap_err();
+        assert!(matches!(error, Error::AddressInUse { .. }), "{error}");
     }
 
     #[test]

@@ -105,6 +105,14 @@ pub enum Error {
         path = .0.display()
     )]
     NoVenv(PathBuf),
+    /// The user that everything runs as may not go where the configuration sends it.
+    #[error("{what} is out of reach of user {user}; give that user access, or set another security.user")]
+    OutOfReach {
+        /// What was to be reached, with its key.
+        what: String,
+        /// The user's name.
+        user: String,
+    },
     /// The interpreter cannot be started.
     #[error("python `{name}`: {why}; install Python 3.10 or newer, or name another with --python or --venv")]
     NoInterpreter {

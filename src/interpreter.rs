@@ -2,6 +2,7 @@
 //! sentence what cannot host applications. Called by the template before anything of Python is in its memory. Nothing
 //! is loaded here.
 use crate::error::Error;
+use crate::privileges;
 use appliance_config::settings::{App, Suspend};
 use serde::Deserialize;
 use std::ffi::{OsStr, OsString};
@@ -66,7 +67,14 @@ pub fn find(app: &App) -> Result<Python, Error> {
 
 fn venv_python(venv: &Path) -> Result<OsString, Error> {
     let python = venv.join("bin/python");
-    if python.is_file() { Ok(python.into()) } else { Err(Error::NoVenv(venv.to_owned())) }
+    match python.metadata() {
+        Ok(found) if found.is_file() => Ok(python.into()),
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+            let what = format!("app.venv {}: bin/python, or what that is a link to,", venv.display());
+            Err(Error::OutOfReach { what, user: privileges::current() })
+        }
+        _ => Err(Error::NoVenv(venv.to_owned())),
+    }
 }
 
 /// Runs the interpreter. Not in the application's folder: its modules must not be taken for the standard library's.

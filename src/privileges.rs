@@ -16,6 +16,12 @@ pub struct Identity {
     groups: Vec<Gid>,
 }
 
+/// The name of the user that this process runs as, for messages.
+pub fn current() -> String {
+    let uid = Uid::effective();
+    User::from_uid(uid).ok().flatten().map_or_else(|| uid.to_string(), |user| user.name)
+}
+
 /// Becomes the user whom a folder belongs to, if root is to look into it: what lies there was written by processes that run
 /// application code. Called by a command that does nothing else.
 pub fn become_owner(folder: &Path) -> io::Result<()> {

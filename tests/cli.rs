@@ -126,8 +126,8 @@ fn a_folder_without_an_application_is_refused() {
 }
 
 #[test]
-fn run_finds_app_py_and_wsgi_py() {
-    for name in ["app.py", "wsgi.py"] {
+fn run_finds_the_application_by_its_usual_names() {
+    for name in ["app.py", "wsgi.py", "asgi.py", "main.py"] {
         let setup = Setup::bare();
         setup.dir().write(name, HELLO);
         assert_eq!(setup.start().get("/").text(), "hello", "{name}");

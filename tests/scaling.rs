@@ -17,7 +17,7 @@ fn it_is_scaled_up_and_down_and_no_request_is_lost() {
     let report = measure(&appliance, 8, || {
         for (count, word) in [("4", "4 workers"), ("2", "2 workers"), ("3", "3 workers"), ("1", "1 worker")] {
             let told = appliance.tell(&["scale", count]);
-            assert_eq!(told, (Some(0), format!("scaled; there are {word}\n"), String::new()));
+            assert_eq!(told, (Some(0), format!("scaled to {word}\n"), String::new()));
             let expected: Vec<u64> = (1..=count.parse().unwrap()).collect();
             assert_eq!(ready(&appliance), expected);
             assert!(!appliance.socket(expected.len() as u32 + 1).exists(), "its socket is closed");

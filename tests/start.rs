@@ -1,7 +1,9 @@
 //! What can be wrong when an appliance is started: an exit code (64 usage or configuration, 1 start-up failed), one sentence
 //! with the way out, and nothing left running (`Setup::refused` asserts that).
-use crate::harness::{Client, Refusal, Setup, default_venv, free_ports};
+use crate::harness::{Client, Dir, Refusal, Setup, default_venv, free_ports};
+use std::fs::{self, Permissions};
 use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 use std::process::Command;
@@ -53,7 +55,29 @@ fn something_that_cannot_be_called() {
 #[test]
 fn a_factory_that_nobody_calls_is_told_how_to_be_called() {
     let refusal = Setup::code("def application():\n    return None\n").refused();
-    assert_refused(&refusal, 64, &["cannot be called with (environ, start_response)", "()\""]);
+    let sentence = "webapp:application cannot be called with (environ, start_response), so it is no WSGI application; \
+                    if it makes one, write app.module = \"webapp:application()\"";
+    assert_refused(&refusal, 64, &[sentence]);
+}
+
+#[test]
+fn what_the_workers_user_may_not_reach_is_not_said_to_be_missing() {
+    if !nix::unistd::geteuid().is_root() {
+        return;
+    }
+    let closed = Dir::new();
+    fs::create_dir(closed.path().join("bin")).unwrap();
+    fs::write(closed.path().join("bin/python"), "").unwrap();
+    let open = || {
+        let setup = Setup::code("").set("security.user", "nobody");
+        fs::set_permissions(setup.dir().path(), Permissions::from_mode(0o755)).unwrap();
+        setup
+    };
+    let refusal = open().venv(Some(closed.path().to_owned())).refused();
+    assert_refused(&refusal, 1, &["app.venv", "is out of reach of user nobody; give that user access"]);
+    let setup = open().venv(None).env("PATH", "/usr/bin:/bin").set("app.suspend", "thread");
+    let refusal = setup.set("app.chdir", closed.path().display()).refused();
+    assert_refused(&refusal, 1, &["app.chdir", "is out of reach of user nobody; give that user access"]);
 }
 
 #[test]
@@ -64,6 +88,7 @@ fn an_application_that_raises_while_it_is_imported() {
         1,
         &["webapp cannot be imported", "Traceback", "in fail", "ValueError: no database"],
     );
+    assert!(!refusal.text.contains("importlib"), "only the application's own frames: {}", refusal.text);
 }
 
 #[test]
@@ -87,7 +112,11 @@ fn an_application_that_ends_its_process_while_it_is_imported() {
 #[test]
 fn an_application_that_never_finishes_its_import() {
     let refusal = Setup::code("import time\ntime.sleep(600)\n").set("timeouts.boot", "500ms").refused();
-    assert_refused(&refusal, 1, &["the application was not loaded within 500ms", "timeouts.boot"]);
+    assert_refused(
+        &refusal,
+        1,
+        &["the application was not loaded within 500ms", "timeouts.boot", "`app.run()`"],
+    );
 }
 
 #[test]

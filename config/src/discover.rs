@@ -2,10 +2,12 @@
 //! `load.rs` between merging and checking; with it the only file that looks at the disk, and it only asks what exists.
 use crate::error::Error;
 use crate::written::{Entry, Source, Value, Written};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 /// Files that show an application, in the order in which they are looked for, and the modules they are.
-const APPLICATIONS: [(&str, &str); 3] = [("app.py", "app"), ("wsgi.py", "wsgi"), ("asgi.py", "asgi")];
+const APPLICATIONS: [(&str, &str); 4] =
+    [("app.py", "app"), ("wsgi.py", "wsgi"), ("asgi.py", "asgi"), ("main.py", "main")];
 
 /// Where a virtual environment usually is.
 const ENVIRONMENTS: [&str; 2] = [".venv", "venv"];
@@ -48,11 +50,18 @@ fn module(written: &mut Written, chdir: &Path, problems: &mut Vec<Error>) {
 fn venv(written: &mut Written, chdir: &Path, env: &[(String, String)], problems: &mut Vec<Error>) {
     if let Some(text) = text(written, "app.venv") {
         let folder = written.absolute("app.venv", &text);
-        if !is_venv(&folder) {
-            let create = format!("python3 -m venv {}", folder.display());
-            let reason =
-                format!("is not a virtual environment: it has no bin/python; create it with `{create}`");
-            refuse(written, "app.venv", reason, problems);
+        match folder.join("bin/python").metadata() {
+            Ok(_) => {}
+            Err(error) if error.kind() == ErrorKind::PermissionDenied => {
+                let reason = "is out of reach: you may not read its bin/python, or what that is a link to; name another";
+                refuse(written, "app.venv", reason.to_owned(), problems);
+            }
+            Err(_) => {
+                let create = format!("python3 -m venv {}", folder.display());
+                let reason =
+                    format!("is not a virtual environment: it has no bin/python; create it with `{create}`");
+                refuse(written, "app.venv", reason, problems);
+            }
         }
         return;
     }

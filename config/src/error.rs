@@ -59,7 +59,7 @@ pub enum Error {
     },
     /// Nobody says what application to serve, and the folder does not show it.
     #[error(
-        "app.module: {folder} has neither app.py nor wsgi.py nor asgi.py; name the application, \
+        "app.module: {folder} has no app.py, wsgi.py, asgi.py or main.py; name the application, \
          such as `appliance run module:callable` or `module = \"module:callable\"` under [app]"
     )]
     NoModule {
@@ -68,7 +68,7 @@ pub enum Error {
     },
     /// A virtual environment that was found, but has lost its interpreter.
     #[error(
-        "app.venv: {folder} ({found}) is a broken virtual environment: it has no working bin/python; \
+        "app.venv: {folder} ({found}) is a broken virtual environment: it has no bin/python that you can run; \
          make it anew with `python3 -m venv --clear '{folder}'`, or name another one"
     )]
     BrokenVenv {
@@ -79,9 +79,29 @@ pub enum Error {
     },
 }
 
+impl Error {
+    /// Number of the line of the file that it is about.
+    fn line(&self) -> Option<usize> {
+        match self {
+            Error::Unknown { place, .. } | Error::Value { place, .. } | Error::Conflict { place, .. } => {
+                place.rsplit_once(':')?.1.parse().ok()
+            }
+            _ => None,
+        }
+    }
+}
+
 /// Every problem of one configuration, at least one; displays as one line for each.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Errors(pub Vec<Error>);
+
+impl Errors {
+    /// In the order of the file's lines; what has no line comes after them.
+    pub(crate) fn in_order(mut problems: Vec<Error>) -> Errors {
+        problems.sort_by_key(|problem| problem.line().unwrap_or(usize::MAX));
+        Errors(problems)
+    }
+}
 
 impl fmt::Display for Errors {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -96,7 +96,7 @@ impl Form {
     pub(crate) fn duration(&self, value: &Value) -> Result<Duration, String> {
         match (self, value.bare().as_str()) {
             (Form::Duration { zero: true }, "0") => return Ok(Duration::ZERO),
-            (_, number) if value.is_bare_number() && number != "0" => {
+            (_, number) if lacks_unit(value) => {
                 return Err(format!("has no unit; write \"{number}s\" for seconds"));
             }
             _ => {}
@@ -109,7 +109,7 @@ impl Form {
 
     /// Reads a size in bytes within the bounds.
     pub(crate) fn size(&self, value: &Value) -> Result<u64, String> {
-        if value.is_bare_number() && value.bare() != "0" {
+        if lacks_unit(value) {
             return Err(format!("has no unit; write \"{}B\" for bytes", value.bare()));
         }
         let read = value.as_text().and_then(units::size).ok_or_else(|| self.refusal())?;
@@ -138,10 +138,15 @@ impl Form {
         found.copied().ok_or_else(|| self.refusal())
     }
 
-    /// Reads a text that `parse` understands.
+    /// Reads a text that `parse` understands. None of them may have a NUL in it: most become paths or names of the system's.
     pub(crate) fn text<T>(&self, value: &Value, parse: impl Fn(&str) -> Option<T>) -> Result<T, String> {
-        value.as_text().and_then(parse).ok_or_else(|| self.refusal())
+        value.as_text().filter(|text| !text.contains('\0')).and_then(parse).ok_or_else(|| self.refusal())
     }
+}
+
+/// Whether it is a number to which only a unit is missing.
+fn lacks_unit(value: &Value) -> bool {
+    value.is_bare_number() && value.bare() != "0" && !value.bare().starts_with('-')
 }
 
 impl fmt::Display for Form {

@@ -126,8 +126,8 @@ macro_rules! keys {
 }
 
 keys! {
-    /// The application as `module:callable`, WSGI or ASGI, or a native one; found when the folder has `app.py`, `wsgi.py` or `asgi.py`.
-    "app.module": None, text("an application", r#""module:callable", such as "app:app" (no ".py"), or a native one: "native:hello", "./libapp.so""#), ROLLING, "uWSGI `module`";
+    /// The application as `module:callable`, WSGI or ASGI, or a native one; found when the folder has `app.py`, `wsgi.py`, `asgi.py` or `main.py`.
+    "app.module": None, text("an application", r#""module:callable", such as "app:app" (no ".py"), or a native one: "native:hello", "native:echo", "native:status", "native:static", or the path of a library such as "./libapp.so""#), ROLLING, "uWSGI `module`";
     /// Working directory and first entry of `sys.path`; otherwise the folder of the file, else the current one.
     "app.chdir": None, FOLDER, ROLLING, "uWSGI `chdir`";
     /// Virtual environment; otherwise `.venv` or `venv` in `chdir`, else `$VIRTUAL_ENV`.
@@ -173,8 +173,8 @@ keys! {
 
     /// What is served there, and, if it is a native application, by routes to `native`; otherwise `app.module` is.
     "native.app": None, text("an application of this listener", r#""native:hello", "native:echo", "native:status", "native:static", the path of a library such as "./libapp.so", "asgi:module:callable" or "tornado:module:callable""#), ROLLING, "uWSGI Tornado: an `Application` after `@postfork`";
-    /// Folder whose files `native:static` serves.
-    "native.folder": None, text("a path", r#"the path of a folder in quotes, such as "static""#), ROLLING, "uWSGI `static-map`, nginx `root`";
+    /// Folder in which `native:static` looks up the whole path of a request.
+    "native.folder": None, text("a path", r#"the path of a folder in quotes, such as "static""#), ROLLING, "uWSGI `static-map2`, nginx `root`";
     /// Each worker also serves the application itself on `base_port + worker_id`.
     "native.base_port": None, whole("a port", 1, 65_534), ROLLING, "uWSGI Tornado: listen after `@postfork`";
     /// Address of these listeners; a client of theirs by-passes the proxy and its checks.

@@ -75,7 +75,7 @@ pub fn load(request: &Request) -> Result<Loaded, Errors> {
     let (file, mut written) = gather(request, |_| Table::new(), &mut problems);
     discover(&mut written, &request.env, &mut problems);
     let settings = check(&written, request.cpus, &mut problems);
-    if problems.is_empty() { Ok(Loaded { settings, file, written }) } else { Err(Errors(problems)) }
+    if problems.is_empty() { Ok(Loaded { settings, file, written }) } else { Err(Errors::in_order(problems)) }
 }
 
 /// Reads only what it takes to find the appliance that runs with a configuration. It may be told to stop with a file

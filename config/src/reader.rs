@@ -156,10 +156,13 @@ impl<'a> Reader<'a> {
         for (name, entry) in written.under(key) {
             let read = match &entry.value {
                 _ if name.is_empty() || name.contains(['=', '\0']) => {
-                    Err("cannot be set: the name of a variable is not empty and has no \"=\" in it"
+                    Err("cannot be set: the name of a variable is not empty and has no \"=\" or NUL in it"
                         .to_owned())
                 }
-                Value::Text(text) if !text.contains('\0') => Ok((name.to_owned(), text.clone())),
+                Value::Text(text) if text.contains('\0') => {
+                    Err("cannot be set: the value of a variable has no NUL in it".to_owned())
+                }
+                Value::Text(text) => Ok((name.to_owned(), text.clone())),
                 value => Err(format!("is not text; write it in quotes: {name} = \"{value}\"")),
             };
             variables.extend(self.judge(&format!("{key}.{name}"), &entry.value, read));

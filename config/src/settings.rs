@@ -146,6 +146,16 @@ pub enum NativeApp {
     Library(PathBuf),
 }
 
+/// As it is configured.
+impl std::fmt::Display for NativeApp {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            NativeApp::BuiltIn(name) => write!(f, "native:{name}"),
+            NativeApp::Library(path) => write!(f, "{}", path.display()),
+        }
+    }
+}
+
 impl App {
     /// The native application that is meant, if it is one.
     pub fn native(&self) -> Option<NativeApp> {

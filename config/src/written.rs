@@ -52,7 +52,7 @@ impl Value {
     /// Whether this is a number and nothing else; from the environment it arrives as a text.
     pub fn is_bare_number(&self) -> bool {
         let digits = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
-        matches!(self, Value::Whole(_)) || self.as_text().is_some_and(digits)
+        matches!(self, Value::Whole(0..)) || self.as_text().is_some_and(digits)
     }
 }
 

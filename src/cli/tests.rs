@@ -66,6 +66,13 @@ fn a_target_is_a_folder_or_an_application() {
 fn a_wrong_target_is_told_what_to_write() {
     let error = asked("appliance run app.py").unwrap_err();
     assert_eq!(error, "app.py is a file; name the application in it as app:callable, for example app:app");
+    let error = asked("appliance run ./app.py").unwrap_err();
+    assert!(error.ends_with("as app:callable, for example app:app"), "{error}");
+    let error = asked("appliance run /home/app.py").unwrap_err();
+    assert!(
+        error.ends_with("name the folder that it is in, or an application as module:callable"),
+        "{error}"
+    );
     assert_eq!(
         asked("appliance run my.toml").unwrap_err(),
         "my.toml is a file; to use it, write --config my.toml"

@@ -1,6 +1,7 @@
 //! The other side of the control socket: `appliance status`, `reload`, `stop` and the others. Finds the master of a
 //! configuration, asks it one thing, and waits for the end of it. A master that is not there, does not answer or speaks another version
 //! is a sentence and exit code 1.
+use super::ONLY_OWNER;
 use super::findings;
 use super::place::{self, Viewer};
 use super::printable::{self, printable};
@@ -9,6 +10,7 @@ use super::table::table;
 use crate::error::Error;
 use crate::mode::Switch;
 use crate::notice;
+use crate::privileges;
 use crate::spawn;
 use crate::survey::MAX_ANSWERS;
 use appliance_config::Whereabouts;
@@ -169,13 +171,20 @@ impl Master {
                 origins.flat_map(|origin| place::candidates(&Viewer::this(), origin)).collect()
             }
         };
-        let mut why = "there is no control socket".to_owned();
+        // Without a folder of its own, each user looks where the user's own masters are.
+        let mut why = match whereabouts.run_dir {
+            Some(_) => "there is no control socket".to_owned(),
+            None => format!("there is no control socket of user {}", privileges::current()),
+        };
         for socket in sockets {
             match UnixStream::connect(&socket) {
                 Ok(stream) => return Master::at(socket, stream),
                 Err(error) if error.kind() == ErrorKind::NotFound => {}
                 Err(error) if error.kind() == ErrorKind::ConnectionRefused => {
                     why = format!("{} was left by one that was killed", socket.display());
+                }
+                Err(error) if error.kind() == ErrorKind::PermissionDenied => {
+                    return Err(Error::Control { socket, why: ONLY_OWNER.to_owned() });
                 }
                 Err(error) => return Err(Error::Control { socket, why: error.to_string() }),
             }

@@ -86,7 +86,7 @@ impl Wait {
             },
             Wait::Scale { workers } => match notice {
                 Notice::Scaled { workers: there } if there == workers => {
-                    Some(Answer::Done(format!("scaled; there are {}", count(*workers))))
+                    Some(Answer::Done(format!("scaled to {}", count(*workers))))
                 }
                 Notice::Scaled { workers: there } | Notice::Scaling { workers: there, .. }
                     if there != workers =>
@@ -197,7 +197,7 @@ mod tests {
     #[test]
     fn a_scale_ends_with_as_many_workers_as_were_asked_for_or_with_the_reason() {
         let wait = || Wait::Scale { workers: 3 };
-        let done = Answer::Done("scaled; there are 3 workers".into());
+        let done = Answer::Done("scaled to 3 workers".into());
         assert_eq!(wait().on(&Notice::Scaled { workers: 3 }), Some(done));
         let meanwhile = Answer::Error("it was scaled to 1 worker meanwhile".into());
         assert_eq!(wait().on(&Notice::Scaled { workers: 1 }), Some(meanwhile));

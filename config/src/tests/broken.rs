@@ -92,7 +92,7 @@ fn a_folder_without_an_application_says_how_to_name_one() {
     let folder = Folder::empty();
     let said =
         load(&folder.request()).unwrap_err().to_string().replace(&folder.0.display().to_string(), "FOLDER");
-    let sentence = "app.module: FOLDER has neither app.py nor wsgi.py nor asgi.py; name the application, \
+    let sentence = "app.module: FOLDER has no app.py, wsgi.py, asgi.py or main.py; name the application, \
                     such as `appliance run module:callable` or `module = \"module:callable\"` under [app]";
     assert_eq!(said, sentence);
 }

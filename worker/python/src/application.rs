@@ -35,6 +35,9 @@ struct Place<'a> {
     target: Target<'a>,
 }
 
+/// Where a callable is looked for that nobody has named.
+const USUAL: [&str; 2] = ["application", "app"];
+
 /// Imports what `key` names: `module:callable`, `module:factory()`, or `module` alone with a callable named `application` or
 /// `app`.
 pub fn import(py: Python<'_>, key: &str, spec: &str) -> Result<Application, Failure> {
@@ -42,22 +45,21 @@ pub fn import(py: Python<'_>, key: &str, spec: &str) -> Result<Application, Fail
         return Err(Failure::usage(format!("{key}: {spec} does not name a Python application")));
     };
     let place = Place { key, spec, target };
-    let imported = py
-        .import("importlib")
-        .and_then(|importlib| importlib.call_method1("import_module", (target.module,)));
-    let module = imported.map_err(|error| import_failure(py, place, &error))?;
-    let app = match target.callable {
-        None => ["application", "app"].into_iter().find_map(|name| module.getattr(name).ok()).ok_or_else(
-            || {
+    // An import like that of a statement: without the frames of the import system in the traceback.
+    let module = py.import(target.module).map_err(|error| import_failure(py, place, &error))?;
+    match target.callable {
+        None => {
+            let found = USUAL.into_iter().find_map(|name| Some((name, module.getattr(name).ok()?)));
+            let (name, app) = found.ok_or_else(|| {
                 Failure::usage(format!(
                     "module {0} has neither `application` nor `app`; name the callable: {key} = \"{0}:name\"",
                     target.module
                 ))
-            },
-        )?,
-        Some(name) => find_callable(py, &module, place, name)?,
-    };
-    judge(py, place, app)
+            })?;
+            judge(py, Place { spec: &format!("{}:{name}", target.module), ..place }, app)
+        }
+        Some(name) => judge(py, place, find_callable(py, &module, place, name)?),
+    }
 }
 
 /// What the application is; refuses what would fail at every request: no callable, a factory that nobody calls.
