@@ -75,7 +75,7 @@ pub enum Command {
     /// Look into a cache, or change it
     #[command(subcommand)]
     Cache(CacheCommand),
-    /// Check the configuration without starting anything (exit code 0 or 64)
+    /// Check the configuration, and load what is native of the application, without starting anything (exit code 0 or 64)
     Check(Source),
     /// Write the Python package into a folder, to `pip install` it where no server runs: for tests and type checkers
     PythonPackage {
@@ -184,8 +184,8 @@ pub enum ConfigCommand {
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Configuration; to reach a running appliance, as it was said to `run`")]
 pub struct Source {
-    /// An application (`module:callable`, `native:hello`, `libapp.so`), or a folder with an appliance.toml, app.py, wsgi.py or
-    /// asgi.py; default: this folder
+    /// An application (`module:callable`, `native:hello`, `libapp.so`), or a folder with an appliance.toml, app.py, wsgi.py,
+    /// asgi.py or main.py; default: this folder
     #[arg(help_heading = None)]
     target: Option<String>,
     /// Configuration file [default: appliance.toml if there is one; env: APPLIANCE_CONFIG]
@@ -298,7 +298,14 @@ fn name_the_module(file: &str) -> String {
     if file.ends_with(".toml") {
         return format!("{file} is a file; to use it, write --config {file}");
     }
-    let module = file.strip_suffix(".py").unwrap_or("module").replace('/', ".");
+    let name = file.strip_prefix("./").unwrap_or(file);
+    let Some(module) = name.strip_suffix(".py").filter(|name| !name.contains("..") && !name.starts_with('/'))
+    else {
+        return format!(
+            "{file} is a file; name the folder that it is in, or an application as module:callable"
+        );
+    };
+    let module = module.replace('/', ".");
     format!("{file} is a file; name the application in it as {module}:callable, for example {module}:app")
 }
 

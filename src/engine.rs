@@ -4,14 +4,17 @@
 #![expect(unsafe_code, reason = "loads shared libraries and calls C functions")]
 use crate::error::Error;
 use crate::interpreter::{self, Python};
+use crate::privileges;
 use appliance_config::Settings;
+use appliance_config::settings::NativeApp;
 use appliance_config::units::size_text;
 use appliance_worker::abi::{self, ForkFn, ForkPhase, LoadArgs, LoadFn, RunArgs, RunFn};
 use appliance_worker::begin::Given;
-use appliance_worker::native::{Apps, serve, why_unloadable};
+use appliance_worker::native::{self, Apps, serve, why_unloadable};
 use libloading::os::unix::{Library, RTLD_GLOBAL, RTLD_LOCAL, RTLD_NOW};
 use nix::unistd::Pid;
 use std::ffi::{OsStr, c_void};
+use std::io;
 use std::os::fd::{IntoRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -104,9 +107,19 @@ fn start_native(settings: &Settings, cache_dir: Option<&Path>) -> Result<(Engine
     Ok((Engine::Native { apps, settings, cache_dir }, line))
 }
 
+/// Loads a native application as a template would, but does not let it get ready. In a process that does nothing else.
+pub fn examine(app: &NativeApp, settings: &Settings) -> Result<(), Error> {
+    set_environment(&settings.app.env);
+    enter_folder(settings)?;
+    native::examine(app, settings).map_err(|text| Error::Engine { code: abi::EXIT_USAGE, text })
+}
+
 fn enter_folder(settings: &Settings) -> Result<(), Error> {
-    let folder = &settings.app.chdir;
-    std::env::set_current_dir(folder).map_err(Error::system(format!("app.chdir {}", folder.display())))
+    let what = format!("app.chdir {}", settings.app.chdir.display());
+    std::env::set_current_dir(&settings.app.chdir).map_err(|error| match error.kind() {
+        io::ErrorKind::PermissionDenied => Error::OutOfReach { what, user: privileges::current() },
+        _ => Error::system(what)(error),
+    })
 }
 
 fn start_python(start: Start<'_>) -> Result<(Engine, String), Error> {

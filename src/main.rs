@@ -35,6 +35,7 @@ mod switchboard;
 mod template;
 mod top;
 mod touch;
+mod trial;
 mod upcoming;
 mod worker;
 
@@ -89,7 +90,11 @@ fn run(cli: Cli) -> Result<i32, Error> {
         Command::Requests(asking) => ask(asking, Question::Requests)?,
         Command::Stacks(asking) => ask(asking, Question::Stacks)?,
         Command::Cache(command) => cache::run(&command, &locate(command.at().source.clone())?)?,
-        Command::Check(source) => notice::say_checked(load(&request(source)?)?.file.as_deref()),
+        Command::Check(source) => {
+            let loaded = load(&request(source)?)?;
+            trial::load_natives(&loaded.settings)?;
+            notice::say_checked(loaded.file.as_deref());
+        }
         Command::PythonPackage { folder } => python_package::write(&folder)?,
         Command::Config(ConfigCommand::Show(source)) => notice::print(&load(&request(source)?)?.show()),
     }
