@@ -364,7 +364,8 @@ fn a_silent_worker_is_a_504() {
     let proxy =
         Proxy::with(vec![silent()], |settings| settings.timeouts.response = Duration::from_millis(50));
     assert!(proxy.ask(GET).starts_with("HTTP/1.1 504 "));
-    assert_eq!(proxy.requests(1), 1);
+    eventually("the worker has read the request", || proxy.requests(1) > 0);
+    assert_eq!(proxy.requests(1), 1, "it is asked once");
 }
 
 #[test]
