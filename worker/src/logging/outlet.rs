@@ -2,13 +2,17 @@
 //! write would then stand still for as long, with all that its thread does. Here lines are lost instead, and how many is said as
 //! soon as they are read again. `tracing` writes through it, and so do the access logs of proxy and workers. It must never wait
 //! twice for a reader that has stopped.
+use nix::fcntl::OFlag;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::stat::{SFlag, fstat};
 use rustix::io::{Errno, ReadWriteFlags, pwritev2};
+use std::fs::File;
 use std::io::{self, IoSlice, Write};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::unix::fs::OpenOptionsExt;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Mutex, PoisonError};
+use std::thread;
 use std::time::{Duration, Instant};
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
@@ -20,6 +24,8 @@ const PATIENCE: Duration = Duration::from_millis(500);
 const DISTRUST: Duration = Duration::from_secs(10);
 /// What a pipe takes as a whole, or not at all (`PIPE_BUF`, pipe(7)).
 const PIECE: usize = 4096;
+/// When a terminal is asked again that has said that there is room, and then taken nothing.
+const SOON: Duration = Duration::from_millis(1);
 
 /// Standard error of this process.
 static OUTLET: Mutex<Outlet> = Mutex::new(Outlet::new());
@@ -65,14 +71,35 @@ fn put(into: BorrowedFd<'_>, piece: &[u8], until: Instant) -> usize {
                     return 0;
                 }
             }
-            // Terminals, files and older kernels do not know of that.
-            Err(Errno::AGAIN | Errno::OPNOTSUPP | Errno::NOSYS) => {
-                let write = || rustix::io::write(into, piece).unwrap_or(piece.len());
-                return if has_room(into, until) { write() } else { 0 };
-            }
+            // Terminals, files and older kernels do not know of that, and a filter of system calls may not let it through.
+            Err(_) => return put_plainly(into, piece, until),
+        }
+    }
+}
+
+/// The same by a plain write, which waits where there is less room than it needs: a terminal is opened anew, without waiting.
+fn put_plainly(into: BorrowedFd<'_>, piece: &[u8], until: Instant) -> usize {
+    // A file has a place where it is written, and needs no room.
+    let own = if is_file(into) { None } else { opened_anew(into) };
+    let into = own.as_ref().map_or(into, AsFd::as_fd);
+    while has_room(into, until) {
+        match rustix::io::write(into, piece) {
+            Ok(count) => return count,
+            Err(Errno::INTR) => {}
+            // There is room, but not for a line break, or somebody else writes.
+            Err(Errno::AGAIN) if Instant::now() < until => thread::sleep(SOON),
+            Err(Errno::AGAIN) => return 0,
             Err(_) => return piece.len(),
         }
     }
+    0
+}
+
+/// What is open there, as nobody else has opened it, so that only we do not wait; none if it cannot be opened, as a socket.
+fn opened_anew(fd: BorrowedFd<'_>) -> Option<File> {
+    let flags = OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
+    let path = format!("/proc/self/fd/{}", fd.as_raw_fd());
+    File::options().write(true).custom_flags(flags.bits()).open(path).ok()
 }
 
 fn is_file(fd: BorrowedFd<'_>) -> bool {
@@ -151,9 +178,10 @@ fn notice(lost: usize, is_human: bool) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use nix::pty::openpty;
     use nix::sys::memfd::{MFdFlags, memfd_create};
-    use std::fs::File;
     use std::os::unix::fs::FileExt;
+    use std::sync::mpsc;
 
     /// Writes where there is room for so many pieces; what arrives.
     fn written(outlet: &mut Outlet, lines: &str, now: Instant, room: usize) -> String {
@@ -216,6 +244,18 @@ mod tests {
         assert_eq!(put(writer.as_fd(), b"y", soon), 0);
         drop(reader);
         assert_eq!(put(writer.as_fd(), b"y", soon), 1, "nobody will ever take it");
+    }
+
+    #[test]
+    fn a_terminal_that_nobody_reads_holds_nobody() {
+        let terminal = openpty(None, None).unwrap();
+        let (line, (done, most)) = (format!("{}\n", "x".repeat(150)), mpsc::channel());
+        thread::spawn(move || {
+            let has_left = |_: &i32| put(terminal.slave.as_fd(), line.as_bytes(), Instant::now()) > 0;
+            done.send((0..10_000).take_while(has_left).count())
+        });
+        let most = most.recv_timeout(Duration::from_secs(60)).expect("it is written without waiting");
+        assert!((1..10_000).contains(&most), "{most}");
     }
 
     #[test]
