@@ -215,6 +215,37 @@ fn coroutines_of_a_request_that_write_at_once_leave_each_piece_whole() {
     }
 }
 
+#[test]
+fn what_a_coroutine_writes_behind_the_end_of_the_answer_reaches_nobody() {
+    let source = r#"
+        #include <appliance.h>
+        static void other(void *data)
+        {
+            (void)data;
+            appliance_sleep(3600000000);
+            appliance_write("behind", 6);
+            appliance_send_file(0, 0, 6);
+        }
+        static int32_t handle(void)
+        {
+            appliance_spawn(other, NULL);
+            appliance_write("whole", 5);
+            appliance_flush();
+            return 0;
+        }
+        APPLIANCE_APP(handle)
+    "#;
+    let setup = Setup::bare().venv(None);
+    let library = setup.dir().path().join("app.so");
+    compile(source, &library);
+    let appliance = setup.arg(library.display()).start();
+    for mut client in [appliance.client(), appliance.worker_client(1)] {
+        for _ in 0..3 {
+            assert_eq!(client.get("/").text(), "whole");
+        }
+    }
+}
+
 /// An application in C that serves nothing, with something before it.
 fn c(before: &str) -> String {
     format!(

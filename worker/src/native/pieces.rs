@@ -31,12 +31,19 @@ enum State {
     Piece,
     /// What was to be sent has not left whole.
     Cut,
+    /// The application has returned. Coroutines of it may still run until they are told to end.
+    Over,
 }
 
 impl Here {
     /// Whether something that was to be sent never will be.
     pub(super) fn is_cut(&self) -> bool {
         self.call.reply.borrow().leaving.state == State::Cut
+    }
+
+    /// Nothing follows what has been sent: what comes next on the connection belongs to the next request.
+    pub(super) fn close_answer(&self) {
+        self.set_leaving(State::Over);
     }
 
     /// Sends a piece of the body behind what was written before it.
@@ -145,6 +152,7 @@ impl Here {
             let Leaving { state, waiting } = self.call.reply.borrow().leaving;
             match state {
                 State::Cut => return Err(Errno::EPIPE),
+                State::Over => return Err(Errno::ECANCELED),
                 State::Nothing if has_waited || waiting == 0 => break,
                 State::Nothing => self.call.set_news(),
                 State::Piece => {}

@@ -161,6 +161,7 @@ impl Here {
                 }
             },
         };
+        self.close_answer();
         self.call.outcome.set(outcome);
     }
 
