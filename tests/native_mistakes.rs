@@ -216,6 +216,39 @@ fn coroutines_of_a_request_that_write_at_once_leave_each_piece_whole() {
 }
 
 #[test]
+fn a_file_that_another_coroutine_cannot_send_is_reported_after_the_application_has_returned() {
+    let source = r#"
+        #include <appliance.h>
+        #include <fcntl.h>
+        #include <stdlib.h>
+        static void other(void *data)
+        {
+            (void)data;
+            appliance_send_file(open(getenv("FILE_TO_SEND"), O_RDONLY), 0, 256 << 20);
+        }
+        static int32_t handle(void)
+        {
+            appliance_spawn(other, NULL);
+            return 0;
+        }
+        APPLIANCE_APP(handle)
+    "#;
+    let setup = Setup::bare().venv(None);
+    let [library, path] = ["app.so", "large"].map(|name| setup.dir().path().join(name));
+    compile(source, &library);
+    let file = File::create(&path).unwrap();
+    // More than sockets hold between here and there.
+    file.set_len(256 << 20).unwrap();
+    let appliance = setup.arg(library.display()).set("app.env.FILE_TO_SEND", path.display()).start();
+    let mut client = appliance.worker_client(1);
+    client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    until("it is being sent", || appliance.tell(&["stacks"]).1.contains("to take what was sent"));
+    file.set_len(1).unwrap();
+    assert!(client.try_answer().is_err(), "the client sees that it is cut");
+    appliance.log.wait_for("a file has ended before all that was to be sent of it");
+}
+
+#[test]
 fn what_a_coroutine_writes_behind_the_end_of_the_answer_reaches_nobody() {
     let source = r#"
         #include <appliance.h>

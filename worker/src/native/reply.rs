@@ -141,7 +141,8 @@ impl Here {
         let trouble = self.call.trouble(code).or_else(is_cut).or_else(|| {
             self.end_answer().err().map(|error| match error {
                 Errno::EINVAL => Trouble::Failed(Cause::Exception),
-                _ => self.call.trouble(0).unwrap_or(Trouble::Gone),
+                // Meanwhile it may have been ended, or another coroutine may have failed.
+                _ => self.call.trouble(0).or_else(is_cut).unwrap_or(Trouble::Gone),
             })
         });
         let outcome = match trouble {
