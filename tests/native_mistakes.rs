@@ -77,6 +77,30 @@ fn what_cannot_be_said_is_explained_in_the_log() {
 }
 
 #[test]
+fn a_failure_behind_a_whole_answer_is_reported() {
+    let appliance = setup().start();
+    assert_eq!(appliance.get("/mistake/after-all").text(), "whole");
+    appliance.log.wait_for("the native application failed: GET /mistake/after-all");
+}
+
+#[test]
+fn an_answer_that_nobody_takes_is_no_failure() {
+    let appliance = setup().set("app.cancel_on_disconnect", false).start();
+    let mut client = appliance.worker_client(1);
+    let request = |path| format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n");
+    client.send(request("/") + &request("/until"));
+    until("it waits", || appliance.get("/waiting").text() == "1\n");
+    // A connection with an answer that was not read is reset.
+    drop(client);
+    assert_eq!(appliance.get("/go").status, 200);
+    until("it has ended", || appliance.get("/waiting").text() == "0\n");
+    assert_eq!(appliance.get("/error").status, 500);
+    appliance.log.wait_for("GET /error");
+    let failures = appliance.log.text().matches("the native application failed").count();
+    assert_eq!(failures, 1, "{}", appliance.log.text());
+}
+
+#[test]
 fn a_panic_on_a_thread_is_one_of_its_request() {
     let appliance = setup().start();
     assert_eq!(appliance.get("/mistake/blocking").status, 500);

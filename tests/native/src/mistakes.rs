@@ -28,6 +28,12 @@ pub fn handle(name: &str, number: u64, response: &mut Response) -> Result<()> {
             response.header("Content-Length", number.to_string())?;
             Ok(response.write_all(b"0123456789")?)
         }
+        "after-all" => {
+            response.header("Content-Length", "5")?;
+            response.write_all(b"whole")?;
+            response.flush()?;
+            Err("it failed after all".into())
+        }
         "refused" => {
             let refused = response.header("Connection", "close, upgrade").unwrap_err();
             Ok(writeln!(response, "{refused}")?)

@@ -166,11 +166,12 @@ impl Here {
         self.call.outcome.set(outcome);
     }
 
-    /// Why it failed, if it was perhaps only because of its client. A WebSocket's application is told of that end, and so is
-    /// to blame for all that it says of itself.
+    /// Why it failed, if it was perhaps only because of its client. That is no excuse for who has answered all of it, nor for a
+    /// WebSocket's application, which is told of that end.
     fn excuse(&self) -> Option<Excuse> {
         let reply = self.call.reply.borrow();
-        if !reply.is_switched() && !self.native.engine.is_connected(self.call.core) {
+        let has_answered = !self.is_cut() && reply.answer.as_ref().is_some_and(Answer::is_whole);
+        if !has_answered && !self.native.engine.is_connected(self.call.core) {
             return Some(Excuse::Gone);
         }
         if self.call.ending().is_some() || self.call.failure.borrow().is_some() {
