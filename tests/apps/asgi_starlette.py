@@ -4,6 +4,7 @@ import contextlib
 import os
 import threading
 
+import anyio
 from starlette.applications import Starlette
 from starlette.background import BackgroundTask
 from starlette.middleware import Middleware
@@ -30,7 +31,14 @@ class Stamp(BaseHTTPMiddleware):
 async def lifespan(app):
     if os.environ.get("FAILS") == "raises":
         raise RuntimeError("no database on purpose")
-    yield {"greeting": "hello"}
+    async with anyio.create_task_group() as beside:
+        if os.environ.get("FAILS") == "later":
+            beside.start_soon(fail_later)
+        yield {"greeting": "hello"}
+
+
+async def fail_later():
+    raise RuntimeError("in a task of the lifespan")
 
 
 async def index(request):
