@@ -92,7 +92,7 @@ fn run(cli: Cli) -> Result<i32, Error> {
         Command::Cache(command) => cache::run(&command, &locate(command.at().source.clone())?)?,
         Command::Check(source) => {
             let loaded = load(&request(source)?)?;
-            trial::load_natives(&loaded.settings)?;
+            trial::run(&loaded.settings)?;
             notice::say_checked(loaded.file.as_deref());
         }
         Command::PythonPackage { folder } => python_package::write(&folder)?,

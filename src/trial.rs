@@ -1,6 +1,7 @@
-//! Whether the native applications of a configuration can be loaded: each is, in a process of its own, because a library runs
-//! code meanwhile, which may crash, end its process or never come back. Called by `appliance check`, which has one thread and
-//! serves nothing. What an application does to get ready is not done here.
+//! What only a try shows of a configuration: whether there is the user that it names, and whether its native applications can be
+//! loaded. Each is, in a process of its own, because a library runs code meanwhile, which may crash, end its process or
+//! never come back. Called by `appliance check`, which has one thread and serves nothing. What an application does to get ready
+//! is not done here.
 use crate::engine;
 use crate::error::Error;
 use crate::message::Ended;
@@ -25,12 +26,13 @@ const MOST_SAID: usize = 4096;
 /// What it says if all is well: a library that ends its process with exit code 0 is not loaded.
 const LOADED: &str = "loaded";
 
-/// Loads all of them, one after the other, or says of each that cannot be loaded why.
-pub fn load_natives(settings: &Settings) -> Result<(), Error> {
+/// Looks up the user, and loads the applications one after the other; says of each that cannot be loaded why.
+pub fn run(settings: &Settings) -> Result<(), Error> {
+    let identity = privileges::resolve(&settings.security).map_err(Error::Usage)?;
     let apps = [("app.module", settings.app.native()), ("native.app", settings.native.native())];
     let mut problems = Vec::new();
     for (key, app) in apps.iter().filter_map(|(key, app)| Some((key, app.as_ref()?))) {
-        if let Some(why) = try_to_load(app, settings)? {
+        if let Some(why) = try_to_load(app, settings, identity.clone())? {
             problems.push(format!("{key}: {why}"));
         }
     }
@@ -38,8 +40,11 @@ pub fn load_natives(settings: &Settings) -> Result<(), Error> {
 }
 
 /// Why an application cannot be loaded, if it cannot.
-fn try_to_load(app: &NativeApp, settings: &Settings) -> Result<Option<String>, Error> {
-    let identity = privileges::resolve(&settings.security).map_err(Error::Usage)?;
+fn try_to_load(
+    app: &NativeApp,
+    settings: &Settings,
+    identity: Option<Identity>,
+) -> Result<Option<String>, Error> {
     let tried = load_apart(app, settings, identity);
     Ok(match tried.map_err(Error::system(format!("load {app} in a process of its own")))? {
         Some((Ended::Code(abi::EXIT_DONE), said)) if said == LOADED => None,

@@ -37,6 +37,18 @@ fn check_tells_every_mistake_at_once() {
 }
 
 #[test]
+fn check_looks_up_the_user() {
+    if !nix::unistd::geteuid().is_root() {
+        return;
+    }
+    let dir = Dir::new();
+    dir.write("appliance.toml", "app.module = \"app:app\"\nsecurity.user = \"no-such-user\"\n");
+    let (code, _, err) = command(dir.path(), &["check"], &[]);
+    let sentence = "appliance: security.user: there is no user `no-such-user` on this machine; create it or name another\n";
+    assert_eq!((code, err.as_str()), (Some(64), sentence));
+}
+
+#[test]
 fn a_file_that_is_no_toml_is_refused_with_its_line() {
     let dir = Dir::new();
     dir.write("appliance.toml", "[app]\nmodule = \"app:app\"\n[workers\n");

@@ -362,7 +362,7 @@ fn an_old_client_gets_a_plain_body() {
 #[test]
 fn a_silent_worker_is_a_504() {
     let proxy =
-        Proxy::with(vec![silent()], |settings| settings.timeouts.response = Duration::from_millis(50));
+        Proxy::with(vec![silent()], |settings| settings.timeouts.response = Duration::from_millis(500));
     assert!(proxy.ask(GET).starts_with("HTTP/1.1 504 "));
     eventually("the worker has read the request", || proxy.requests(1) > 0);
     assert_eq!(proxy.requests(1), 1, "it is asked once");
@@ -463,8 +463,13 @@ fn a_full_backlog_is_a_wait() {
     eventually("the link is open", || links() == 1);
     let path = &proxy.dir.0.join("worker-1.sock");
     std::fs::remove_file(path).unwrap();
-    let full = std::os::unix::net::UnixListener::bind(path).unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let full = runtime.block_on(async {
+        let socket = tokio::net::UnixSocket::new_stream().unwrap();
+        socket.bind(path).unwrap();
+        socket.listen(1).unwrap().into_std().unwrap()
+    });
+    full.set_nonblocking(false).unwrap();
     let mut waiting = Vec::new();
     let error = loop {
         match runtime.block_on(tokio::net::UnixStream::connect(path)) {

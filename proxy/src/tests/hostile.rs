@@ -158,8 +158,8 @@ fn a_client_that_pauses_in_its_body_is_not_the_worker_s_silence() {
             && stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").is_ok()
     });
     let proxy = Proxy::with(vec![reads], |settings| {
-        settings.timeouts.response = Duration::from_millis(50);
-        settings.timeouts.body = Duration::from_millis(400);
+        settings.timeouts.response = Duration::from_millis(500);
+        settings.timeouts.body = Duration::from_secs(2);
     });
     let mut client = proxy.client();
     client.send("POST / HTTP/1.1\r\nHost: a\r\nX-Stream: 1\r\nContent-Length: 4\r\n\r\nab");
