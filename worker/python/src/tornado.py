@@ -89,7 +89,7 @@ def log_to_access_log(app):
     """Unless the application has lines of its own: by a function, or because its logging shows those of Tornado's."""
     if isinstance(app, Application) and "log_function" not in app.settings and not access_log.isEnabledFor(logging.INFO):
         app.settings["log_function"] = log_line
-        app.add_transform(Meter)
+        app.transforms = [*app.transforms, Meter]
 
 
 def listen(app, address, port, backlog, has_log):
