@@ -92,7 +92,8 @@ fn is_venv(folder: &Path) -> bool {
 
 /// The text written for a key; anything else is left for `check.rs` to refuse.
 fn text(written: &Written, key: &str) -> Option<String> {
-    written.get(key).and_then(|entry| entry.value.as_text()).map(str::to_owned)
+    let text = written.get(key).and_then(|entry| entry.value.as_text())?;
+    (!text.contains('\0')).then(|| text.to_owned())
 }
 
 fn set(written: &mut Written, key: &str, text: String, source: Source) {

@@ -62,7 +62,7 @@ pub const UNIX_PATH_BYTES: usize = 107;
 /// relative.
 pub fn endpoint(text: &str) -> Option<Endpoint> {
     match text.strip_prefix("unix:") {
-        Some("") => None,
+        Some(path) if path.is_empty() || path.contains('\0') => None,
         Some(path) => Some(Endpoint::Unix(PathBuf::from(path))),
         None => tcp(text).map(Endpoint::Tcp),
     }

@@ -4,6 +4,7 @@ import contextlib
 import os
 import threading
 
+import anyio
 from starlette.applications import Starlette
 from starlette.background import BackgroundTask
 from starlette.middleware import Middleware
@@ -30,7 +31,14 @@ class Stamp(BaseHTTPMiddleware):
 async def lifespan(app):
     if os.environ.get("FAILS") == "raises":
         raise RuntimeError("no database on purpose")
-    yield {"greeting": "hello"}
+    async with anyio.create_task_group() as beside:
+        if os.environ.get("FAILS") == "later":
+            beside.start_soon(fail_later)
+        yield {"greeting": "hello"}
+
+
+async def fail_later():
+    raise RuntimeError("in a task of the lifespan")
 
 
 async def index(request):
@@ -48,6 +56,16 @@ async def sweep(request):
         task.cancel()
     await asyncio.gather(*others, return_exceptions=True)
     return JSONResponse(sorted(task.get_name() for task in others))
+
+
+async def trample(request):
+    """Cancels tasks also before their first step."""
+    names = set()
+    for _ in range(5):
+        others = asyncio.all_tasks() - {asyncio.current_task()}
+        names |= {task.get_name() for task in others if task.get_name() == "appliance" and task.cancel()}
+        await asyncio.sleep(0)
+    return JSONResponse(sorted(names))
 
 
 async def workers(request):
@@ -224,7 +242,7 @@ async def floods(socket):
 
 app = Starlette(
     routes=[
-        Route("/", index), Route("/blocking", blocking), Route("/workers", workers), Route("/sweep", sweep),
+        Route("/", index), Route("/blocking", blocking), Route("/workers", workers), Route("/sweep", sweep), Route("/trample", trample),
         Route("/upload", upload, methods=["POST"]), Route("/stream", stream),
         Route("/events", events), Route("/background", background), Route("/file", file), Route("/notes", taken), Route("/seen", seen),
         Route("/fails", fails), Route("/facts", facts, methods=["GET", "POST", "PUT"]), Route("/moved", moved),

@@ -42,7 +42,7 @@ def log(handler):
     print("its own line for", handler.request.uri, file=sys.stderr)
 
 
-app = tornado.web.Application([(r"/([0-9.]*)", Main)])
+app = tornado.web.Application([(r"/([0-9.]*)", Main)], transforms=(tornado.web.GZipContentEncoding,))
 
 
 def application(environ, start_response):

@@ -109,6 +109,16 @@ fn a_start_that_fails_is_told_with_its_reason() {
 }
 
 #[test]
+fn a_lifespan_that_fails_while_its_worker_serves_is_told_with_its_reason() {
+    let appliance = Setup::app("asgi_starlette:app").env("FAILS", "later").start();
+    until("it is said", || appliance.log.text().contains("the application's lifespan has ended"));
+    assert_eq!(appliance.get("/").text(), "hello");
+    let log = appliance.log.text();
+    assert!(log.contains("RuntimeError: in a task of the lifespan"), "{log}");
+    assert!(!log.contains("nobody has asked"), "{log}");
+}
+
+#[test]
 fn an_application_without_lifespan_is_served_all_the_same() {
     let code = "
 async def application(scope, receive, send):

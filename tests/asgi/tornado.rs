@@ -63,6 +63,32 @@ fn its_requests_have_lines_in_the_access_log() {
     assert!(!own.log.text().contains(r#""path":"/0""#), "{}", own.log.text());
 }
 
+/// Tornado lets their handlers go on.
+#[test]
+fn who_has_left_before_the_end_is_known_in_the_access_log() {
+    let (appliance, base) = start("tornado:tornado_app:make_app", |setup| setup);
+    let line = |target: &str| {
+        let line = appliance.log.access(target);
+        serde_json::Value::from(["status", "reason"].map(|key| line[key].clone()).to_vec())
+    };
+    let mut client = connect(base + 1);
+    client.send("GET /0.5 HTTP/1.1\r\nHost: test\r\n\r\n");
+    drop(client);
+    assert_eq!(line("/0.5"), json!([499, "client-gone"]));
+    assert_eq!(appliance.log.access("/0.5")["bytes"], 0);
+    let mut client = connect(base + 1);
+    client.send("GET /events HTTP/1.1\r\nHost: test\r\n\r\n");
+    until("the stream has begun", || {
+        client.arrived_within(Duration::from_millis(20)).ends_with(b"tick\n\n\r\n")
+    });
+    drop(client);
+    assert_eq!(line("/events"), json!([200, "client-gone"]));
+    let mut client = connect(base + 1);
+    client.send("GET /0.01 HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n");
+    assert_eq!(client.answer().status, 200);
+    assert_eq!(line("/0.01"), json!([200, null]), "who is sent away has not left");
+}
+
 /// Their worker would be killed with them.
 #[test]
 fn streams_are_cut_when_the_time_is_over() {

@@ -1,5 +1,6 @@
 //! The Python modules of our own. The engine's functions are in `_appliance`, which applications never import: the modules
 //! `appliance` and `uwsgidecorators` are Python (`package/`), and found before anything else of these names.
+use crate::asgi::lifespan;
 use crate::uwsgi::{locks, rpc, signals};
 use crate::wsgi::hints;
 use crate::{aio, cache, disconnect, metrics, task, timeout, tornado, wait, websocket};
@@ -46,7 +47,7 @@ fn add(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<metrics::MetricFamily>()?;
     module.add_class::<metrics::MetricSeries>()?;
     add!(rpc::register_rpc, rpc::rpc_list, rpc::rpc_call);
-    add!(tornado::log_request);
+    add!(tornado::log_request, lifespan::log_lifespan_end);
     add!(aio::watch, aio::change, aio::unwatch, aio::select);
     websocket::add(module)
 }

@@ -55,33 +55,41 @@ class Server(HTTPServer):
 
 
 class Meter(OutputTransform):
-    """Counts the bytes of an answer's body as they leave."""
+    """Sees an answer leave: counts the bytes of its body, as long as the client is there."""
 
     def __init__(self, request):
         self._request = request
-        request.bytes_for_log = 0
+        self.bytes, self.has_left, self.has_head = 0, False, True
+        request.meter = self
 
     def transform_first_chunk(self, status_code, headers, chunk, finishing):
+        self._look()
+        self.has_head = not self.has_left
         return status_code, headers, self.transform_chunk(chunk, finishing)
 
     def transform_chunk(self, chunk, finishing):
-        if self._request.method != "HEAD":
-            self._request.bytes_for_log += len(chunk)
+        self._look()
+        if self._request.method != "HEAD" and not self.has_left:
+            self.bytes += len(chunk)
         return chunk
+
+    def _look(self):
+        self.has_left = self.has_left or self._request.connection.stream.closed()
 
 
 def log_line(handler):
     request = handler.request
+    meter = request.meter
     _appliance.log_request(
         (request.remote_ip, request.method, request.uri, request.version, request.headers.get("X-Request-ID", "")),
-        (handler.get_status(), getattr(request, "bytes_for_log", 0), request.request_time()))
+        (handler.get_status() if meter.has_head else None, meter.has_left, meter.bytes, request.request_time()))
 
 
 def log_to_access_log(app):
     """Unless the application has lines of its own: by a function, or because its logging shows those of Tornado's."""
     if isinstance(app, Application) and "log_function" not in app.settings and not access_log.isEnabledFor(logging.INFO):
         app.settings["log_function"] = log_line
-        app.add_transform(Meter)
+        app.transforms = [*app.transforms, Meter]
 
 
 def listen(app, address, port, backlog, has_log):

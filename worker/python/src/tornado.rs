@@ -52,15 +52,15 @@ impl Server {
 }
 
 /// Writes the line of a request that Tornado has answered, on the loop's thread: its client, method, target, version and id;
-/// the status, the bytes of the body, and how many seconds it took.
+/// the status, whether the client left before the end, the bytes of the body, and how many seconds it took.
 #[pyfunction]
-pub fn log_request(asked: [String; 5], answered: (u16, u64, f64)) -> PyResult<()> {
+pub fn log_request(asked: [String; 5], answered: (Option<u16>, bool, u64, f64)) -> PyResult<()> {
     let [client, method, target, version, id] = &asked;
-    let (status, bytes, took) = answered;
+    let (status, has_left, bytes, took) = answered;
     let version = if version == "HTTP/1.0" { Version::Http10 } else { Version::Http11 };
     // The wall clock, by which Tornado measures, may have been set back.
     let took = Duration::try_from_secs_f64(took).unwrap_or_default();
-    let request = Foreign { client, method, target, version, status, bytes, took, id };
+    let request = Foreign { client, method, target, version, status, has_left, bytes, took, id };
     Worker::current()?.engine.here()?.log_foreign(&request);
     Ok(())
 }

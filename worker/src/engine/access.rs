@@ -64,8 +64,10 @@ pub struct Foreign<'a> {
     pub target: &'a str,
     /// As sent.
     pub version: Version,
-    /// Of the answer.
-    pub status: u16,
+    /// Of the answer; `None`: its client left before it began.
+    pub status: Option<u16>,
+    /// Whether its client left before its end.
+    pub has_left: bool,
     /// Of the answer's body.
     pub bytes: u64,
     /// From the beginning of the request to the end of the answer.
@@ -308,12 +310,13 @@ impl Engine {
             method: request.method.as_bytes(),
             path: request.target.as_bytes(),
             version: request.version.name(),
-            status: request.status,
+            status: request.status.unwrap_or(CLIENT_LEFT),
             bytes: request.bytes,
             took: request.took,
             worker: Some(self.boot.worker_id),
             tries: 1,
             id: &id[..id.len().min(ID_BYTES)],
+            reason: request.has_left.then_some(reason::CLIENT_GONE),
             ..Entry::default()
         });
     }

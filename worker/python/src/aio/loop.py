@@ -6,6 +6,7 @@ adopt() then moves it into a worker after the fork.
 """
 import asyncio
 import concurrent.futures
+import contextvars
 import inspect
 import selectors
 import sys
@@ -113,18 +114,11 @@ class Loop(asyncio.SelectorEventLoop):
         # FastAPI's that are no coroutines) as long as that. Without one each call would have a thread of its own. A task
         # factory of the application's has no part in it.
         if self._serves:
-            self.main = asyncio.Task(self._be_main(), loop=self, name="appliance")
+            self.main = _Main(self._be_main(), loop=self, name="appliance")
             self.main.add_done_callback(base_events._run_until_complete_cb)
 
     async def _be_main(self):
-        """Runs as long as the loop. An application that cancels all tasks may wait for their end: then another one begins."""
-        try:
-            await self.create_future()
-        except asyncio.CancelledError:
-            # Its end must not end whatever the loop runs then.
-            self.main.remove_done_callback(base_events._run_until_complete_cb)
-            self.call_soon(self._begin_main)
-            raise
+        await self.create_future()
 
     def rest(self):
         """The last request has ended: the loop may be run again, for what is to be done at the end."""
@@ -177,6 +171,17 @@ class Loop(asyncio.SelectorEventLoop):
             return super().stop()
         raise RuntimeError("this loop serves requests and is not the application's to stop; "
                            "to end the worker use uwsgi.reload() or stop the appliance")
+
+
+class _Main(asyncio.Task):
+    """Runs as long as the loop. An application that cancels all tasks may wait for their end: then another one begins."""
+
+    def cancel(self, msg=None):
+        # Its end must not end whatever the loop runs then. It may come before the first step.
+        if self.remove_done_callback(base_events._run_until_complete_cb):
+            loop = self.get_loop()
+            loop.call_soon(loop._begin_main, context=contextvars.Context())
+        return super().cancel(msg)
 
 
 async def _result_of(awaitable):

@@ -6,6 +6,8 @@ receive(), as a task of the loop that serves.
 import asyncio
 import traceback
 
+import _appliance
+
 EVENTS = {"startup": ("lifespan.startup.complete", "lifespan.startup.failed"),
           "shutdown": ("lifespan.shutdown.complete", "lifespan.shutdown.failed")}
 
@@ -21,6 +23,9 @@ class Lifespan:
         await self._app(scope, self._events.get, self._send)
 
     async def _send(self, message):
+        if self._about == "startup" and self._said.done() and message["type"] in EVENTS["shutdown"]:
+            # It ends before it was told to: what it raises says why.
+            return
         if self._said.done() or message["type"] not in EVENTS[self._about]:
             raise RuntimeError(f"send(): nobody has asked for the message {message['type']!r}")
         self._said.set_result(message)
@@ -50,10 +55,16 @@ class Lifespan:
             raised = self._raised()
             return None, raised.rsplit("\n", 1)[-1] or "it returned at once"
         if message["type"] == "lifespan.startup.complete":
+            self._task.add_done_callback(self._on_end)
             return None, None
         # The application may raise what it has just reported.
         self._loop.run_until_complete(asyncio.wait([self._task], timeout=1))
         return self._reason(message), None
+
+    def _on_end(self, _task):
+        reason = self._raised()
+        if self._about == "startup" and reason:
+            _appliance.log_lifespan_end(reason)
 
     def end(self):
         """Why the application did not end in order; None if it did."""

@@ -60,3 +60,9 @@ impl Lifespan {
         }
     }
 }
+
+/// Says that the application's coroutine has ended with an exception while the worker serves.
+#[pyfunction]
+pub fn log_lifespan_end(reason: &str) {
+    tracing::error!("the application's lifespan has ended, and its worker goes on without it: {reason}");
+}
