@@ -78,8 +78,10 @@ fn workers(site: &Arc<Site>, most: usize, patience: Duration) -> Arc<Workers> {
     Workers::new(site.clone(), most, patience)
 }
 
+/// Time goes on only while nothing else can be done.
 fn wait<T>(future: impl Future<Output = T>) -> T {
-    tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(future)
+    let mut runtime = tokio::runtime::Builder::new_current_thread();
+    runtime.enable_time().start_paused(true).build().unwrap().block_on(future)
 }
 
 fn reserve(workers: &Arc<Workers>, route: &mut Route) -> Result<Seat, Failure> {
